@@ -1,0 +1,38 @@
+/* Files: bounded reads, read-only mappings, atomic durable writes. */
+#ifndef ORTHRUS_BASE_FILE_H
+#define ORTHRUS_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/* A read-only private mapping of a whole regular file. Lifetime: the owner's. */
+struct file_map {
+    const unsigned char *data; /* page-aligned; NULL for an empty file */
+    size_t size;
+};
+
+/* Maps a regular file of at most max_size bytes. Errors: ERR_NOT_FOUND, ERR_IO, ERR_LIMIT,
+ * ERR_INVALID (not a regular file); the text names the path. */
+CHECK_RESULT enum err_code file_map_open(const char *path, size_t max_size,
+                                         struct file_map *ret_map, struct err *err);
+/* NULL and zeroed structs are fine. */
+void file_map_close(struct file_map *map);
+
+/* Reads a whole file (a pipe or /dev/stdin too) of at most max_size bytes into malloc'ed memory
+ * with a NUL behind it; the caller frees *ret_data. Errors as above. */
+CHECK_RESULT enum err_code file_read(const char *path, size_t max_size, char **ret_data,
+                                     size_t *ret_size, struct err *err);
+
+/* Replaces path durably: temporary file beside it, fsync, rename, fsync of the folder. After a
+ * crash at any point the path holds the old bytes or the new ones. */
+CHECK_RESULT enum err_code file_write_atomic(const char *path, const void *data, size_t size,
+                                             struct err *err);
+
+bool file_exists(const char *path);
+
+/* "dir/name" in malloc'ed memory; NULL when memory is out. */
+char *file_join(const char *dir, const char *name);
+
+#endif

@@ -1,0 +1,203 @@
+#include "base/jval.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+
+static json_t *in(const struct jval *value)
+{
+    return (json_t *)(uintptr_t)value;
+}
+
+static struct jval *out(json_t *value)
+{
+    return (struct jval *)value;
+}
+
+void jval_global_init(void)
+{
+    json_object_seed(0);
+}
+
+bool jval_depth_ok(const char *text, size_t size, unsigned max)
+{
+    unsigned depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (in_string) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > max) {
+                return false;
+            }
+        } else if ((c == ']' || c == '}') && depth) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value, struct err *err)
+{
+    if (!jval_depth_ok(text, size, JVAL_DEPTH_MAX)) {
+        return err_set(err, ERR_INVALID, "JSON nested deeper than %d", JVAL_DEPTH_MAX);
+    }
+    json_error_t error;
+    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!value) {
+        return err_set(err, ERR_INVALID, "not valid JSON (line %d, column %d)", error.line,
+                       error.column);
+    }
+    *ret_value = out(value);
+    return ERR_OK;
+}
+
+enum err_code jval_read_file(const char *path, size_t max_size, struct jval **ret_value,
+                             struct err *err)
+{
+    char *text;
+    size_t size;
+    enum err_code code = file_read(path, max_size, &text, &size, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = jval_parse(text, size, ret_value, err);
+    free(text);
+    return code == ERR_OK ? ERR_OK : err_prefix(err, "%s", path);
+}
+
+void jval_free(struct jval *value)
+{
+    json_decref(in(value));
+}
+
+bool jval_is_object(const struct jval *value)
+{
+    return json_is_object(in(value));
+}
+
+bool jval_is_array(const struct jval *value)
+{
+    return json_is_array(in(value));
+}
+
+bool jval_is_string(const struct jval *value)
+{
+    return json_is_string(in(value));
+}
+
+bool jval_is_null(const struct jval *value)
+{
+    return json_is_null(in(value));
+}
+
+const struct jval *jval_get(const struct jval *object, const char *key)
+{
+    return out(json_object_get(in(object), key));
+}
+
+size_t jval_object_size(const struct jval *object)
+{
+    return json_object_size(in(object));
+}
+
+void *jval_object_next(const struct jval *object, void *iter, const char **ret_key,
+                       const struct jval **ret_value)
+{
+    void *next = iter ? json_object_iter_next(in(object), iter) : json_object_iter(in(object));
+    if (next) {
+        *ret_key = json_object_iter_key(next);
+        *ret_value = out(json_object_iter_value(next));
+    }
+    return next;
+}
+
+size_t jval_array_size(const struct jval *array)
+{
+    return json_array_size(in(array));
+}
+
+const struct jval *jval_at(const struct jval *array, size_t index)
+{
+    return out(json_array_get(in(array), index));
+}
+
+bool jval_string(const struct jval *value, const char **ret_text, size_t *ret_size)
+{
+    if (!json_is_string(in(value))) {
+        return false;
+    }
+    *ret_text = json_string_value(in(value));
+    *ret_size = json_string_length(in(value));
+    return true;
+}
+
+bool jval_int(const struct jval *value, int64_t *ret)
+{
+    if (!json_is_integer(in(value))) {
+        return false;
+    }
+    *ret = json_integer_value(in(value));
+    return true;
+}
+
+bool jval_double(const struct jval *value, double *ret)
+{
+    if (!json_is_number(in(value))) {
+        return false;
+    }
+    *ret = json_number_value(in(value));
+    return true;
+}
+
+bool jval_bool(const struct jval *value, bool *ret)
+{
+    if (!json_is_boolean(in(value))) {
+        return false;
+    }
+    *ret = json_is_true(in(value));
+    return true;
+}
+
+bool jval_append_string(struct buf *buf, const char *text, size_t size)
+{
+    buf_append_char(buf, '"');
+    size_t from = 0;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            continue;
+        }
+        buf_append(buf, text + from, i - from);
+        from = i + 1;
+        switch (c) {
+        case '"':
+            buf_append_str(buf, "\\\"");
+            break;
+        case '\\':
+            buf_append_str(buf, "\\\\");
+            break;
+        case '\n':
+            buf_append_str(buf, "\\n");
+            break;
+        case '\r':
+            buf_append_str(buf, "\\r");
+            break;
+        case '\t':
+            buf_append_str(buf, "\\t");
+            break;
+        default:
+            buf_printf(buf, "\\u%04x", c);
+        }
+    }
+    buf_append(buf, text + from, size - from);
+    return buf_append_char(buf, '"');
+}

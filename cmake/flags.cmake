@@ -1,0 +1,22 @@
+# One interface target carries the warnings and sanitizers that every target is built with.
+add_library(orthrus_flags INTERFACE)
+target_compile_definitions(orthrus_flags INTERFACE _GNU_SOURCE)
+target_compile_options(orthrus_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes
+  -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wnull-dereference
+  -fno-math-errno -ffp-contract=off -fstack-protector-strong)
+if(ORTHRUS_WERROR)
+  target_compile_options(orthrus_flags INTERFACE -Werror)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_definitions(orthrus_flags INTERFACE _FORTIFY_SOURCE=2)
+endif()
+if(ORTHRUS_SANITIZE)
+  target_compile_options(orthrus_flags INTERFACE
+    -fsanitize=${ORTHRUS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(orthrus_flags INTERFACE -fsanitize=${ORTHRUS_SANITIZE})
+endif()
+if(ORTHRUS_COVERAGE)
+  target_compile_options(orthrus_flags INTERFACE --coverage)
+  target_link_options(orthrus_flags INTERFACE --coverage)
+endif()

@@ -1,0 +1,26 @@
+# Kernels: one file per instruction set, compiled with that set's own flags and called only after
+# model/cpu has seen the feature bits. The rest of the tree stays at the architecture's baseline.
+file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/model/kernels/*.c)
+target_sources(orthrus_model PRIVATE ${kernel_sources})
+
+set(kernel_flags_generic -O3)
+set(kernel_flags_avx2 -O3 -mavx2 -mfma -mf16c)
+set(kernel_flags_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
+set(kernel_flags_avx512bf16 ${kernel_flags_avx512} -mavx512bf16)
+set(kernel_flags_avxvnni -O3 -mavx2 -mfma -mavxvnni)
+set(kernel_flags_avx512vnni ${kernel_flags_avx512} -mavx512vnni)
+set(kernel_flags_amx ${kernel_flags_avx512bf16} -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8)
+
+# A kernel file is named kernel_<set>_….c or kernel_<set>.c.
+foreach(source ${kernel_sources})
+  get_filename_component(stem ${source} NAME_WE)
+  string(REGEX REPLACE "^[a-z]+_([a-z0-9]+)(_.*)?$" "\\1" isa ${stem})
+  if(DEFINED kernel_flags_${isa})
+    if(isa STREQUAL "generic" OR CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      set_source_files_properties(${source} TARGET_DIRECTORY orthrus_model
+        PROPERTIES COMPILE_OPTIONS "${kernel_flags_${isa}}")
+    endif()
+  else()
+    message(FATAL_ERROR "${source}: no compiler flags known for instruction set '${isa}'")
+  endif()
+endforeach()

@@ -1,0 +1,41 @@
+/* A whole model as commands and server use it: folder → tokenizer + encoder + what they need to
+ * know. */
+#ifndef ORTHRUS_MODEL_MODEL_H
+#define ORTHRUS_MODEL_MODEL_H
+
+#include "base/err.h"
+#include "model/encoder.h"
+#include "model/heads.h"
+#include "model/tokenizer.h"
+
+/* Process lifetime, immutable once loaded. */
+struct model {
+    struct config config;
+    struct tokenizer *tokenizer; /* owned */
+    struct encoder *encoder;     /* owned */
+    char *name;                  /* the folder's last component, owned */
+    char *dir;                   /* owned */
+    char encoder_sha256[SHA256_HEX_SIZE + 1];
+    /* Heads found inside a multi-task checkpoint (transformer.* beside classifier.*), one
+     * reference owned; NULL without. */
+    struct heads *own_heads;
+};
+
+CHECK_RESULT enum err_code model_load(const char *dir, const struct encoder_options *options,
+                                      struct model **ret_model, struct err *err);
+/* NULL is fine. */
+void model_destroy(struct model *model);
+
+/* What a heads file must fit to serve with this model under that pooling. */
+struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling);
+
+/* Finds the default heads as INTERFACE.md orders them: DIR/heads.safetensors, heads inside the
+ * checkpoint, then the heads that ship with the project (shipped_path, may be NULL). A candidate
+ * that does not fit is skipped, its reason left in *ret_warning (empty when none). *ret_heads is
+ * one reference, or NULL where nothing fits; *ret_source (malloc'ed) names the file. */
+CHECK_RESULT enum err_code model_default_heads(const struct model *model, enum pooling pooling,
+                                               const char *shipped_path, struct heads **ret_heads,
+                                               char **ret_source, struct err *ret_warning,
+                                               struct err *err);
+
+#endif
