@@ -1,0 +1,72 @@
+/* Request bodies: hostile bytes → checked structs. jansson parses; depth and UTF-8 are checked
+ * before it; every member is checked for type, range, duplicates and being known.
+ *
+ * Everything a parsed request points to lives in its arena. No function here blocks or logs; each
+ * may be called from any thread. */
+#ifndef ORTHRUS_API_REQUEST_H
+#define ORTHRUS_API_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/problem.h"
+#include "base/arena.h"
+
+enum { API_DEPTH_MAX = 8 };
+
+/* Which grammar a body is read by. */
+enum api_kind {
+    API_EMBED,     /* POST /embed, POST / */
+    API_CLASSIFY,  /* POST /classify */
+    API_SENTIMENT, /* POST /sentiment */
+    API_PREDICT,   /* POST /predict, TEI's */
+    API_ANALYZE,   /* POST /analyze */
+    API_OPENAI,    /* POST /v1/embeddings, /embeddings */
+    API_TOKENIZE,  /* POST /tokenize */
+};
+
+/* Configured bounds that a body is checked against. */
+struct api_limits {
+    size_t client_batch; /* texts in one request */
+    size_t hidden;       /* H, for dimensions */
+    size_t max_length;   /* tokens per text, for ids given by the client */
+    size_t vocab;        /* V, for ids given by the client */
+};
+
+/* One input: a text, or token ids where the client gave them (OpenAI). */
+struct api_input {
+    const char *text; /* valid UTF-8, may hold NULs; NULL when ids */
+    size_t size;      /* bytes of text */
+    const int32_t *ids;
+    size_t n_ids;
+};
+
+enum { API_TASK_EMBED = 1, API_TASK_CLASSIFY = 2, API_TASK_SENTIMENT = 4, API_TASKS = 3 };
+
+struct api_request {
+    enum api_kind kind;
+    struct api_input *inputs; /* [n] */
+    size_t n;
+    bool single;         /* inputs was one string: /classify answers [..] instead of [[..]] */
+    bool truncate;       /* default true */
+    bool truncate_left;  /* truncation_direction; TEI's "Left"/"left" */
+    bool normalize;      /* default true */
+    size_t dimensions;   /* 0: all */
+    bool raw_scores;     /* logits instead of probabilities */
+    size_t top_k;        /* 0: all labels */
+    bool base64;         /* OpenAI's encoding_format */
+    bool special_tokens; /* add_special_tokens of /tokenize */
+    unsigned tasks;      /* API_TASK_… bits of /analyze; in the order of API_TASK_ values */
+    const char *head;    /* not set by the body: see request_query */
+};
+
+/* Parses a body. On failure returns false with the problem set and *ret_request unspecified.
+ * Hugging Face's "parameters" makes `single` false for /classify and /sentiment (its client
+ * expects [[…]]); function_to_apply "none" is raw_scores, "softmax" not; others are a problem.
+ * JSON null counts as absent everywhere. */
+CHECK_RESULT bool request_parse(enum api_kind kind, const char *body, size_t size,
+                                const struct api_limits *limits, struct arena *arena,
+                                struct api_request *ret_request, struct problem *problem);
+
+#endif

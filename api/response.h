@@ -1,0 +1,59 @@
+/* Response bodies: arrays and labels → JSON (or raw floats) appended to a buf. The buf's ceiling is
+ * the caller's; check buf_failed at the end. Any thread. */
+#ifndef ORTHRUS_API_RESPONSE_H
+#define ORTHRUS_API_RESPONSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+/* One head's answer as the writers need it. */
+struct response_head {
+    const char *const *labels; /* [K] */
+    size_t classes;            /* K */
+    const float *scores;       /* [N,K] probabilities or logits */
+};
+
+/* Embeddings [N,stride], of which the first `width` columns are written: [[f32,…],…]. */
+void response_embed(const float *embeddings, size_t n, size_t width, size_t stride,
+                    struct buf *out);
+/* Raw little-endian float32, row-major. */
+void response_embed_raw(const float *embeddings, size_t n, size_t width, size_t stride,
+                        struct buf *out);
+
+/* [{"label","score"},…] best first, top_k of them (0: all); an array of those unless single.
+ * Equal scores keep the labels' order. */
+void response_classify(const struct response_head *head, size_t n, size_t top_k, bool single,
+                       struct buf *out);
+
+/* /analyze, per text. embeddings NULL and heads with classes 0 are left out. */
+struct response_analyze {
+    const char *encoder; /* X-Encoder's value */
+    const char *heads;   /* X-Heads' value, or NULL */
+    const char *precision;
+    const uint32_t *tokens;  /* [N] */
+    const bool *truncated;   /* [N] */
+    const float *embeddings; /* [N,H] or NULL */
+    size_t hidden;
+    struct response_head classify, sentiment;
+    size_t total_tokens;
+};
+void response_analyze(const struct response_analyze *analyze, size_t n, struct buf *out);
+
+/* OpenAI's list of embeddings; base64 is of little-endian float32. */
+void response_openai(const float *embeddings, size_t n, size_t width, size_t stride, bool base64,
+                     const char *model, size_t total_tokens, struct buf *out);
+
+/* One text of /tokenize: TEI's tokens. text: the original UTF-8; token texts are words of the
+ * vocabulary; start and stop are written as null for added specials. */
+struct response_token {
+    int32_t id;
+    const char *word;
+    bool special;
+    uint32_t start, stop;
+};
+void response_tokens(const struct response_token *tokens, size_t n, struct buf *out);
+
+#endif
