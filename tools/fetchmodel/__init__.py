@@ -1,0 +1,1 @@
+"""The parts of tools/fetch-model. Python's standard library only."""
