@@ -1,0 +1,61 @@
+/* The daemon's metrics, in Prometheus' text format (exposition format 0.0.4). Counters and
+ * histograms are atomics, so that hot paths never take a lock; the scrape reads them. All families
+ * are there from the first scrape. Process lifetime; thread-safe. */
+#ifndef ORTHRUS_SERVER_METRICS_H
+#define ORTHRUS_SERVER_METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct engine;
+struct metrics;
+struct heads;
+
+/* Routes as label values; "other" for what no route matched. */
+enum metrics_route {
+    ROUTE_EMBED,
+    ROUTE_CLASSIFY,
+    ROUTE_SENTIMENT,
+    ROUTE_PREDICT,
+    ROUTE_ANALYZE,
+    ROUTE_OPENAI,
+    ROUTE_TOKENIZE,
+    ROUTE_MODELS,
+    ROUTE_HEALTH,
+    ROUTE_LIVEZ,
+    ROUTE_READYZ,
+    ROUTE_INFO,
+    ROUTE_METRICS,
+    ROUTE_OPENAPI,
+    ROUTE_DOCS,
+    ROUTE_CONSOLE,
+    ROUTE_ADMIN,
+    ROUTE_OTHER,
+    ROUTE_COUNT,
+};
+/* "/embed", "/v1/embeddings", …, "other". */
+const char *metrics_route_name(enum metrics_route route);
+
+struct metrics *metrics_create(const char *version);
+void metrics_destroy(struct metrics *metrics);
+
+void metrics_request(struct metrics *metrics, enum metrics_route route, int status,
+                     uint64_t duration_ns);
+/* Stages of a request that was computed. */
+void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,
+                    uint64_t encode_ns);
+void metrics_batch(struct metrics *metrics, size_t tokens, size_t texts);
+void metrics_truncated(struct metrics *metrics, size_t texts);
+/* One prediction of a head: the best label's index and its probability. Labels are of `heads`; an
+ * unseen label becomes a new series (bounded; the rest counts as "other"). */
+void metrics_prediction(struct metrics *metrics, const char *head, const char *label,
+                        double confidence);
+void metrics_swap(struct metrics *metrics, const char *result); /* "ok", "refused", … */
+
+/* The whole scrape. engine may be NULL (still loading): then its gauges are zero. */
+void metrics_write(const struct metrics *metrics, struct engine *engine, struct buf *out);
+
+#endif
