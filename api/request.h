@@ -36,10 +36,11 @@ struct api_limits {
 
 /* One input: a text, or token ids where the client gave them (OpenAI). */
 struct api_input {
-    const char *text; /* valid UTF-8, may hold NULs; NULL when ids */
-    size_t size;      /* bytes of text */
-    const int32_t *ids;
-    size_t n_ids;
+    const char *text;   /* valid UTF-8, may hold NULs; NULL when ids */
+    size_t size;        /* bytes of text */
+    const int32_t *ids; /* each in 0 … V-1, used as given: nothing is added */
+    size_t n_ids;       /* 1 … max_length */
+    bool truncated;     /* ids behind max_length were dropped */
 };
 
 enum { API_TASK_EMBED = 1, API_TASK_CLASSIFY = 2, API_TASK_SENTIMENT = 4, API_TASKS = 3 };
@@ -58,7 +59,7 @@ struct api_request {
     bool base64;         /* OpenAI's encoding_format */
     bool special_tokens; /* add_special_tokens of /tokenize */
     unsigned tasks;      /* API_TASK_… bits of /analyze; in the order of API_TASK_ values */
-    const char *head;    /* not set by the body: see request_query */
+    const char *head;    /* NULL from request_parse: the server's, from the query */
 };
 
 /* Parses a body. On failure returns false with the problem set and *ret_request unspecified.

@@ -1,5 +1,11 @@
-/* Response bodies: arrays and labels → JSON (or raw floats) appended to a buf. The buf's ceiling is
- * the caller's; check buf_failed at the end. Any thread. */
+/* Response bodies: arrays and labels → compact JSON (or raw floats) appended to a buf. The buf's
+ * ceiling is the caller's; check buf_failed at the end. Any thread.
+ *
+ * Numbers are float_text's: the shortest text that reads back as the same float32, always with a
+ * point or an exponent, so that typed clients read a float. A value that is not finite (a broken
+ * checkpoint can give one) is written as null, as serde_json and so TEI do. Embeddings are printed
+ * straight into the buffer, a row at a time: the ceiling needs room for a row at
+ * RESPONSE_FLOAT_ROOM bytes a number beyond what is used. */
 #ifndef ORTHRUS_API_RESPONSE_H
 #define ORTHRUS_API_RESPONSE_H
 
@@ -7,7 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api/float_text.h"
 #include "base/buf.h"
+
+enum { RESPONSE_FLOAT_ROOM = FLOAT_TEXT_MAX + 1 };
 
 /* One head's answer as the writers need it. */
 struct response_head {
@@ -46,14 +55,17 @@ void response_analyze(const struct response_analyze *analyze, size_t n, struct b
 void response_openai(const float *embeddings, size_t n, size_t width, size_t stride, bool base64,
                      const char *model, size_t total_tokens, struct buf *out);
 
-/* One text of /tokenize: TEI's tokens. text: the original UTF-8; token texts are words of the
- * vocabulary; start and stop are written as null for added specials. */
+/* One token of /tokenize, as the tokenizer gives it. */
 struct response_token {
     int32_t id;
-    const char *word;
-    bool special;
-    uint32_t start, stop;
+    const char *word;     /* of the vocabulary, NUL-terminated */
+    bool special;         /* added by the tokenizer: written with its word and null offsets */
+    uint32_t start, stop; /* code points of the text */
 };
-void response_tokens(const struct response_token *tokens, size_t n, struct buf *out);
+/* The tokens [n] of one text, in the text's order: [{"id","text","special","start","stop"},…].
+ * As TEI answers, "text" is the slice of the original text (valid UTF-8) that a token covers. The
+ * caller puts the brackets and commas around several texts. */
+void response_tokens(const struct response_token *tokens, size_t n, const char *text, size_t size,
+                     struct buf *out);
 
 #endif
