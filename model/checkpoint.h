@@ -1,5 +1,10 @@
 /* A model folder → bound, shape-checked weight views. Tensor names with or without a `bert.` or
- * `transformer.` prefix; LayerNorm as weight/bias or gamma/beta; pooler, MLM and NSP ignored. */
+ * `transformer.` prefix; LayerNorm as weight/bias or gamma/beta; pooler, MLM and NSP ignored.
+ *
+ * Encoder digest: SHA-256 of one line per encoder tensor, "NAME SHAPE HEX\n", sorted by the bytes
+ * of NAME. NAME is the unprefixed modern one ("encoder.layer.0.output.LayerNorm.weight"), SHAPE
+ * "768x3072" or "768", HEX the lower-case SHA-256 of the values as little-endian fp32, row-major.
+ * So it depends on the values alone, not on prefix, naming, order or metadata of the file. */
 #ifndef ORTHRUS_MODEL_CHECKPOINT_H
 #define ORTHRUS_MODEL_CHECKPOINT_H
 
@@ -9,6 +14,8 @@
 #include "base/sha256.h"
 #include "model/config.h"
 #include "model/safetensors.h"
+
+enum { CHECKPOINT_NAME_SIZE = 96 };
 
 /* Views borrowed from the mapped file. PyTorch's nn.Linear layout: weight [out, in]. */
 struct layer_tensors {
@@ -35,8 +42,11 @@ struct checkpoint {
     char encoder_sha256[SHA256_HEX_SIZE + 1]; /* see INTERFACE.md, Encoder digest */
 };
 
-/* Opens config and weights, binds every tensor, computes the digest on `threads` threads. Errors
- * name the file, the tensor, the expected and the found shape. */
+/* Opens DIR/config.json and DIR/model.safetensors, binds every tensor, refuses infinities and NaNs
+ * and computes the digest on `threads` threads (0 counts as 1). Errors name the file, the tensor,
+ * the expected and the found shape: ERR_NOT_FOUND (file or tensor), ERR_MISMATCH (shape, more
+ * layers than config.json says), ERR_UNSUPPORTED (dtype), ERR_INVALID, ERR_IO, ERR_LIMIT,
+ * ERR_NOMEM. */
 CHECK_RESULT enum err_code checkpoint_open(const char *dir, unsigned threads,
                                            struct checkpoint **ret_checkpoint, struct err *err);
 /* NULL is fine. */
@@ -46,7 +56,7 @@ void checkpoint_close(struct checkpoint *checkpoint);
  * for the digest, the trainer and the writer of a whole model. */
 size_t checkpoint_param_count(const struct config *config);
 struct checkpoint_param {
-    char name[96];
+    char name[CHECKPOINT_NAME_SIZE];
     unsigned rank;
     size_t shape[2];
     const struct tensor *tensor; /* NULL when asked without a checkpoint */

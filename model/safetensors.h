@@ -33,8 +33,11 @@ enum dtype {
 enum {
     TENSOR_RANK_MAX = 8,
     SAFETENSORS_HEADER_MAX = 100 * 1000 * 1000,
-    SAFETENSORS_TENSORS_MAX = 65536
+    SAFETENSORS_TENSORS_MAX = 65536,
+    /* Commas in the header: bounds the memory that its JSON tree can take. */
+    SAFETENSORS_VALUES_MAX = 16 * SAFETENSORS_TENSORS_MAX,
 };
+#define SAFETENSORS_FILE_MAX ((size_t)1 << 40)
 
 /* A view into the file's bytes; valid as long as the file is. data may be unaligned. */
 struct tensor {
@@ -52,7 +55,11 @@ struct safetensors; /* immutable once made; any number of threads may read it */
 /* Maps and validates a file. The whole header is checked before anything is returned: sizes
  * without overflow, offsets in range, no holes, no overlap, the last tensor ending at the file's
  * end, no duplicate names, known dtypes, metadata of strings. Errors: ERR_NOT_FOUND, ERR_IO,
- * ERR_INVALID, ERR_LIMIT, ERR_NOMEM; the text names path and tensor. */
+ * ERR_INVALID, ERR_LIMIT, ERR_NOMEM; the text names path and tensor.
+ *
+ * The file must keep its length while it is open: a process that touches a page which somebody has
+ * cut off gets SIGBUS. Replace a model by rename, not in place. The encoder copies what it needs
+ * and closes the file; heads are read into memory and never mapped. */
 CHECK_RESULT enum err_code safetensors_open(const char *path, struct safetensors **ret_file,
                                             struct err *err);
 /* The same over memory that the caller keeps alive and unchanged until safetensors_close. label
@@ -77,13 +84,22 @@ const struct jval *safetensors_metadata(const struct safetensors *file);
 
 const char *dtype_name(enum dtype dtype);
 size_t dtype_size(enum dtype dtype);
+/* False for a word that is no dtype of the format. */
+bool dtype_parse(const char *word, enum dtype *ret_dtype);
 bool dtype_is_float(enum dtype dtype); /* F32, F16 or BF16 */
 
 /* Converts count elements from element first on to fp32. The tensor is F32, F16 or BF16. */
 void tensor_to_f32(const struct tensor *tensor, size_t first, size_t count, float *out);
 
+/* The index of the first infinity or NaN, or count where all values are finite. */
+size_t floats_first_nonfinite(const float *values, size_t count);
+
+enum { TENSOR_SHAPE_TEXT_SIZE = TENSOR_RANK_MAX * 22 + 3 };
 /* "[768, 3072]" into out. */
-void tensor_shape_text(const struct tensor *tensor, char *out, size_t size);
+void tensor_shape_text(const struct tensor *tensor, char out[TENSOR_SHAPE_TEXT_SIZE]);
+void shape_text(const size_t *shape, unsigned rank, char out[TENSOR_SHAPE_TEXT_SIZE]);
+/* name as an error may quote it: itself where it is short printable ASCII, else a constant. */
+const char *tensor_shown_name(const char *name);
 
 /* One tensor to write: fp32 data, borrowed. */
 struct tensor_source {
