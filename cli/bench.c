@@ -1,0 +1,254 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/jval.h"
+#include "base/size.h"
+#include "cli/bulk.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/progress.h"
+
+enum { PASSES = 3, ALONE_TEXTS = 64 };
+
+struct bench_flags {
+    struct bulk_flags bulk;
+    const char *input;
+    bool json;
+};
+
+/* What one run measured. Rates are of the best of PASSES passes. */
+struct result {
+    size_t sentences;
+    uint64_t tokens;
+    double seconds;
+    double gflops;
+    double alone_ms; /* median of one text at a time on one thread */
+    double phase_share[PHASE_COUNT];
+};
+
+/* The sentences of a bench without -i: of ordinary lengths, 5 to 45 words, always the same. */
+static enum err_code make_sentences(struct lines *ret_lines, struct err *err)
+{
+    enum { SENTENCES = 512 };
+    static const char *const words[] = {
+        "the", "river", "was", "low", "that",  "summer", "and",  "nobody", "in",  "town", "would",
+        "say", "why",   "it",  "had", "never", "come",   "back", "to",     "its", "old",  "bed"};
+    enum { WORDS = sizeof words / sizeof *words };
+    struct buf text;
+    buf_init(&text, (size_t)1 << 20);
+    uint64_t state = 42;
+    for (size_t i = 0; i < SENTENCES; i++) {
+        /* Knuth's MMIX generator: any will do, it has to be the same everywhere. */
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        size_t length = 5 + (state >> 33) % 37;
+        for (size_t w = 0; w < length; w++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            buf_append_str(&text, words[(state >> 33) % WORDS]);
+            buf_append_char(&text, w + 1 < length ? ' ' : '\n');
+        }
+    }
+    struct lines lines = {.n = SENTENCES};
+    size_t size;
+    lines.data = buf_steal(&text, &size);
+    lines.at = calloc(SENTENCES, sizeof *lines.at);
+    if (!lines.data || !lines.at) {
+        lines_done(&lines);
+        return err_nomem(err, SENTENCES * sizeof *lines.at);
+    }
+    char *p = lines.data;
+    for (size_t i = 0; i < SENTENCES; i++) {
+        char *newline = strchr(p, '\n');
+        lines.at[i] = (struct line){p, (size_t)(newline - p)};
+        p = newline + 1;
+    }
+    *ret_lines = lines;
+    return ERR_OK;
+}
+
+static enum err_code pass(struct bulk *bulk, const struct lines *lines, float *rows,
+                          struct err *err)
+{
+    for (size_t done = 0; done < lines->n;) {
+        size_t n = size_min(lines->n - done, BULK_CHUNK_TEXTS);
+        enum err_code code = bulk_embed(bulk, lines->at + done, n, rows, err);
+        if (code != ERR_OK) {
+            return code;
+        }
+        done += n;
+    }
+    return ERR_OK;
+}
+
+static void forget(struct bulk *bulk)
+{
+    bulk->encode_ns = bulk->tokens = 0;
+    bulk->flops = 0;
+    memset(bulk->phase_ns, 0, sizeof bulk->phase_ns);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static enum err_code measure_alone(struct bulk *bulk, const struct lines *lines, float *rows,
+                                   double *ret_ms, struct err *err)
+{
+    double ms[ALONE_TEXTS];
+    size_t n = size_min(lines->n, ALONE_TEXTS);
+    unsigned threads = bulk->threads;
+    bulk->threads = 1;
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < n && code == ERR_OK; i++) {
+        uint64_t start = clock_now_ns();
+        code = bulk_embed(bulk, &lines->at[i * (lines->n / n)], 1, rows, err);
+        ms[i] = (double)(clock_now_ns() - start) / 1e6;
+    }
+    bulk->threads = threads;
+    qsort(ms, n, sizeof *ms, ascending);
+    *ret_ms = ms[n / 2];
+    return code;
+}
+
+static enum err_code measure(struct bulk *bulk, const struct lines *lines, float *rows,
+                             struct result *result, struct err *err)
+{
+    struct progress progress;
+    progress_start(&progress, "measuring", "passes", PASSES + 2);
+    enum err_code code = pass(bulk, lines, rows, err); /* warms caches and pages */
+    *result = (struct result){.sentences = lines->n};
+    for (int i = 0; i < PASSES && code == ERR_OK; i++) {
+        progress_update(&progress, (uint64_t)i + 1);
+        forget(bulk);
+        uint64_t start = clock_now_ns();
+        code = pass(bulk, lines, rows, err);
+        double seconds = (double)(clock_now_ns() - start) / 1e9;
+        if (i && seconds >= result->seconds) {
+            continue;
+        }
+        result->seconds = seconds;
+        result->tokens = bulk->tokens;
+        result->gflops = bulk->flops / seconds / 1e9;
+        for (size_t p = 0; p < PHASE_COUNT; p++) {
+            result->phase_share[p] = bulk->encode_ns
+                                         ? (double)bulk->phase_ns[p] / (double)bulk->encode_ns
+                                         : 0;
+        }
+    }
+    if (code == ERR_OK) {
+        progress_update(&progress, PASSES + 1);
+        code = measure_alone(bulk, lines, rows, &result->alone_ms, err);
+    }
+    progress_end(&progress, PASSES + 2);
+    return code;
+}
+
+static void print_json(const struct bulk *bulk, const struct result *r)
+{
+    const struct encoder *encoder = bulk->model->encoder;
+    printf("{\"model\":\"%s\",\"precision\":\"%s\",\"isa\":\"%s\",\"threads\":%u,"
+           "\"batch_tokens\":%zu,\"sentences\":%zu,\"tokens\":%llu,\"sentences_per_s\":%.1f,"
+           "\"tokens_per_s\":%.0f,\"gflops\":%.1f,\"median_ms_alone\":%.2f,\"phases\":{",
+           bulk->model->name, precision_name(encoder_precision(encoder)),
+           isa_name(encoder_isa(encoder)), bulk->threads, bulk->batch_tokens, r->sentences,
+           (unsigned long long)r->tokens, (double)r->sentences / r->seconds,
+           (double)r->tokens / r->seconds, r->gflops, r->alone_ms);
+    for (size_t p = 0; p < PHASE_COUNT; p++) {
+        printf("%s\"%s\":%.4f", p ? "," : "", phase_name((enum phase)p), r->phase_share[p]);
+    }
+    printf("}}\n");
+}
+
+static void print_text(const struct bulk *bulk, const struct result *r)
+{
+    const struct encoder *encoder = bulk->model->encoder;
+    printf("%s, %s on %s, %u thread%s, batches of %zu tokens\n", bulk->model->name,
+           precision_name(encoder_precision(encoder)), isa_name(encoder_isa(encoder)),
+           bulk->threads, bulk->threads == 1 ? "" : "s", bulk->batch_tokens);
+    printf("%zu sentences, %llu tokens (mean %.1f), best of %d passes: %.3f s\n", r->sentences,
+           (unsigned long long)r->tokens, (double)r->tokens / (double)r->sentences, PASSES,
+           r->seconds);
+    printf("%10.1f sentences/s\n%10.0f tokens/s\n%10.1f GFLOP/s\n",
+           (double)r->sentences / r->seconds, (double)r->tokens / r->seconds, r->gflops);
+    printf("%10.2f ms one sentence alone, one thread (median)\n", r->alone_ms);
+    for (size_t p = 0; p < PHASE_COUNT; p++) {
+        printf("%9.1f %% %s\n", r->phase_share[p] * 100, phase_name((enum phase)p));
+    }
+}
+
+static enum err_code bench(struct bulk *bulk, const struct bench_flags *flags, struct err *err)
+{
+    struct lines lines;
+    enum err_code code = flags->input ? lines_read(flags->input, &lines, err)
+                                      : make_sentences(&lines, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    size_t hidden = bulk->model->config.hidden;
+    float *rows = calloc((size_t)BULK_CHUNK_TEXTS * hidden, sizeof *rows);
+    struct result result;
+    if (!lines.n) {
+        code = err_set(err, ERR_INVALID, "the input has no lines");
+    } else if (!rows) {
+        code = err_nomem(err, BULK_CHUNK_TEXTS * hidden * sizeof *rows);
+    } else {
+        code = measure(bulk, &lines, rows, &result, err);
+    }
+    if (code == ERR_OK) {
+        (flags->json ? print_json : print_text)(bulk, &result);
+    }
+    free(rows);
+    lines_done(&lines);
+    return code;
+}
+
+int command_bench(int argc, char **argv)
+{
+    struct bench_flags f = {0};
+    const struct flag flags[] = {
+        {"model", 0, FLAG_STRING, &f.bulk.model_dir, "DIR", "the fetched bert-base-uncased",
+         "model folder", 0, 0, true},
+        {"input", 'i', FLAG_STRING, &f.input, "FILE", "512 built-in sentences",
+         "one text a line, UTF-8", 0, 0, false},
+        {"batch-tokens", 0, FLAG_SIZE, &f.bulk.batch_tokens, "N", "1024",
+         "token budget of one packed batch", 2, 1 << 20, false},
+        {"max-length", 0, FLAG_SIZE, &f.bulk.max_length, "N", "the model's, else 128",
+         "tokens per text", 2, 65536, true},
+        {"precision", 0, FLAG_STRING, &f.bulk.precision, "P", "auto", "auto, fp32, bf16 or int8", 0,
+         0, true},
+        {"isa", 0, FLAG_STRING, &f.bulk.isa, "LEVEL", "auto", "highest instruction set to use", 0,
+         0, true},
+        {"threads", 0, FLAG_UINT, &f.bulk.threads, "N", "the CPUs allowed", "compute threads", 1,
+         1024, true},
+        {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
+        {0},
+    };
+    const struct command command = {
+        .name = "bench",
+        .arguments = "",
+        .summary = "Measures the encoder offline: throughput on all threads, one sentence alone, "
+                   "and the share of each phase.",
+        .flags = flags,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("bench", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    struct bulk bulk;
+    enum err_code code = bulk_open(&f.bulk, &bulk, &err);
+    if (code == ERR_OK) {
+        code = bench(&bulk, &f, &err);
+        bulk_close(&bulk);
+    }
+    return code == ERR_OK ? EXIT_DONE : command_fail("bench", &err);
+}

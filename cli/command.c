@@ -1,0 +1,61 @@
+#include "cli/command.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "server/cpuset.h"
+
+int command_fail(const char *command, const struct err *err)
+{
+    (void)fprintf(stderr, "orthrus %s: %s\n", command, err->text);
+    return err->code == ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+char *command_default_model(void)
+{
+    const char *cache = getenv("ORTHRUS_CACHE");
+    if (cache && *cache) {
+        return file_join(cache, "bert-base-uncased");
+    }
+    const char *base = getenv("XDG_CACHE_HOME");
+    const char *under = "orthrus/bert-base-uncased";
+    if (!base || !*base) {
+        base = getenv("HOME");
+        under = ".cache/orthrus/bert-base-uncased";
+    }
+    return base && *base ? file_join(base, under) : NULL;
+}
+
+char *command_shipped_heads(void)
+{
+    const char *share = getenv("ORTHRUS_SHARE");
+    if (share && *share) {
+        return file_join(share, "heads/default.safetensors");
+    }
+    char binary[PATH_MAX];
+    ssize_t size = readlink("/proc/self/exe", binary, sizeof binary - 1);
+    char *slash = size > 0 ? (binary[size] = '\0', strrchr(binary, '/')) : NULL;
+    if (!slash) {
+        return NULL;
+    }
+    *slash = '\0';
+    static const char *const places[] = {"../share/orthrus/heads/default.safetensors",
+                                         "../heads/default.safetensors"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *path = file_join(binary, places[i]);
+        if (path && file_exists(path)) {
+            return path;
+        }
+        free(path);
+    }
+    return NULL;
+}
+
+unsigned command_default_threads(void)
+{
+    return cpuset_threads();
+}

@@ -1,0 +1,33 @@
+/* The commands of orthrus, one file each. Each gets argv with argv[0] = its own name and returns
+ * an exit status: 0 done, 1 failed, 2 wrong usage. */
+#ifndef ORTHRUS_CLI_COMMAND_H
+#define ORTHRUS_CLI_COMMAND_H
+
+#include "base/err.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+int command_serve(int argc, char **argv);
+int command_embed(int argc, char **argv);
+int command_predict(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
+int command_train(int argc, char **argv);
+int command_eval(int argc, char **argv);
+int command_health(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_bench(int argc, char **argv);
+
+/* Prints "orthrus COMMAND: text" to stderr; returns the exit status that fits the code. */
+int command_fail(const char *command, const struct err *err);
+
+/* The model folder where none was named: the fetched bert-base-uncased under the cache folder.
+ * malloc'ed; NULL when memory is out or no home folder is known. */
+char *command_default_model(void);
+/* The heads that ship with the project: ORTHRUS_SHARE, else beside an installed binary
+ * (../share/orthrus), else in the source tree of a build (../heads). malloc'ed; NULL when there
+ * are none. */
+char *command_shipped_heads(void);
+/* Compute threads: CPUs allowed by affinity and by the cgroup's quota. */
+unsigned command_default_threads(void);
+
+#endif

@@ -1,0 +1,200 @@
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/flags.h"
+
+/* Where to ask: http://HOST:PORT/PATH or unix:/socket. */
+struct target {
+    char host[256];
+    char port[8];
+    char path[256];
+    char socket_path[sizeof((struct sockaddr_un *)0)->sun_path]; /* "" for TCP */
+};
+
+static enum err_code parse_host_port(const char *text, size_t size, struct target *target,
+                                     struct err *err)
+{
+    const char *end = text + size;
+    const char *host = text;
+    const char *host_end;
+    const char *port;
+    if (size && *text == '[') {
+        host = text + 1;
+        host_end = memchr(host, ']', size - 1);
+        port = host_end && host_end + 1 < end && host_end[1] == ':' ? host_end + 2 : NULL;
+    } else {
+        host_end = memrchr(text, ':', size);
+        port = host_end ? host_end + 1 : NULL;
+    }
+    if (!port || (size_t)(host_end - host) >= sizeof target->host ||
+        (size_t)(end - port) >= sizeof target->port || port == end) {
+        return err_set(err, ERR_USAGE,
+                       "URL: http://HOST:PORT/PATH, HOST:PORT, [v6]:PORT or unix:/path is allowed");
+    }
+    (void)snprintf(target->host, sizeof target->host, "%.*s", (int)(host_end - host), host);
+    (void)snprintf(target->port, sizeof target->port, "%.*s", (int)(end - port), port);
+    /* A listener on every address is asked on this machine's own. */
+    if (strcmp(target->host, "0.0.0.0") == 0 || strcmp(target->host, "::") == 0 ||
+        !target->host[0]) {
+        (void)snprintf(target->host, sizeof target->host, "localhost");
+    }
+    return ERR_OK;
+}
+
+static enum err_code parse_target(const char *url, struct target *target, struct err *err)
+{
+    (void)snprintf(target->path, sizeof target->path, "/readyz");
+    target->socket_path[0] = '\0';
+    if (strncmp(url, "unix:", 5) == 0) {
+        if (strlen(url + 5) >= sizeof target->socket_path) {
+            return err_set(err, ERR_USAGE, "URL: the socket's path is too long");
+        }
+        (void)snprintf(target->socket_path, sizeof target->socket_path, "%s", url + 5);
+        (void)snprintf(target->host, sizeof target->host, "localhost");
+        return ERR_OK;
+    }
+    if (strncmp(url, "https://", 8) == 0) {
+        return err_set(err, ERR_USAGE, "URL: https is not spoken; TLS ends at the balancer");
+    }
+    if (strncmp(url, "http://", 7) == 0) {
+        url += 7;
+    }
+    size_t size = strcspn(url, "/");
+    if (url[size] && url[size + 1]) {
+        if (strlen(url + size) >= sizeof target->path || strpbrk(url + size, " \r\n")) {
+            return err_set(err, ERR_USAGE, "URL: its path is too long or holds spaces");
+        }
+        (void)snprintf(target->path, sizeof target->path, "%s", url + size);
+    }
+    return parse_host_port(url, size, target, err);
+}
+
+static int connect_unix(const struct target *target)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, target->socket_path, sizeof address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int connect_tcp(const struct target *target, const struct timeval *timeout)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *list;
+    if (getaddrinfo(target->host, target->port, &hints, &list) != 0) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    int fd = -1;
+    for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
+        fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+        /* SO_SNDTIMEO bounds connect(2) too. */
+        if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, sizeof *timeout) != 0 ||
+                        connect(fd, at->ai_addr, at->ai_addrlen) != 0)) {
+            (void)close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    return fd;
+}
+
+/* The status of one GET, or 0 with the error set. */
+static int ask(const struct target *target, unsigned timeout_ms, struct err *err)
+{
+    const struct timeval timeout = {.tv_sec = timeout_ms / 1000,
+                                    .tv_usec = timeout_ms % 1000 * 1000};
+    const char *where = target->socket_path[0] ? target->socket_path : target->host;
+    int fd = target->socket_path[0] ? connect_unix(target) : connect_tcp(target, &timeout);
+    if (fd < 0) {
+        err_set_errno(err, ERR_IO, errno, "%s:%s: connect", where, target->port);
+        return 0;
+    }
+    char request[1024];
+    int size = snprintf(request, sizeof request,
+                        "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", target->path,
+                        target->host);
+    char answer[64] = "";
+    size_t got = 0;
+    bool sent = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0 &&
+                send(fd, request, (size_t)size, MSG_NOSIGNAL) == size;
+    /* The status line is enough: "HTTP/1.1 200". */
+    while (sent && got < 12) {
+        ssize_t more = recv(fd, answer + got, sizeof answer - 1 - got, 0);
+        if (more <= 0) {
+            break;
+        }
+        got += (size_t)more;
+    }
+    int number = errno;
+    (void)close(fd);
+    int status = got >= 12 && strncmp(answer, "HTTP/1.", 7) == 0 ? (int)strtol(answer + 9, NULL, 10)
+                                                                 : 0;
+    if (!status) {
+        err_set_errno(err, ERR_IO, sent ? number : EIO, "%s:%s: no answer", where, target->port);
+    }
+    return status;
+}
+
+static const char *default_url(void)
+{
+    const char *admin = getenv("ORTHRUS_ADMIN_LISTEN");
+    const char *listen = getenv("ORTHRUS_LISTEN");
+    if (admin && strcmp(admin, "off") == 0) {
+        return listen && *listen ? listen : "127.0.0.1:8080";
+    }
+    return admin && *admin ? admin : "127.0.0.1:8081";
+}
+
+int command_health(int argc, char **argv)
+{
+    unsigned timeout_ms = 2000;
+    const struct flag flags[] = {
+        {"timeout-ms", 0, FLAG_UINT, &timeout_ms, "MS", "2000", "longest wait for an answer", 1,
+         600000, false},
+        {0},
+    };
+    const struct command command = {
+        .name = "health",
+        .arguments = "[URL]",
+        .summary = "Asks a daemon whether it is ready; exit status 0 if it is, 1 if not.",
+        .details = "URL is http://HOST:PORT[/PATH], HOST:PORT, [v6]:PORT or unix:/path; the path "
+                   "is /readyz\nunless given. Without URL the admin listener is asked, as "
+                   "ORTHRUS_ADMIN_LISTEN or\nserve's default name it (ORTHRUS_LISTEN where that "
+                   "is off).\n",
+        .flags = flags,
+        .max_arguments = 1,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    struct target target = {.port = "0"};
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("health", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    if (parse_target(n_arguments ? arguments[0] : default_url(), &target, &err) != ERR_OK) {
+        return command_fail("health", &err);
+    }
+    int status = ask(&target, timeout_ms, &err);
+    if (!status) {
+        return command_fail("health", &err);
+    }
+    printf("%s %d\n", target.path, status);
+    return status == 200 ? EXIT_DONE : EXIT_FAILED;
+}

@@ -1,0 +1,160 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "model/checkpoint.h"
+#include "model/heads.h"
+
+static void print_tensors(const struct safetensors *file)
+{
+    size_t count = safetensors_count(file);
+    size_t bytes;
+    (void)safetensors_bytes(file, &bytes);
+    printf("%zu tensors, %zu bytes\n", count, bytes);
+    for (size_t i = 0; i < count; i++) {
+        const struct tensor *tensor = safetensors_at(file, i);
+        char shape[128];
+        tensor_shape_text(tensor, shape, sizeof shape);
+        printf("  %-64s %-5s %s\n", tensor->name, dtype_name(tensor->dtype), shape);
+    }
+}
+
+static void print_metadata(const struct safetensors *file)
+{
+    const struct jval *metadata = safetensors_metadata(file);
+    const char *key;
+    const struct jval *value;
+    void *iter = NULL;
+    while (metadata && (iter = jval_object_next(metadata, iter, &key, &value))) {
+        const char *text;
+        size_t size;
+        if (jval_string(value, &text, &size)) {
+            printf("  %s: %s\n", key, text);
+        }
+    }
+}
+
+static const char *on_off(bool on)
+{
+    return on ? "yes" : "no";
+}
+
+static enum err_code inspect_folder(const char *dir, struct err *err)
+{
+    struct checkpoint *checkpoint;
+    enum err_code code = checkpoint_open(dir, command_default_threads(), &checkpoint, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    const struct config *c = &checkpoint->config;
+    printf("model folder %s\n", dir);
+    printf("hidden %zu, layers %zu, attention heads %zu, intermediate %zu\n", c->hidden, c->layers,
+           c->heads, c->intermediate);
+    printf("vocabulary %zu, positions %zu, token types %zu, LayerNorm eps %g\n", c->vocab,
+           c->positions, c->types, (double)c->layer_norm_eps);
+    printf("pooling %s, Normalize module %s, tokens per text %zu\n", pooling_name(c->pooling),
+           on_off(c->folder_normalize), c->max_length);
+    printf("tokenizer: lower-case %s, strip accents %s, split CJK %s\n",
+           on_off(c->tokenizer.lower_case), on_off(c->tokenizer.strip_accents),
+           on_off(c->tokenizer.tokenize_chinese_chars));
+    printf("encoder sha256 %s\n", checkpoint->encoder_sha256);
+    printf("%s: ", safetensors_label(checkpoint->file));
+    print_tensors(checkpoint->file);
+    checkpoint_close(checkpoint);
+    return ERR_OK;
+}
+
+/* The width of the encoder a heads file was made for, 0 when it holds no head. */
+static size_t heads_hidden(const struct safetensors *file)
+{
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "%s.weight", head_name(kind));
+        const struct tensor *tensor = safetensors_find(file, name);
+        if (tensor && tensor->rank == 2) {
+            return tensor->shape[1];
+        }
+    }
+    return 0;
+}
+
+/* Says whether a file with heads would be accepted, beside what it holds. */
+static enum err_code inspect_heads(const struct safetensors *file, size_t hidden, struct err *err)
+{
+    size_t size;
+    const unsigned char *bytes = safetensors_bytes(file, &size);
+    const struct heads_fit fit = {.hidden = hidden};
+    struct heads *heads;
+    enum err_code code = heads_create(bytes, size, safetensors_label(file), &fit, false, NULL,
+                                      &heads, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        const struct head *head = &heads->head[kind];
+        if (!head->classes) {
+            continue;
+        }
+        printf("%s: %zu classes over %zu:", head_name(kind), head->classes, hidden);
+        for (size_t k = 0; k < head->classes; k++) {
+            printf("%s %s", k ? "," : "", head->labels[k]);
+        }
+        putchar('\n');
+    }
+    heads_release(heads);
+    return ERR_OK;
+}
+
+static enum err_code inspect_file(const char *path, struct err *err)
+{
+    struct safetensors *file;
+    enum err_code code = safetensors_open(path, &file, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    size_t size;
+    const unsigned char *bytes = safetensors_bytes(file, &size);
+    char sha256[SHA256_HEX_SIZE + 1];
+    sha256_of(bytes, size, sha256);
+    printf("safetensors file %s\nsha256 %s\n", path, sha256);
+    print_metadata(file);
+    print_tensors(file);
+    size_t hidden = heads_hidden(file);
+    if (hidden) {
+        code = inspect_heads(file, hidden, err);
+    }
+    safetensors_close(file);
+    return code;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    const struct flag flags[] = {{0}};
+    const struct command command = {
+        .name = "inspect",
+        .arguments = "PATH",
+        .summary = "Shows what a model folder or a heads file holds (shapes, dtypes, labels, "
+                   "SHA-256), after validating it as serve would.",
+        .flags = flags,
+        .min_arguments = 1,
+        .max_arguments = 1,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("inspect", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    struct stat st;
+    bool folder = stat(arguments[0], &st) == 0 && S_ISDIR(st.st_mode);
+    enum err_code code = folder ? inspect_folder(arguments[0], &err)
+                                : inspect_file(arguments[0], &err);
+    return code == ERR_OK ? EXIT_DONE : command_fail("inspect", &err);
+}

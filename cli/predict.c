@@ -1,0 +1,190 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/float_text.h"
+#include "base/jval.h"
+#include "base/size.h"
+#include "cli/bulk.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/progress.h"
+
+struct predict_flags {
+    struct bulk_flags bulk;
+    const char *heads;
+    const char *input;
+};
+
+enum { LINE_CEILING = 1 << 30 };
+
+static void append_float(struct buf *line, float value)
+{
+    char text[FLOAT_TEXT_MAX];
+    buf_append(line, text, float_text(value, text));
+}
+
+static void append_label(struct buf *line, const char *label)
+{
+    jval_append_string(line, label, strlen(label));
+}
+
+/* ,"classifier":{"label":…,"score":…,"scores":{…}} */
+static void append_head(struct buf *line, enum head_kind kind, const struct head *head,
+                        const float *scores)
+{
+    size_t best = 0;
+    for (size_t k = 1; k < head->classes; k++) {
+        best = scores[k] > scores[best] ? k : best;
+    }
+    buf_printf(line, ",\"%s\":{\"label\":", head_name(kind));
+    append_label(line, head->labels[best]);
+    buf_append_str(line, ",\"score\":");
+    append_float(line, scores[best]);
+    buf_append_str(line, ",\"scores\":{");
+    for (size_t k = 0; k < head->classes; k++) {
+        buf_append(line, ",", k != 0);
+        append_label(line, head->labels[k]);
+        buf_append_char(line, ':');
+        append_float(line, scores[k]);
+    }
+    buf_append_str(line, "}}");
+}
+
+static bool print_line(const struct heads *heads, const struct line *text, const float *embedding,
+                       struct buf *line)
+{
+    float scores[HEADS_CLASSES_MAX];
+    buf_clear(line);
+    buf_append_str(line, "{\"text\":");
+    jval_append_string(line, text->text, text->size);
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        if (heads_has(heads, kind)) {
+            const struct head *head = &heads->head[kind];
+            head_logits(head, embedding, 1, heads->hidden, scores);
+            head_softmax(scores, head->classes);
+            append_head(line, kind, head, scores);
+        }
+    }
+    buf_append_str(line, "}\n");
+    return !buf_failed(line) && fwrite(line->data, line->size, 1, stdout) == 1;
+}
+
+static enum err_code predict_lines(struct bulk *bulk, const struct heads *heads,
+                                   const struct lines *lines, float *rows, struct buf *line,
+                                   struct err *err)
+{
+    struct progress progress;
+    progress_start(&progress, "predicting", "sentences", lines->n);
+    for (size_t done = 0; done < lines->n;) {
+        size_t n = size_min(lines->n - done, BULK_CHUNK_TEXTS);
+        enum err_code code = bulk_embed(bulk, lines->at + done, n, rows, err);
+        for (size_t i = 0; i < n && code == ERR_OK; i++) {
+            if (!print_line(heads, &lines->at[done + i], rows + i * heads->hidden, line)) {
+                code = err_set_errno(err, ERR_IO, errno, "standard output");
+            }
+        }
+        if (code != ERR_OK) {
+            return code;
+        }
+        done += n;
+        progress_update(&progress, done);
+    }
+    progress_end(&progress, lines->n);
+    return ERR_OK;
+}
+
+static enum err_code choose_heads(const struct bulk *bulk, const struct predict_flags *flags,
+                                  struct heads **ret_heads, struct err *err)
+{
+    const struct model *model = bulk->model;
+    if (flags->heads) {
+        struct heads_fit fit = model_heads_fit(model, model->config.pooling);
+        return heads_load(flags->heads, &fit, false, ret_heads, err);
+    }
+    char *shipped = command_shipped_heads();
+    char *source = NULL;
+    struct err warning = ERR_INIT;
+    struct heads *heads = NULL;
+    enum err_code code = model_default_heads(model, model->config.pooling, shipped, &heads, &source,
+                                             &warning, err);
+    free(shipped);
+    free(source);
+    if (code == ERR_OK && !heads) {
+        return err_set(err, ERR_NOT_FOUND, "no heads fit this model%s%s; name a file with --heads",
+                       warning.text[0] ? ": " : "", warning.text);
+    }
+    if (code == ERR_OK) {
+        *ret_heads = heads;
+    }
+    return code;
+}
+
+static enum err_code predict(struct bulk *bulk, const struct predict_flags *flags, struct err *err)
+{
+    struct heads *heads;
+    struct lines lines;
+    enum err_code code = choose_heads(bulk, flags, &heads, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = lines_read(flags->input, &lines, err);
+    if (code == ERR_OK) {
+        float *rows = calloc((size_t)BULK_CHUNK_TEXTS * heads->hidden, sizeof *rows);
+        struct buf line;
+        buf_init(&line, LINE_CEILING);
+        code = rows ? predict_lines(bulk, heads, &lines, rows, &line, err)
+                    : err_nomem(err, BULK_CHUNK_TEXTS * heads->hidden * sizeof *rows);
+        buf_done(&line);
+        free(rows);
+        lines_done(&lines);
+    }
+    heads_release(heads);
+    return code;
+}
+
+int command_predict(int argc, char **argv)
+{
+    struct predict_flags f = {0};
+    const struct flag flags[] = {
+        {"model", 0, FLAG_STRING, &f.bulk.model_dir, "DIR", "the fetched bert-base-uncased",
+         "model folder", 0, 0, true},
+        {"heads", 0, FLAG_STRING, &f.heads, "FILE", "the model folder's, else the shipped ones",
+         "heads file", 0, 0, true},
+        {"input", 'i', FLAG_STRING, &f.input, "FILE", "standard input", "one text a line, UTF-8", 0,
+         0, false},
+        {"max-length", 0, FLAG_SIZE, &f.bulk.max_length, "N", "the model's, else 128",
+         "tokens per text", 2, 65536, true},
+        {"precision", 0, FLAG_STRING, &f.bulk.precision, "P", "auto", "auto, fp32, bf16 or int8", 0,
+         0, true},
+        {"isa", 0, FLAG_STRING, &f.bulk.isa, "LEVEL", "auto", "highest instruction set to use", 0,
+         0, true},
+        {"threads", 0, FLAG_UINT, &f.bulk.threads, "N", "the CPUs allowed", "compute threads", 1,
+         1024, true},
+        {0},
+    };
+    const struct command command = {
+        .name = "predict",
+        .arguments = "",
+        .summary = "Classifies every line of a file with both heads; one JSON object a line.",
+        .flags = flags,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("predict", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    struct bulk bulk;
+    enum err_code code = bulk_open(&f.bulk, &bulk, &err);
+    if (code == ERR_OK) {
+        code = predict(&bulk, &f, &err);
+        bulk_close(&bulk);
+    }
+    return code == ERR_OK ? EXIT_DONE : command_fail("predict", &err);
+}

@@ -1,0 +1,123 @@
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jval.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/lines.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+
+enum { LINE_CEILING = 1 << 30 };
+
+static void append_tokens(struct buf *line, const struct tokenizer *tokenizer,
+                          const struct tokens *tokens)
+{
+    buf_append_str(line, "{\"ids\":[");
+    for (size_t i = 0; i < tokens->n; i++) {
+        buf_printf(line, "%s%d", i ? "," : "", tokens->ids[i]);
+    }
+    buf_append_str(line, "],\"tokens\":[");
+    for (size_t i = 0; i < tokens->n; i++) {
+        const char *word = tokenizer_word(tokenizer, tokens->ids[i]);
+        buf_append(line, ",", i != 0);
+        jval_append_string(line, word, strlen(word));
+    }
+    buf_append_str(line, "],\"offsets\":[");
+    for (size_t i = 0; i < tokens->n; i++) {
+        buf_printf(line, "%s[%u,%u]", i ? "," : "", tokens->starts[i], tokens->stops[i]);
+    }
+    buf_append_str(line, "]}\n");
+}
+
+static enum err_code tokenize_lines(const struct tokenizer *tokenizer, const struct lines *lines,
+                                    struct err *err)
+{
+    const struct encode_options options = {
+        .max_length = SIZE_MAX, .add_special_tokens = true, .offsets = true};
+    struct tokens tokens = {0};
+    struct buf line;
+    buf_init(&line, LINE_CEILING);
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < lines->n && code == ERR_OK; i++) {
+        code = tokenizer_encode(tokenizer, lines->at[i].text, lines->at[i].size, &options, &tokens,
+                                err);
+        if (code == ERR_OK) {
+            buf_clear(&line);
+            append_tokens(&line, tokenizer, &tokens);
+            if (buf_failed(&line)) {
+                code = err_set(err, ERR_LIMIT, "line %zu: its tokens take more than %d bytes",
+                               i + 1, LINE_CEILING);
+            } else if (fwrite(line.data, line.size, 1, stdout) != 1) {
+                code = err_set_errno(err, ERR_IO, errno, "standard output");
+            }
+        }
+    }
+    buf_done(&line);
+    tokens_done(&tokens);
+    return code;
+}
+
+static enum err_code tokenize(const char *model_dir, const char *input, struct err *err)
+{
+    struct config config;
+    struct tokenizer *tokenizer;
+    struct lines lines;
+    enum err_code code = config_load(model_dir, &config, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    char *vocab = file_join(model_dir, "vocab.txt");
+    code = vocab ? tokenizer_create(vocab, &config.tokenizer, &tokenizer, err) : err_nomem(err, 1);
+    free(vocab);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = lines_read(input, &lines, err);
+    if (code == ERR_OK) {
+        code = tokenize_lines(tokenizer, &lines, err);
+        lines_done(&lines);
+    }
+    tokenizer_destroy(tokenizer);
+    return code;
+}
+
+int command_tokenize(int argc, char **argv)
+{
+    const char *model_dir = NULL;
+    const char *input = NULL;
+    const struct flag flags[] = {
+        {"model", 0, FLAG_STRING, &model_dir, "DIR", "the fetched bert-base-uncased",
+         "model folder; its vocab.txt and configuration are read", 0, 0, true},
+        {"input", 'i', FLAG_STRING, &input, "FILE", "standard input", "one text a line, UTF-8", 0,
+         0, false},
+        {0},
+    };
+    const struct command command = {
+        .name = "tokenize",
+        .arguments = "",
+        .summary = "Prints ids, tokens and offsets (in code points) of every line, as one JSON "
+                   "object a line; nothing is truncated.",
+        .flags = flags,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("tokenize", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    char *default_model = model_dir ? NULL : command_default_model();
+    const char *dir = model_dir ? model_dir : default_model;
+    enum err_code code = dir ? tokenize(dir, input, &err)
+                             : err_set(&err, ERR_USAGE,
+                                       "--model: no folder given and no home folder known");
+    free(default_model);
+    return code == ERR_OK ? EXIT_DONE : command_fail("tokenize", &err);
+}
