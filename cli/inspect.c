@@ -16,8 +16,8 @@ static void print_tensors(const struct safetensors *file)
     printf("%zu tensors, %zu bytes\n", count, bytes);
     for (size_t i = 0; i < count; i++) {
         const struct tensor *tensor = safetensors_at(file, i);
-        char shape[128];
-        tensor_shape_text(tensor, shape, sizeof shape);
+        char shape[TENSOR_SHAPE_TEXT_SIZE];
+        tensor_shape_text(tensor, shape);
         printf("  %-64s %-5s %s\n", tensor->name, dtype_name(tensor->dtype), shape);
     }
 }

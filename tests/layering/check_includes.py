@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""The arrows of docs/STYLE.md, held by reading every #include.
+
+Usage: check_includes.py ROOT; exit 1 and one line a violation."""
+import pathlib
+import re
+import sys
+
+# folder: the project folders its files may include
+MAY_INCLUDE = {
+    "base": {"base"},
+    "model": {"base", "model"},
+    "api": {"base", "api"},
+    "server": {"base", "model", "api", "server"},
+    "train": {"base", "model", "train"},
+    "cli": {"base", "model", "api", "server", "train", "cli"},
+}
+# system header: the files (or folders, ending in /) that may see it
+ONLY_IN = {
+    "microhttpd.h": ["server/http.c"],
+    "jansson.h": ["api/", "base/jval.c"],
+    "cblas.h": ["model/kernels/", "train/"],
+    "utf8proc.h": ["model/"],
+    "openssl/": ["base/sha256.c"],
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
+
+
+def allowed(path, places):
+    return any(path == p or (p.endswith("/") and path.startswith(p)) for p in places)
+
+
+def violations(root):
+    for folder, may in MAY_INCLUDE.items():
+        for file in sorted((root / folder).rglob("*.[ch]")):
+            path = file.relative_to(root).as_posix()
+            for header in INCLUDE.findall(file.read_text(encoding="utf-8")):
+                top = header.split("/")[0]
+                if top in MAY_INCLUDE and "/" in header and top not in may:
+                    yield f"{path}: includes {header}; {folder}/ may include {', '.join(sorted(may))}"
+                for system, places in ONLY_IN.items():
+                    seen = header == system or (system.endswith("/") and header.startswith(system))
+                    if seen and not allowed(path, places):
+                        yield f"{path}: includes <{header}>, which only {', '.join(places)} may"
+
+
+def main():
+    found = list(violations(pathlib.Path(sys.argv[1])))
+    print("\n".join(found) if found else "layering: every include follows the arrows")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
