@@ -62,10 +62,13 @@ struct api_request {
     const char *head;    /* NULL from request_parse: the server's, from the query */
 };
 
-/* Parses a body. On failure returns false with the problem set and *ret_request unspecified.
+/* Parses a body. The arena gets one api_input an input, the texts and the ids: a ceiling of 8 ×
+ * size
+ * + 64 × client_batch + 64 KiB is always enough; the JSON tree lives on the heap during the call,
+ * bounded in values. On failure returns false with the problem set and *ret_request unspecified.
  * Hugging Face's "parameters" makes `single` false for /classify and /sentiment (its client
  * expects [[…]]); function_to_apply "none" is raw_scores, "softmax" not; others are a problem.
- * JSON null counts as absent everywhere. */
+ * JSON null counts as absent everywhere. Integers are JSON integers (5.0 is none). */
 CHECK_RESULT bool request_parse(enum api_kind kind, const char *body, size_t size,
                                 const struct api_limits *limits, struct arena *arena,
                                 struct api_request *ret_request, struct problem *problem);

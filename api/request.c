@@ -1,0 +1,381 @@
+#include "api/request.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/request_private.h"
+
+enum { TOP_K_MAX = 2147483647 };
+
+/* Members: the one table of what each route's body may hold. */
+
+struct member;
+typedef bool member_reader(struct reader *reader, const struct member *member, const json_t *value);
+static member_reader read_text_inputs, read_openai_inputs, read_parameters, read_bool,
+    read_dimensions, read_top_k, read_direction, read_prompt_name, read_format, read_function,
+    read_tasks, read_ignored_string;
+
+#define ON(kind)   (1u << (kind))
+#define CLASSIFIER (ON(API_CLASSIFY) | ON(API_SENTIMENT))
+#define PREDICTION (CLASSIFIER | ON(API_PREDICT))
+
+static const struct member {
+    const char *name;
+    unsigned body;       /* ON(kind) of the routes whose body has it */
+    unsigned parameters; /* and whose "parameters" has it */
+    member_reader *read;
+    size_t offset; /* of the bool in struct api_request */
+} members[] = {
+    {"inputs", PREDICTION | ON(API_EMBED) | ON(API_ANALYZE) | ON(API_TOKENIZE), 0, read_text_inputs,
+     0},
+    {"input", ON(API_OPENAI), 0, read_openai_inputs, 0},
+    {"tasks", ON(API_ANALYZE), 0, read_tasks, 0},
+    /* huggingface_hub 0.26 and 0.27 put the fields of /embed here too. */
+    {"parameters", PREDICTION | ON(API_EMBED), 0, read_parameters, 0},
+    {"top_k", CLASSIFIER, PREDICTION, read_top_k, 0},
+    {"function_to_apply", 0, PREDICTION, read_function, 0},
+    {"raw_scores", PREDICTION | ON(API_ANALYZE), 0, read_bool,
+     offsetof(struct api_request, raw_scores)},
+    {"normalize", ON(API_EMBED) | ON(API_ANALYZE), ON(API_EMBED), read_bool,
+     offsetof(struct api_request, normalize)},
+    {"truncate", PREDICTION | ON(API_EMBED) | ON(API_ANALYZE), ON(API_EMBED), read_bool,
+     offsetof(struct api_request, truncate)},
+    {"truncation_direction", PREDICTION | ON(API_EMBED), ON(API_EMBED), read_direction, 0},
+    {"dimensions", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_dimensions, 0},
+    {"prompt_name", ON(API_EMBED) | ON(API_TOKENIZE), ON(API_EMBED), read_prompt_name, 0},
+    {"encoding_format", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_format, 0},
+    {"add_special_tokens", ON(API_TOKENIZE), 0, read_bool,
+     offsetof(struct api_request, special_tokens)},
+    {"model", ON(API_OPENAI), 0, read_ignored_string, 0},
+    {"user", ON(API_OPENAI), 0, read_ignored_string, 0},
+};
+enum { N_MEMBERS = sizeof(members) / sizeof(members[0]) };
+
+static bool member_allowed(const struct reader *reader, const struct member *member)
+{
+    return (reader->in_parameters ? member->parameters : member->body) & ON(reader->kind);
+}
+
+static const struct member *find_member(const struct reader *reader, const char *name)
+{
+    for (size_t i = 0; i < N_MEMBERS; i++) {
+        if (member_allowed(reader, &members[i]) && strcmp(members[i].name, name) == 0) {
+            return &members[i];
+        }
+    }
+    return NULL;
+}
+
+/* What readers share. */
+
+struct path path_of(const struct reader *reader, const char *name)
+{
+    struct path path;
+    (void)snprintf(path.text, sizeof(path.text), "%s%s", reader->in_parameters ? "parameters." : "",
+                   name);
+    return path;
+}
+
+struct path path_at(const struct path *path, size_t index)
+{
+    struct path at;
+    (void)snprintf(at.text, sizeof(at.text), "%.50s[%zu]", path->text, index);
+    return at;
+}
+
+bool reader_wrong_type(struct reader *reader, const struct path *path, const char *allowed)
+{
+    return problem_set(reader->problem, PROBLEM_FIELD_TYPE, path->text, "%s must be %s", path->text,
+                       allowed);
+}
+
+bool reader_no_memory(struct reader *reader)
+{
+    return problem_set(reader->problem, PROBLEM_INTERNAL, NULL,
+                       "out of memory while reading the request");
+}
+
+bool reader_is_integer(const struct reader *reader, const json_t *value)
+{
+    if (reader->integers_as_real && json_is_real(value)) {
+        double real = json_real_value(value);
+        return trunc(real) == real;
+    }
+    return json_is_integer(value);
+}
+
+bool reader_integer(struct reader *reader, const json_t *value, const struct path *path,
+                    int64_t least, int64_t most, int64_t *ret)
+{
+    if (!reader_is_integer(reader, value)) {
+        return reader_wrong_type(reader, path, "an integer");
+    }
+    /* Every bound is below 2^53: a real that holds an integer is compared exactly. */
+    bool inside = json_is_real(value)
+                      ? json_real_value(value) >= (double)least &&
+                            json_real_value(value) <= (double)most
+                      : json_integer_value(value) >= least && json_integer_value(value) <= most;
+    if (!inside) {
+        return problem_set(reader->problem, PROBLEM_FIELD_RANGE, path->text,
+                           "%s must be from %lld to %lld", path->text, (long long)least,
+                           (long long)most);
+    }
+    *ret = json_is_real(value) ? (int64_t)json_real_value(value) : json_integer_value(value);
+    return true;
+}
+
+static bool is_text(const json_t *value, const char *text)
+{
+    return json_is_string(value) && json_string_length(value) == strlen(text) &&
+           memcmp(json_string_value(value), text, strlen(text)) == 0;
+}
+
+/* PROBLEM_FIELD_VALUE for a string, PROBLEM_FIELD_TYPE for anything else. */
+static bool wrong_choice(struct reader *reader, const struct member *member, const json_t *value,
+                         const char *allowed)
+{
+    struct path path = path_of(reader, member->name);
+    if (!json_is_string(value)) {
+        return reader_wrong_type(reader, &path, allowed);
+    }
+    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path.text, "%s must be %s", path.text,
+                       allowed);
+}
+
+/* Readers of single members. */
+
+static bool read_text_inputs(struct reader *reader, const struct member *member,
+                             const json_t *value)
+{
+    return read_inputs(reader, member->name, value);
+}
+
+static bool read_openai_inputs(struct reader *reader, const struct member *member,
+                               const json_t *value)
+{
+    return read_openai_input(reader, member->name, value);
+}
+
+static bool read_bool(struct reader *reader, const struct member *member, const json_t *value)
+{
+    if (!json_is_boolean(value)) {
+        struct path path = path_of(reader, member->name);
+        return reader_wrong_type(reader, &path, "true or false");
+    }
+    *(bool *)((char *)reader->request + member->offset) = json_is_true(value);
+    return true;
+}
+
+static bool read_dimensions(struct reader *reader, const struct member *member, const json_t *value)
+{
+    struct path path = path_of(reader, member->name);
+    int64_t dimensions;
+    if (!reader_integer(reader, value, &path, 1, (int64_t)reader->limits->hidden, &dimensions)) {
+        return false;
+    }
+    reader->request->dimensions = (size_t)dimensions;
+    return true;
+}
+
+static bool read_top_k(struct reader *reader, const struct member *member, const json_t *value)
+{
+    struct path path = path_of(reader, member->name);
+    int64_t top_k;
+    if (!reader_integer(reader, value, &path, 1, TOP_K_MAX, &top_k)) {
+        return false;
+    }
+    reader->request->top_k = (size_t)top_k;
+    return true;
+}
+
+static bool read_direction(struct reader *reader, const struct member *member, const json_t *value)
+{
+    bool left = is_text(value, "left") || is_text(value, "Left");
+    if (!left && !is_text(value, "right") && !is_text(value, "Right")) {
+        return wrong_choice(reader, member, value, "\"left\" or \"right\"");
+    }
+    reader->request->truncate_left = left;
+    return true;
+}
+
+static bool read_prompt_name(struct reader *reader, const struct member *member,
+                             const json_t *value)
+{
+    (void)value;
+    struct path path = path_of(reader, member->name);
+    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path.text,
+                       "%s must be left out or null: this model has no prompts", path.text);
+}
+
+static bool read_format(struct reader *reader, const struct member *member, const json_t *value)
+{
+    bool openai = reader->kind == API_OPENAI;
+    bool base64 = is_text(value, "base64");
+    if (!is_text(value, "float") && !(base64 && openai)) {
+        return wrong_choice(reader, member, value,
+                            openai ? "\"float\" or \"base64\""
+                                   : "\"float\" on this route; /v1/embeddings answers base64");
+    }
+    reader->request->base64 = base64;
+    return true;
+}
+
+static bool read_function(struct reader *reader, const struct member *member, const json_t *value)
+{
+    bool none = is_text(value, "none");
+    if (!none && !is_text(value, "softmax")) {
+        return wrong_choice(reader, member, value, "\"softmax\" or \"none\"");
+    }
+    reader->request->raw_scores = none;
+    return true;
+}
+
+static bool read_tasks(struct reader *reader, const struct member *member, const json_t *value)
+{
+    static const char allowed[] =
+        "an array of distinct tasks out of \"embed\", \"classify\", \"sentiment\"";
+    static const char *const names[API_TASKS] = {"embed", "classify", "sentiment"};
+    struct path path = path_of(reader, member->name);
+    if (!json_is_array(value)) {
+        return reader_wrong_type(reader, &path, allowed);
+    }
+    if (json_array_size(value) == 0) {
+        return problem_set(reader->problem, PROBLEM_FIELD_RANGE, path.text,
+                           "tasks must not be empty; it must be %s", allowed);
+    }
+    unsigned tasks = 0;
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *item = json_array_get(value, i);
+        struct path at = path_at(&path, i);
+        unsigned task = 0;
+        for (unsigned name = 0; name < API_TASKS; name++) {
+            task |= is_text(item, names[name]) ? 1u << name : 0;
+        }
+        if (!json_is_string(item)) {
+            return reader_wrong_type(reader, &at, "a string");
+        }
+        if (!task || (tasks & task)) {
+            return problem_set(reader->problem, PROBLEM_FIELD_VALUE, at.text, "tasks must be %s",
+                               allowed);
+        }
+        tasks |= task;
+    }
+    reader->request->tasks = tasks;
+    return true;
+}
+
+static bool read_ignored_string(struct reader *reader, const struct member *member,
+                                const json_t *value)
+{
+    if (!json_is_string(value)) {
+        struct path path = path_of(reader, member->name);
+        return reader_wrong_type(reader, &path, "a string");
+    }
+    return true;
+}
+
+/* Objects. */
+
+static bool unknown_member(struct reader *reader, const char *name)
+{
+    char allowed[200] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < N_MEMBERS; i++) {
+        if (member_allowed(reader, &members[i]) && used < sizeof(allowed)) {
+            int n = snprintf(allowed + used, sizeof(allowed) - used, "%s%s", used ? ", " : "",
+                             members[i].name);
+            used += (size_t)n;
+        }
+    }
+    const char *where = reader->in_parameters ? " in parameters" : "";
+    if (!request_may_echo(name, strlen(name))) {
+        return problem_set(reader->problem, PROBLEM_FIELD_UNKNOWN, NULL,
+                           "unknown field%s; allowed: %s", where, allowed);
+    }
+    struct path path = path_of(reader, name);
+    return problem_set(reader->problem, PROBLEM_FIELD_UNKNOWN, path.text,
+                       "unknown field %s%s; allowed: %s", name, where, allowed);
+}
+
+/* Null counts as absent, for known names. */
+static bool read_object(struct reader *reader, const json_t *object)
+{
+    json_t *mutable_object = (json_t *)(uintptr_t)object; /* jansson's iterators are not const */
+    for (void *at = json_object_iter(mutable_object); at;
+         at = json_object_iter_next(mutable_object, at)) {
+        const char *name = json_object_iter_key(at);
+        const json_t *value = json_object_iter_value(at);
+        const struct member *member = find_member(reader, name);
+        if (!member && reader->kind != API_OPENAI) {
+            return unknown_member(reader, name);
+        }
+        if (member && !json_is_null(value) && !member->read(reader, member, value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_parameters(struct reader *reader, const struct member *member, const json_t *value)
+{
+    if (!json_is_object(value)) {
+        struct path path = path_of(reader, member->name);
+        return reader_wrong_type(reader, &path, "an object");
+    }
+    reader->has_parameters = true;
+    reader->in_parameters = true;
+    bool good = read_object(reader, value);
+    reader->in_parameters = false;
+    return good;
+}
+
+static bool read_request(struct reader *reader, const json_t *tree)
+{
+    if (!json_is_object(tree)) {
+        return problem_set(reader->problem, PROBLEM_FIELD_TYPE, NULL,
+                           "the body must be a JSON object");
+    }
+    if (!read_object(reader, tree)) {
+        return false;
+    }
+    if (reader->request->n == 0) {
+        const char *name = reader->kind == API_OPENAI ? "input" : "inputs";
+        return problem_set(reader->problem, PROBLEM_FIELD_MISSING, name, "field %s is missing",
+                           name);
+    }
+    if (reader->has_parameters) {
+        reader->request->single = false;
+    }
+    return true;
+}
+
+bool request_parse(enum api_kind kind, const char *body, size_t size,
+                   const struct api_limits *limits, struct arena *arena,
+                   struct api_request *ret_request, struct problem *problem)
+{
+    if (!request_body_ok(kind, body, size, limits, problem)) {
+        return false;
+    }
+    *ret_request = (struct api_request){
+        .kind = kind,
+        .truncate = true,
+        .normalize = true,
+        .special_tokens = true,
+        .tasks = API_TASK_EMBED | API_TASK_CLASSIFY | API_TASK_SENTIMENT,
+    };
+    struct reader reader = {
+        .kind = kind,
+        .limits = limits,
+        .arena = arena,
+        .request = ret_request,
+        .problem = problem,
+    };
+    json_t *tree = request_parse_json(body, size, &reader.integers_as_real, problem);
+    if (!tree) {
+        return false;
+    }
+    bool good = read_request(&reader, tree);
+    json_decref(tree);
+    return good;
+}

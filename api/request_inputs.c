@@ -1,0 +1,232 @@
+#include <string.h>
+
+#include "api/request_private.h"
+#include "base/size.h"
+
+static bool empty(struct reader *reader, const struct path *path)
+{
+    return problem_set(reader->problem, PROBLEM_EMPTY_INPUTS, path->text, "%s must not be empty",
+                       path->text);
+}
+
+/* 1 … client_batch elements, and room for them. */
+static bool start_batch(struct reader *reader, const struct path *path, size_t n)
+{
+    if (n == 0) {
+        return empty(reader, path);
+    }
+    if (n > reader->limits->client_batch) {
+        return problem_set(reader->problem, PROBLEM_TOO_MANY, path->text,
+                           "%s holds too many inputs; at most %zu are allowed in one request",
+                           path->text, reader->limits->client_batch);
+    }
+    struct api_input *inputs = arena_calloc(reader->arena, n, sizeof(*inputs));
+    if (!inputs) {
+        return reader_no_memory(reader);
+    }
+    reader->request->inputs = inputs;
+    reader->request->n = n;
+    return true;
+}
+
+/* The texts point into the tree until now: copies all of them side by side into the arena. */
+static bool keep_texts(struct reader *reader)
+{
+    struct api_request *request = reader->request;
+    size_t total = 0;
+    for (size_t i = 0; i < request->n; i++) {
+        if (!size_add(total, request->inputs[i].size, &total)) {
+            return reader_no_memory(reader);
+        }
+    }
+    char *at = arena_alloc(reader->arena, total);
+    if (!at) {
+        return reader_no_memory(reader);
+    }
+    for (size_t i = 0; i < request->n; i++) {
+        struct api_input *input = &request->inputs[i];
+        if (input->size) {
+            memcpy(at, input->text, input->size);
+        }
+        input->text = at;
+        at += input->size;
+    }
+    return true;
+}
+
+static void set_text(struct api_input *input, const json_t *value)
+{
+    input->text = json_string_value(value);
+    input->size = json_string_length(value);
+}
+
+static bool read_one_text(struct reader *reader, const struct path *path, const json_t *value)
+{
+    if (!start_batch(reader, path, 1)) {
+        return false;
+    }
+    set_text(&reader->request->inputs[0], value);
+    reader->request->single = true;
+    return keep_texts(reader);
+}
+
+static bool pair(struct reader *reader, const struct path *path)
+{
+    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path->text,
+                       "%s is a pair of texts, which these heads do not take; "
+                       "for a batch send [[\"text\"],[\"text\"]]",
+                       path->text);
+}
+
+static const char predict_allowed[] =
+    "a string or an array of one-string arrays, as in [[\"text\"],[\"text\"]]";
+
+/* TEI's /predict: "a" and ["a"] are one text, [["a"],["b"]] a batch, ["a","b"] a pair. */
+static bool read_predict_inputs(struct reader *reader, const struct path *path, const json_t *value)
+{
+    size_t n = json_array_size(value);
+    if (json_is_string(json_array_get(value, 0))) {
+        if (n > 1) {
+            return json_is_string(json_array_get(value, 1))
+                       ? pair(reader, path)
+                       : reader_wrong_type(reader, path, predict_allowed);
+        }
+        return read_one_text(reader, path, json_array_get(value, 0));
+    }
+    if (!start_batch(reader, path, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        const json_t *text = json_array_get(item, 0);
+        if (!json_is_string(text) || json_array_size(item) > 2 ||
+            (json_array_size(item) == 2 && !json_is_string(json_array_get(item, 1)))) {
+            struct path at = path_at(path, i);
+            return reader_wrong_type(reader, &at, "an array of one string");
+        }
+        if (json_array_size(item) == 2) {
+            struct path at = path_at(path, i);
+            return pair(reader, &at);
+        }
+        set_text(&reader->request->inputs[i], text);
+    }
+    return keep_texts(reader);
+}
+
+static bool read_texts(struct reader *reader, const struct path *path, const json_t *value,
+                       bool empty_ok)
+{
+    size_t n = json_array_size(value);
+    if (!start_batch(reader, path, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        struct api_input *input = &reader->request->inputs[i];
+        if (!json_is_string(item)) {
+            struct path at = path_at(path, i);
+            return reader_wrong_type(reader, &at, "a string");
+        }
+        set_text(input, item);
+        if (input->size == 0 && !empty_ok) {
+            struct path at = path_at(path, i);
+            return empty(reader, &at);
+        }
+    }
+    return keep_texts(reader);
+}
+
+bool read_inputs(struct reader *reader, const char *name, const json_t *value)
+{
+    struct path path = path_of(reader, name);
+    bool predict = reader->kind == API_PREDICT;
+    if (json_is_string(value)) {
+        return read_one_text(reader, &path, value);
+    }
+    if (!json_is_array(value)) {
+        return reader_wrong_type(reader, &path,
+                                 predict ? predict_allowed : "a string or an array of strings");
+    }
+    return predict ? read_predict_inputs(reader, &path, value)
+                   : read_texts(reader, &path, value, true);
+}
+
+/* One array of ids; those behind max_length are checked, then dropped. */
+static bool read_ids(struct reader *reader, const struct path *path, const json_t *value,
+                     struct api_input *input)
+{
+    size_t n = json_array_size(value);
+    if (n == 0) {
+        return empty(reader, path);
+    }
+    size_t kept = size_min(n, reader->limits->max_length);
+    int32_t *ids = arena_calloc(reader->arena, kept, sizeof(*ids));
+    if (!ids) {
+        return reader_no_memory(reader);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        int64_t id = 0;
+        if (!json_is_integer(item) || json_integer_value(item) < 0 ||
+            (size_t)json_integer_value(item) >= reader->limits->vocab) {
+            struct path at = path_at(path, i);
+            if (!reader_integer(reader, item, &at, 0, (int64_t)reader->limits->vocab - 1, &id)) {
+                return false;
+            }
+        } else {
+            id = json_integer_value(item);
+        }
+        if (i < kept) {
+            ids[i] = (int32_t)id;
+        }
+    }
+    *input = (struct api_input){.ids = ids, .n_ids = kept, .truncated = kept < n};
+    return true;
+}
+
+static bool read_id_arrays(struct reader *reader, const struct path *path, const json_t *value)
+{
+    size_t n = json_array_size(value);
+    if (!start_batch(reader, path, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        struct path at = path_at(path, i);
+        if (!json_is_array(item)) {
+            return reader_wrong_type(reader, &at, "an array of token ids");
+        }
+        if (!read_ids(reader, &at, item, &reader->request->inputs[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* OpenAI's `input`: the first element tells which of the four forms it is. */
+bool read_openai_input(struct reader *reader, const char *name, const json_t *value)
+{
+    struct path path = path_of(reader, name);
+    if (json_is_string(value)) {
+        return json_string_length(value) ? read_one_text(reader, &path, value)
+                                         : empty(reader, &path);
+    }
+    const json_t *first = json_array_get(value, 0);
+    if (json_is_array(value) && (!first || json_is_string(first))) {
+        return read_texts(reader, &path, value, false);
+    }
+    if (json_is_array(first)) {
+        return read_id_arrays(reader, &path, value);
+    }
+    if (first && reader_is_integer(reader, first)) {
+        if (!start_batch(reader, &path, 1) ||
+            !read_ids(reader, &path, value, &reader->request->inputs[0])) {
+            return false;
+        }
+        reader->request->single = true;
+        return true;
+    }
+    return reader_wrong_type(reader, &path,
+                             "a string, an array of strings, an array of token ids or an array "
+                             "of such arrays");
+}

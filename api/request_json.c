@@ -1,0 +1,153 @@
+#include <string.h>
+
+#include "api/request_private.h"
+#include "base/jval.h"
+#include "base/size.h"
+#include "base/utf8.h"
+
+enum { NAME_ECHO_MAX = 64 };
+enum {
+    VALUES_SLACK = 4096,  /* JSON values beyond the inputs themselves */
+    OPENAI_SLACK = 65536, /* ignored fields of OpenAI's requests, and ids that will be cut */
+};
+
+bool request_may_echo(const char *name, size_t size)
+{
+    if (size == 0 || size > NAME_ECHO_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (name[i] < 0x20 || name[i] > 0x7e) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* jansson makes a heap object of each value, some 40 bytes of one digit and a comma: without a
+ * bound a body could take twenty times its size. True if there are at most max values, counted by
+ * the commas and brackets outside strings. */
+static bool values_within(const char *body, size_t size, size_t max)
+{
+    size_t values = 1;
+    for (size_t i = 0; i < size; i++) {
+        switch (body[i]) {
+        case '"':
+            while (++i < size && body[i] != '"') {
+                i += body[i] == '\\';
+            }
+            break;
+        case ',':
+        case '[':
+        case '{':
+            if (++values > max) {
+                return false;
+            }
+            break;
+        default:
+            break;
+        }
+    }
+    return true;
+}
+
+static size_t values_max(enum api_kind kind, const struct api_limits *limits)
+{
+    size_t values = 0;
+    bool fits = kind == API_OPENAI ? size_mul(limits->client_batch, limits->max_length, &values) &&
+                                         size_add(values, OPENAI_SLACK, &values)
+                                   : size_mul(limits->client_batch, 2, &values) &&
+                                         size_add(values, VALUES_SLACK, &values);
+    return fits ? values : SIZE_MAX;
+}
+
+bool request_body_ok(enum api_kind kind, const char *body, size_t size,
+                     const struct api_limits *limits, struct problem *problem)
+{
+    if (size == 0) {
+        return problem_set(problem, PROBLEM_EMPTY_BODY, NULL,
+                           "the body is empty; it must be a JSON object");
+    }
+    if (!utf8_valid(body, size)) {
+        return problem_set(problem, PROBLEM_NOT_UTF8, NULL, "the body is not valid UTF-8");
+    }
+    if (!jval_depth_ok(body, size, API_DEPTH_MAX)) {
+        return problem_set(problem, PROBLEM_TOO_DEEP, NULL,
+                           "the body is nested too deep; at most %d levels are allowed",
+                           API_DEPTH_MAX);
+    }
+    if (!values_within(body, size, values_max(kind, limits))) {
+        return problem_set(problem, PROBLEM_TOO_MANY, kind == API_OPENAI ? "input" : "inputs",
+                           "the body holds too many values; at most %zu inputs are allowed",
+                           limits->client_batch);
+    }
+    return true;
+}
+
+/* Names the member whose key ends at `end` of the body; jansson's own message does not. */
+static bool duplicate_member(const char *body, size_t size, int position, struct problem *problem)
+{
+    size_t end = position > 0 ? (size_t)position : 0;
+    json_t *name = NULL;
+    if (end >= 2 && end <= size && body[end - 1] == '"') {
+        size_t from = end - 1;
+        /* A quote inside a string has a backslash before it, the opening one never has. */
+        do {
+            from--;
+        } while (from > 0 && (body[from] != '"' || body[from - 1] == '\\'));
+        name = json_loadb(body + from, end - from, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    }
+    if (name && request_may_echo(json_string_value(name), json_string_length(name))) {
+        problem_set(problem, PROBLEM_FIELD_DUPLICATE, json_string_value(name),
+                    "field %s is there twice in one object", json_string_value(name));
+    } else {
+        problem_set(problem, PROBLEM_FIELD_DUPLICATE, NULL, "a field is there twice in one object");
+    }
+    json_decref(name);
+    return false;
+}
+
+static bool json_problem(const json_error_t *error, const char *body, size_t size,
+                         struct problem *problem)
+{
+    if (error->text[0] == '\0') {
+        return problem_set(problem, PROBLEM_INTERNAL, NULL,
+                           "out of memory while reading the request");
+    }
+    switch (json_error_code(error)) {
+    case json_error_out_of_memory:
+        return problem_set(problem, PROBLEM_INTERNAL, NULL,
+                           "out of memory while reading the request");
+    case json_error_duplicate_key:
+        return duplicate_member(body, size, error->position, problem);
+    case json_error_null_byte_in_key:
+        return problem_set(problem, PROBLEM_FIELD_UNKNOWN, NULL,
+                           "unknown field: its name holds U+0000");
+    case json_error_numeric_overflow:
+        return problem_set(problem, PROBLEM_FIELD_RANGE, NULL,
+                           "a number in the body (line %d) is too large for any field",
+                           error->line);
+    default:
+        return problem_set(problem, PROBLEM_NOT_JSON, NULL,
+                           "the body is not valid JSON (line %d, column %d)", error->line,
+                           error->column);
+    }
+}
+
+json_t *request_parse_json(const char *body, size_t size, bool *ret_integers_as_real,
+                           struct problem *problem)
+{
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
+    json_error_t error = {.line = 0};
+    json_t *tree = json_loadb(body, size, flags, &error);
+    *ret_integers_as_real = false;
+    if (!tree && error.text[0] && json_error_code(&error) == json_error_numeric_overflow) {
+        *ret_integers_as_real = true;
+        error = (json_error_t){.line = 0};
+        tree = json_loadb(body, size, flags | JSON_DECODE_INT_AS_REAL, &error);
+    }
+    if (!tree) {
+        json_problem(&error, body, size, problem);
+    }
+    return tree;
+}

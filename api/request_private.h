@@ -1,0 +1,60 @@
+/* Shared by request.c, request_inputs.c and request_json.c alone. */
+#ifndef ORTHRUS_API_REQUEST_PRIVATE_H
+#define ORTHRUS_API_REQUEST_PRIVATE_H
+
+#include <jansson.h>
+
+#include "api/request.h"
+
+/* One parse. Lifetime: request_parse's stack. */
+struct reader {
+    enum api_kind kind;
+    const struct api_limits *limits;
+    struct arena *arena;
+    struct api_request *request; /* being filled */
+    struct problem *problem;
+    bool in_parameters;    /* inside Hugging Face's "parameters" */
+    bool has_parameters;   /* it was there */
+    bool integers_as_real; /* the body holds a number beyond 64 bits: see request_parse_json */
+};
+
+/* Names as messages and `param` carry them: "name", "parameters.name", "name[3]", "name[3][0]". */
+struct path {
+    char text[80];
+};
+struct path path_of(const struct reader *reader, const char *name);
+struct path path_at(const struct path *path, size_t index);
+
+/* Each returns false: problem_set with what is allowed. */
+bool reader_wrong_type(struct reader *reader, const struct path *path, const char *allowed);
+bool reader_no_memory(struct reader *reader);
+
+/* True where value is an integer from least to most, else a problem. */
+bool reader_integer(struct reader *reader, const json_t *value, const struct path *path,
+                    int64_t least, int64_t most, int64_t *ret);
+
+/* Do the tokens look like an integer (of any size)? */
+bool reader_is_integer(const struct reader *reader, const json_t *value);
+
+/* The grammars of `inputs` and of OpenAI's `input`: fill request->inputs, n and single. */
+bool read_inputs(struct reader *reader, const char *name, const json_t *value);
+bool read_openai_input(struct reader *reader, const char *name, const json_t *value);
+
+/* request_json.c: bytes → tree. */
+
+/* Everything that can be said of a body before a parser sees it: empty, UTF-8, depth, and how many
+ * values it holds. */
+bool request_body_ok(enum api_kind kind, const char *body, size_t size,
+                     const struct api_limits *limits, struct problem *problem);
+
+/* The tree, owned by the caller; NULL with the problem set. jansson refuses integers beyond 64
+ * bits, which are JSON all the same and may stand in a field that is ignored: such a body is read
+ * once more with every integer as a real. */
+json_t *request_parse_json(const char *body, size_t size, bool *ret_integers_as_real,
+                           struct problem *problem);
+
+/* True where a field's name may be repeated to the client: 1 … 64 printable ASCII characters. An
+ * arbitrary one would let a body write into logs and terminals. */
+bool request_may_echo(const char *name, size_t size);
+
+#endif
