@@ -229,7 +229,7 @@ static enum err_code open_files(const char *dir, unsigned threads, struct checkp
         return code;
     }
     checkpoint->layers = calloc(checkpoint->config.layers, sizeof *checkpoint->layers);
-    char *path = file_join(dir, "model.safetensors");
+    char *path = file_join(dir, CHECKPOINT_FILE);
     if (!checkpoint->layers || !path) {
         free(path);
         return err_nomem(err, checkpoint->config.layers * sizeof *checkpoint->layers);

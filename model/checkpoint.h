@@ -15,6 +15,8 @@
 #include "model/config.h"
 #include "model/safetensors.h"
 
+#define CHECKPOINT_FILE "model.safetensors" /* in the model folder */
+
 enum { CHECKPOINT_NAME_SIZE = 96 };
 
 /* Views borrowed from the mapped file. PyTorch's nn.Linear layout: weight [out, in]. */
@@ -42,7 +44,7 @@ struct checkpoint {
     char encoder_sha256[SHA256_HEX_SIZE + 1]; /* see INTERFACE.md, Encoder digest */
 };
 
-/* Opens DIR/config.json and DIR/model.safetensors, binds every tensor, refuses infinities and NaNs
+/* Opens DIR/config.json and the weights, binds every tensor, refuses infinities and NaNs
  * and computes the digest on `threads` threads (0 counts as 1). Errors name the file, the tensor,
  * the expected and the found shape: ERR_NOT_FOUND (file or tensor), ERR_MISMATCH (shape, more
  * layers than config.json says), ERR_UNSUPPORTED (dtype), ERR_INVALID, ERR_IO, ERR_LIMIT,

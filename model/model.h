@@ -17,10 +17,14 @@ struct model {
     char *dir;                   /* owned */
     char encoder_sha256[SHA256_HEX_SIZE + 1];
     /* Heads found inside a multi-task checkpoint (transformer.* beside classifier.*), one
-     * reference owned; NULL without. */
+     * reference owned, whatever pooling they name; NULL without. */
     struct heads *own_heads;
+    struct err own_heads_error; /* why the heads inside could not be used; ERR_OK otherwise */
 };
 
+/* Loads config.json, vocab.txt and model.safetensors of a folder. Errors: those of config_load,
+ * tokenizer_create, checkpoint_open and encoder_create; ERR_MISMATCH when vocab.txt has more words
+ * than config.json says. Heads inside that don't fit are no error. */
 CHECK_RESULT enum err_code model_load(const char *dir, const struct encoder_options *options,
                                       struct model **ret_model, struct err *err);
 /* NULL is fine. */
@@ -31,8 +35,9 @@ struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling
 
 /* Finds the default heads as INTERFACE.md orders them: DIR/heads.safetensors, heads inside the
  * checkpoint, then the heads that ship with the project (shipped_path, may be NULL). A candidate
- * that does not fit is skipped, its reason left in *ret_warning (empty when none). *ret_heads is
- * one reference, or NULL where nothing fits; *ret_source (malloc'ed) names the file. */
+ * that does not fit is skipped, the first one's reason left in *ret_warning (empty when none).
+ * *ret_heads is one reference, or NULL where nothing fits; *ret_source (malloc'ed, NULL with
+ * *ret_heads) names the file. Errors: ERR_NOMEM. */
 CHECK_RESULT enum err_code model_default_heads(const struct model *model, enum pooling pooling,
                                                const char *shipped_path, struct heads **ret_heads,
                                                char **ret_source, struct err *ret_warning,

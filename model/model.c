@@ -1,0 +1,188 @@
+#include "model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "model/checkpoint.h"
+
+/* The last component of the folder as it was given, so that a link keeps its own name; of what it
+ * resolves to for ".", ".." and "/". */
+static char *folder_name(const char *dir)
+{
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/') {
+        end--;
+    }
+    size_t begin = end;
+    while (begin > 0 && dir[begin - 1] != '/') {
+        begin--;
+    }
+    size_t size = end - begin;
+    bool dots = size <= 2 && memcmp(dir + begin, "..", size) == 0;
+    if (!dots) {
+        return strndup(dir + begin, size);
+    }
+    char *resolved = realpath(dir, NULL);
+    char *slash = resolved ? strrchr(resolved, '/') : NULL;
+    char *name = strdup(slash && slash[1] ? slash + 1 : "model");
+    free(resolved);
+    return name;
+}
+
+static enum err_code load_tokenizer(struct model *model, struct err *err)
+{
+    char *path = file_join(model->dir, "vocab.txt");
+    if (!path) {
+        return err_nomem(err, strlen(model->dir));
+    }
+    enum err_code code = tokenizer_create(path, &model->config.tokenizer, &model->tokenizer, err);
+    if (code == ERR_OK && tokenizer_vocab_size(model->tokenizer) > model->config.vocab) {
+        code = err_set(err, ERR_MISMATCH, "%s: %zu words, but vocab_size in config.json is %zu",
+                       path, tokenizer_vocab_size(model->tokenizer), model->config.vocab);
+    }
+    free(path);
+    return code;
+}
+
+struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling)
+{
+    return (struct heads_fit){.hidden = model->config.hidden,
+                              .encoder_sha256 = model->encoder_sha256,
+                              .pooling = pooling};
+}
+
+/* Takes the heads out of a multi-task checkpoint. Which pooling will be asked for is not known
+ * yet: model_default_heads checks it. */
+static enum err_code load_own_heads(const struct safetensors *file, struct model *model,
+                                    struct err *err)
+{
+    static const enum pooling poolings[] = {POOLING_MEAN, POOLING_CLS};
+    if (!safetensors_find(file, "classifier.weight") &&
+        !safetensors_find(file, "sentiment.weight")) {
+        return ERR_OK;
+    }
+    size_t size;
+    const unsigned char *data = safetensors_bytes(file, &size);
+    enum err_code code = ERR_CONFLICT;
+    for (size_t i = 0; code == ERR_CONFLICT && i < sizeof poolings / sizeof *poolings; i++) {
+        struct heads_fit fit = model_heads_fit(model, poolings[i]);
+        model->own_heads_error = ERR_INIT;
+        code = heads_create(data, size, safetensors_label(file), &fit, false, NULL,
+                            &model->own_heads, &model->own_heads_error);
+    }
+    return code == ERR_NOMEM ? err_set(err, code, "%s", model->own_heads_error.text) : ERR_OK;
+}
+
+static enum err_code load_parts(struct model *model, const struct encoder_options *options,
+                                struct err *err)
+{
+    struct checkpoint *checkpoint;
+    enum err_code code = checkpoint_open(model->dir, options->threads, &checkpoint, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    model->config = checkpoint->config;
+    memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
+    code = load_tokenizer(model, err);
+    if (code == ERR_OK) {
+        code = encoder_create(checkpoint, options, &model->encoder, err);
+    }
+    if (code == ERR_OK) {
+        code = load_own_heads(checkpoint->file, model, err);
+    }
+    checkpoint_close(checkpoint);
+    return code;
+}
+
+enum err_code model_load(const char *dir, const struct encoder_options *options,
+                         struct model **ret_model, struct err *err)
+{
+    struct model *model = calloc(1, sizeof *model);
+    if (!model) {
+        return err_nomem(err, sizeof *model);
+    }
+    model->dir = strdup(dir);
+    model->name = folder_name(dir);
+    enum err_code code = model->dir && model->name ? load_parts(model, options, err)
+                                                   : err_nomem(err, strlen(dir) + 1);
+    if (code != ERR_OK) {
+        model_destroy(model);
+        return code;
+    }
+    *ret_model = model;
+    return ERR_OK;
+}
+
+void model_destroy(struct model *model)
+{
+    if (model) {
+        heads_release(model->own_heads);
+        encoder_destroy(model->encoder);
+        tokenizer_destroy(model->tokenizer);
+        free(model->name);
+        free(model->dir);
+        free(model);
+    }
+}
+
+/* While the candidates are tried; heads stays NULL until one fits. */
+struct search {
+    struct heads_fit fit;
+    struct heads *heads;
+    char *source;
+    struct err warning;
+};
+
+/* ERR_NOMEM ends the search, any other error is the warning that the next candidate leaves. */
+static enum err_code try_file(struct search *search, const char *path, const struct heads *inside,
+                              struct err *err)
+{
+    struct err why = ERR_INIT;
+    struct heads *heads = NULL;
+    enum err_code code = inside ? heads_create(inside->file, inside->file_size, path, &search->fit,
+                                               true, NULL, &heads, &why)
+                                : heads_load(path, &search->fit, true, &heads, &why);
+    char *source = code == ERR_OK ? strdup(path) : NULL;
+    if (code == ERR_NOMEM || (code == ERR_OK && !source)) {
+        heads_release(heads);
+        return err_nomem(err, strlen(path) + 1);
+    }
+    if (code == ERR_OK) {
+        search->heads = heads;
+        search->source = source;
+    } else {
+        err_set(&search->warning, code, "%s", why.text);
+    }
+    return ERR_OK;
+}
+
+enum err_code model_default_heads(const struct model *model, enum pooling pooling,
+                                  const char *shipped_path, struct heads **ret_heads,
+                                  char **ret_source, struct err *ret_warning, struct err *err)
+{
+    struct search search = {.fit = model_heads_fit(model, pooling)};
+    char *beside = file_join(model->dir, "heads.safetensors");
+    char *weights = file_join(model->dir, CHECKPOINT_FILE);
+    enum err_code code = beside && weights ? ERR_OK : err_nomem(err, strlen(model->dir));
+    if (code == ERR_OK && file_exists(beside)) {
+        code = try_file(&search, beside, NULL, err);
+    }
+    if (code == ERR_OK && !search.heads && model->own_heads) {
+        code = try_file(&search, weights, model->own_heads, err);
+    }
+    if (!search.heads && model->own_heads_error.code != ERR_OK) {
+        err_set(&search.warning, model->own_heads_error.code, "%s", model->own_heads_error.text);
+    }
+    if (code == ERR_OK && !search.heads && shipped_path && file_exists(shipped_path)) {
+        code = try_file(&search, shipped_path, NULL, err);
+    }
+    free(weights);
+    free(beside);
+    if (code == ERR_OK) {
+        *ret_heads = search.heads;
+        *ret_source = search.source;
+        *ret_warning = search.warning;
+    }
+    return code;
+}
