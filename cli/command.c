@@ -57,5 +57,7 @@ char *command_shipped_heads(void)
 
 unsigned command_default_threads(void)
 {
-    return cpuset_threads();
+    struct cpuset set;
+    cpuset_read("", &set);
+    return cpuset_threads(&set);
 }
