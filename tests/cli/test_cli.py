@@ -1,0 +1,212 @@
+"""The command line as a user meets it: help, exit statuses, errors of one line, files in and out."""
+import json
+import os
+import pathlib
+import re
+import struct
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
+TINY = ROOT / "tests/data/golden/tiny-bert"
+COMMANDS = ["serve", "embed", "predict", "tokenize", "train", "eval", "inspect", "health", "bench"]
+TEXTS = json.loads((TINY / "texts.json").read_text(encoding="utf-8"))["texts"]
+LINES = [t for t in TEXTS if "\n" not in t and "\r" not in t]
+
+
+def run(*args, input=None, env=None, cwd=None):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORTHRUS_")}
+    environment.update(env or {})
+    return subprocess.run([BIN, *map(str, args)], input=input, capture_output=True, env=environment,
+                          cwd=cwd, timeout=120)
+
+
+def one_line(stderr):
+    text = stderr.decode()
+    assert text.endswith("\n") and text.count("\n") == 1, text
+    return text
+
+
+def read_safetensors(path):
+    raw = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    out = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            data = raw[8 + size + begin:8 + size + end]
+            out[name] = (entry["shape"], struct.unpack(f"<{len(data) // 4}f", data))
+    return out
+
+
+def test_help_and_version():
+    assert run("--help").returncode == 0
+    assert re.fullmatch(rb"orthrus \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert run().returncode == 2
+    assert run("frobnicate").returncode == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    done = run(command, "--help")
+    assert done.returncode == 0 and done.stderr == b""
+    assert f"orthrus {command}".encode() in done.stdout
+
+
+def test_serve_help_names_every_flag_with_default_and_environment():
+    text = run("serve", "--help").stdout.decode()
+    for flag in ["model", "heads", "heads-dir", "state-dir", "listen", "admin-listen",
+                 "admin-token-file", "api-key-file", "precision", "threads", "max-length", "pooling",
+                 "max-batch-tokens", "max-wait-us", "max-queue-tokens", "max-queue-requests",
+                 "max-client-batch", "max-body-bytes", "admin-max-body-bytes", "max-connections",
+                 "served-model-name", "request-timeout-ms", "drain-delay-ms", "drain-timeout-s",
+                 "log-format", "log-level", "cors-origin"]:
+        at = text.index(f"--{flag} ")
+        block = text[at:at + 600]
+        assert "default:" in block
+        assert "ORTHRUS_" + flag.upper().replace("-", "_") in block
+
+
+@pytest.mark.parametrize("args, names", [
+    (["serve", "--port", "1"], "--port"),
+    (["serve", "--threads", "0"], "--threads"),
+    (["serve", "--threads", "many"], "--threads"),
+    (["serve", "--threads"], "--threads"),
+    (["serve", "--heads-dir", "a", "--state-dir", "b"], "--heads-dir"),
+    (["embed", "--format", "csv"], "--format"),
+    (["embed", "extra"], "usage"),
+    (["inspect"], "usage"),
+    (["embed", "--model", TINY, "--precision", "fp64"], "--precision"),
+    (["embed", "--model", TINY, "--isa", "mmx"], "--isa"),
+    (["health", "https://localhost"], "https"),
+])
+def test_wrong_usage_is_status_2_and_one_line(args, names):
+    done = run(*args)
+    assert done.returncode == 2, done.stderr
+    assert names in one_line(done.stderr)
+
+
+def test_flag_beats_environment_beats_default():
+    done = run("serve", env={"ORTHRUS_THREADS": "none"})
+    assert done.returncode == 2 and "ORTHRUS_THREADS" in one_line(done.stderr)
+    done = run("embed", "--model", TINY, input=b"x\n", env={"ORTHRUS_MODEL": "/nowhere"})
+    assert done.returncode == 0
+    done = run("embed", input=b"x\n", env={"ORTHRUS_MODEL": str(TINY)})
+    assert done.returncode == 0
+    assert run("embed", "--model", TINY, input=b"x\n", env={"ORTHRUS_THREADS": ""}).returncode == 0
+
+
+def test_missing_model_names_the_file():
+    done = run("embed", "--model", "/nowhere/model", input=b"x\n")
+    assert done.returncode == 1 and "/nowhere/model" in one_line(done.stderr)
+
+
+def test_embed_matches_pytorch_in_both_formats(tmp_path):
+    shape, expected = read_safetensors(TINY / "expected.safetensors")["embeddings"]
+    rows = [expected[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]
+    wanted = [r for t, r in zip(TEXTS, rows) if t in LINES]
+    source = tmp_path / "in.txt"
+    source.write_text("\n".join(LINES), encoding="utf-8")
+    # The golden file truncates at 64, the tiny model's positions.
+    done = run("embed", "--model", TINY, "-i", source, "--max-length", "64", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    vectors = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(vectors) == len(wanted)
+    worst = max(abs(a - b) for v, w in zip(vectors, wanted) for a, b in zip(v, w))
+    assert worst <= 1e-5
+
+    out = tmp_path / "out.npy"
+    done = run("embed", "--model", TINY, "-i", source, "--max-length", "64", "--precision", "fp32",
+               "-o", out, "--format", "npy")
+    assert done.returncode == 0 and done.stdout == b""
+    raw = out.read_bytes()
+    assert raw[:8] == b"\x93NUMPY\x01\x00"
+    header = raw[10:10 + struct.unpack("<H", raw[8:10])[0]].decode()
+    assert f"'shape': ({len(wanted)}, {shape[1]})" in header
+    data = struct.unpack(f"<{len(wanted) * shape[1]}f", raw[128:])
+    assert data == tuple(struct.unpack("<f", struct.pack("<f", x))[0] for v in vectors for x in v)
+
+
+def test_embed_normalize_gives_unit_vectors():
+    done = run("embed", "--model", TINY, "--normalize", input="one\ntwo words\n\n".encode())
+    vectors = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(vectors) == 3
+    assert all(abs(sum(x * x for x in v) - 1) < 1e-5 for v in vectors)
+
+
+def test_embed_of_nothing_is_nothing():
+    done = run("embed", "--model", TINY, input=b"")
+    assert done.returncode == 0 and done.stdout == b""
+
+
+def test_embed_refuses_invalid_utf8_with_its_line():
+    done = run("embed", "--model", TINY, input=b"fine\n\xff\xfe\n")
+    assert done.returncode == 1 and "standard input:2" in one_line(done.stderr)
+
+
+def test_embed_reports_a_full_output():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    done = run("embed", "--model", TINY, "-o", "/dev/full", input=b"x\n")
+    assert done.returncode == 1 and "/dev/full" in one_line(done.stderr)
+
+
+def test_predict_gives_both_heads():
+    done = run("predict", "--model", TINY, input="a \"quoted\" text\n".encode())
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["text"] == 'a "quoted" text'
+    for head, classes in [("classifier", 6), ("sentiment", 3)]:
+        scores = answer[head]["scores"]
+        assert len(scores) == classes and abs(sum(scores.values()) - 1) < 1e-5
+        assert answer[head]["score"] == max(scores.values()) == scores[answer[head]["label"]]
+
+
+def test_predict_with_heads_of_another_width_names_both():
+    done = run("predict", "--model", TINY, "--heads", ROOT / "heads/default.safetensors", input=b"x\n")
+    text = one_line(done.stderr)
+    assert done.returncode == 1 and "32" in text and "768" in text
+
+
+def test_tokenize_gives_ids_tokens_offsets():
+    done = run("tokenize", "--model", TINY, input="hello\n\n".encode())
+    assert done.returncode == 0, done.stderr
+    first, empty = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(first["ids"]) == len(first["tokens"]) == len(first["offsets"])
+    assert first["tokens"][0] == "[CLS]" and first["tokens"][-1] == "[SEP]"
+    assert empty["tokens"] == ["[CLS]", "[SEP]"]
+
+
+def test_inspect_folder_and_heads():
+    done = run("inspect", TINY)
+    text = done.stdout.decode()
+    assert done.returncode == 0 and "hidden 32, layers 2" in text and "[413, 32]" in text
+    assert re.search(r"encoder sha256 [0-9a-f]{64}\n", text)
+    done = run("inspect", TINY / "heads.safetensors")
+    text = done.stdout.decode()
+    assert "classifier: 6 classes over 32: Expression, Opinion" in text
+    assert re.search(r"sha256 [0-9a-f]{64}\n", text)
+
+
+def test_inspect_refuses_a_truncated_file(tmp_path):
+    whole = (TINY / "heads.safetensors").read_bytes()
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(whole[:-5])
+    done = run("inspect", broken)
+    assert done.returncode == 1 and "broken.safetensors" in one_line(done.stderr)
+
+
+def test_health_of_nobody_is_status_1():
+    done = run("health", "127.0.0.1:1")
+    assert done.returncode == 1 and "127.0.0.1:1" in one_line(done.stderr)
+
+
+def test_bench_json_has_its_figures():
+    done = run("bench", "--model", TINY, "--json", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["tokens_per_s"] > 0 and figures["gflops"] > 0
+    assert 0.5 < sum(figures["phases"].values()) <= 1.01
