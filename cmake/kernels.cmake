@@ -1,8 +1,5 @@
 # Kernels: one file per instruction set, compiled with that set's own flags and called only after
 # model/cpu has seen the feature bits. The rest of the tree stays at the architecture's baseline.
-file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/model/kernels/*.c)
-target_sources(orthrus_model PRIVATE ${kernel_sources})
-
 set(kernel_flags_generic -O3)
 set(kernel_flags_avx2 -O3 -mavx2 -mfma -mf16c)
 set(kernel_flags_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
@@ -11,16 +8,24 @@ set(kernel_flags_avxvnni -O3 -mavx2 -mfma -mavxvnni)
 set(kernel_flags_avx512vnni ${kernel_flags_avx512} -mavx512vnni)
 set(kernel_flags_amx ${kernel_flags_avx512bf16} -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8)
 
+# Adds FOLDER/kernels/*.c to orthrus_FOLDER, each with its set's flags and whatever else is given.
 # A kernel file is named kernel_<set>_….c or kernel_<set>.c.
-foreach(source ${kernel_sources})
-  get_filename_component(stem ${source} NAME_WE)
-  string(REGEX REPLACE "^[a-z]+_([a-z0-9]+)(_.*)?$" "\\1" isa ${stem})
-  if(DEFINED kernel_flags_${isa})
-    if(isa STREQUAL "generic" OR CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-      set_source_files_properties(${source} TARGET_DIRECTORY orthrus_model
-        PROPERTIES COMPILE_OPTIONS "${kernel_flags_${isa}}")
+function(orthrus_kernels folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/kernels/*.c)
+  target_sources(orthrus_${folder} PRIVATE ${sources})
+  foreach(source ${sources})
+    get_filename_component(stem ${source} NAME_WE)
+    string(REGEX REPLACE "^[a-z]+_([a-z0-9]+)(_.*)?$" "\\1" isa ${stem})
+    if(NOT DEFINED kernel_flags_${isa})
+      message(FATAL_ERROR "${source}: no compiler flags known for instruction set '${isa}'")
     endif()
-  else()
-    message(FATAL_ERROR "${source}: no compiler flags known for instruction set '${isa}'")
-  endif()
-endforeach()
+    if(isa STREQUAL "generic" OR CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      set_source_files_properties(${source} TARGET_DIRECTORY orthrus_${folder}
+        PROPERTIES COMPILE_OPTIONS "${kernel_flags_${isa}};${ARGN}")
+    endif()
+  endforeach()
+endfunction()
+
+orthrus_kernels(model)
+# Gradients may be contracted and comparisons assumed quiet: that is what makes them vectors.
+orthrus_kernels(train -ffp-contract=fast -fno-trapping-math)

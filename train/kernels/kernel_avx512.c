@@ -1,0 +1,14 @@
+#if defined(__x86_64__)
+
+#include <string.h>
+
+#define TABLE train_kernels_avx512
+#define WIDTH 16
+#include "train/kernels/body.h"
+
+#else
+
+/* Another architecture: kernel_generic.c is the table. */
+typedef int kernel_avx512_is_empty;
+
+#endif

@@ -1,0 +1,5 @@
+#include <string.h>
+
+#define TABLE train_kernels_generic
+#define WIDTH 4
+#include "train/kernels/body.h"

@@ -1,0 +1,236 @@
+#include "train/params.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "model/pages.h"
+#include "train/dropout.h"
+
+enum { EMBEDDING_PARAMS = 5, LAYER_PARAMS = 16 };
+
+/* Where the i-th of a layer's parameters lies among them: the three projections' weights first,
+ * then their biases, the rest in PyTorch's order. */
+static const unsigned char layer_place[LAYER_PARAMS] = {0, 3, 1,  4,  2,  5,  6,  7,
+                                                        8, 9, 10, 11, 12, 13, 14, 15};
+
+static void describe_encoder(struct params *params, const struct plan *plan)
+{
+    for (size_t i = 0; i < params->n_encoder; i++) {
+        struct param *param = &params->at[i];
+        struct checkpoint_param source;
+        checkpoint_param(&params->config, NULL, i, &source);
+        memcpy(param->name, source.name, sizeof param->name);
+        param->rank = source.rank;
+        memcpy(param->shape, source.shape, sizeof param->shape);
+        param->by_rows = i == 0;
+        param->group = i < EMBEDDING_PARAMS ? PLAN_EMBEDDINGS : PLAN_LAYER;
+        param->layer = i < EMBEDDING_PARAMS ? 0 : (i - EMBEDDING_PARAMS) / LAYER_PARAMS;
+        param->trainable = plan_trains(plan, param->group, param->layer);
+        param->lr_scale = plan_lr_scale(plan, param->group, param->layer, params->config.layers);
+    }
+}
+
+static void describe_heads(struct params *params, const struct plan *plan)
+{
+    size_t i = params->n_encoder;
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        if (params->classes[kind] == 0) {
+            continue;
+        }
+        for (unsigned rank = 2; rank > 0; rank--) {
+            struct param *param = &params->at[i++];
+            snprintf(param->name, sizeof param->name, "%s.%s", head_name(kind),
+                     rank == 2 ? "weight" : "bias");
+            param->rank = rank;
+            param->shape[0] = params->classes[kind];
+            param->shape[1] = rank == 2 ? params->config.hidden : 0;
+            param->group = kind == HEAD_CLASSIFIER ? PLAN_CLASSIFIER : PLAN_SENTIMENT;
+            param->trainable = plan_trains(plan, param->group, 0);
+            param->lr_scale = 1.0;
+            param->head = true;
+        }
+    }
+    params->n = i;
+}
+
+/* The parameter that lies at place i of a block. */
+static struct param *param_in_order(struct params *params, size_t i)
+{
+    if (i < EMBEDDING_PARAMS || i >= params->n_encoder) {
+        return &params->at[i];
+    }
+    size_t first = i - (i - EMBEDDING_PARAMS) % LAYER_PARAMS;
+    for (size_t j = 0; j < LAYER_PARAMS; j++) {
+        if (layer_place[j] == i - first) {
+            return &params->at[first + j];
+        }
+    }
+    CHECK(!"layer_place is a permutation");
+    return NULL;
+}
+
+static enum err_code allocate(struct params *params, struct err *err)
+{
+    for (size_t i = 0; i < params->n; i++) {
+        struct param *param = &params->at[i];
+        param->count = param->shape[0] * (param->rank == 2 ? param->shape[1] : 1);
+        params->n_values += param->count;
+        params->n_grads += param->trainable ? param->count : 0;
+    }
+    params->values = pages_alloc(params->n_values * sizeof(float));
+    if (!params->values) {
+        return err_nomem(err, params->n_values * sizeof(float));
+    }
+    /* calloc, not huge pages: rows of the word embeddings that never occur cost no memory. */
+    params->grads = calloc(params->n_grads + 1, sizeof(float));
+    params->m = calloc(params->n_grads + 1, sizeof(float));
+    params->v = calloc(params->n_grads + 1, sizeof(float));
+    params->touched = calloc(params->config.vocab, 1);
+    if (!params->grads || !params->m || !params->v || !params->touched) {
+        return err_nomem(err, params->n_grads * sizeof(float));
+    }
+    size_t value = 0;
+    size_t grad = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        struct param *param = param_in_order(params, i);
+        param->value = params->values + value;
+        value += param->count;
+        if (param->trainable) {
+            param->grad = params->grads + grad;
+            param->m = params->m + grad;
+            param->v = params->v + grad;
+            grad += param->count;
+        }
+    }
+    return ERR_OK;
+}
+
+static float *pick(const struct params *params, size_t i, bool grad)
+{
+    return grad ? params->at[i].grad : params->at[i].value;
+}
+
+static void bind(const struct params *params, bool grad, struct param_views *views)
+{
+    if (params->n_encoder > 0) {
+        views->word = pick(params, 0, grad);
+        views->position = pick(params, 1, grad);
+        views->type = pick(params, 2, grad);
+        views->ln_w = pick(params, 3, grad);
+        views->ln_b = pick(params, 4, grad);
+        for (size_t i = 0; i < params->config.layers; i++) {
+            size_t first = EMBEDDING_PARAMS + i * LAYER_PARAMS;
+            views->layers[i] = (struct layer_views){
+                .qkv_w = pick(params, first, grad),
+                .qkv_b = pick(params, first + 1, grad),
+                .attention_out_w = pick(params, first + 6, grad),
+                .attention_out_b = pick(params, first + 7, grad),
+                .attention_ln_w = pick(params, first + 8, grad),
+                .attention_ln_b = pick(params, first + 9, grad),
+                .ffn_in_w = pick(params, first + 10, grad),
+                .ffn_in_b = pick(params, first + 11, grad),
+                .ffn_out_w = pick(params, first + 12, grad),
+                .ffn_out_b = pick(params, first + 13, grad),
+                .ffn_ln_w = pick(params, first + 14, grad),
+                .ffn_ln_b = pick(params, first + 15, grad),
+            };
+        }
+    }
+    size_t i = params->n_encoder;
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        if (params->classes[kind] > 0) {
+            views->head[kind] = (struct head_views){pick(params, i, grad),
+                                                    pick(params, i + 1, grad)};
+            i += 2;
+        }
+    }
+}
+
+enum err_code params_create(const struct config *config, const struct checkpoint *checkpoint,
+                            const size_t classes[HEAD_COUNT], const struct plan *plan,
+                            struct params **ret_params, struct err *err)
+{
+    struct params *params = calloc(1, sizeof *params);
+    if (!params) {
+        return err_nomem(err, sizeof *params);
+    }
+    params->config = *config;
+    memcpy(params->classes, classes, sizeof params->classes);
+    params->n_encoder = checkpoint ? checkpoint_param_count(config) : 0;
+    size_t most = params->n_encoder + (size_t)HEAD_COUNT * 2;
+    params->at = calloc(most, sizeof *params->at);
+    params->value.layers = calloc(config->layers, sizeof *params->value.layers);
+    params->grad.layers = calloc(config->layers, sizeof *params->grad.layers);
+    if (!params->at || !params->value.layers || !params->grad.layers) {
+        params_destroy(params);
+        return err_nomem(err, most * sizeof *params->at);
+    }
+    describe_encoder(params, plan);
+    describe_heads(params, plan);
+    if (allocate(params, err) != ERR_OK) {
+        params_destroy(params);
+        return ERR_NOMEM;
+    }
+    bind(params, false, &params->value);
+    bind(params, true, &params->grad);
+    for (size_t i = 0; i < params->n_encoder; i++) {
+        struct checkpoint_param source;
+        checkpoint_param(config, checkpoint, i, &source);
+        tensor_to_f32(source.tensor, 0, params->at[i].count, params->at[i].value);
+    }
+    *ret_params = params;
+    return ERR_OK;
+}
+
+void params_destroy(struct params *params)
+{
+    if (!params) {
+        return;
+    }
+    pages_free(params->values, params->n_values * sizeof(float));
+    free(params->grads);
+    free(params->m);
+    free(params->v);
+    free(params->touched);
+    free(params->value.layers);
+    free(params->grad.layers);
+    free(params->at);
+    free(params);
+}
+
+bool params_encoder_trains(const struct params *params)
+{
+    for (size_t i = 0; i < params->n_encoder; i++) {
+        if (params->at[i].trainable) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void params_init_head(struct params *params, enum head_kind kind, uint64_t seed)
+{
+    const struct head_views *head = &params->value.head[kind];
+    size_t weights = params->classes[kind] * params->config.hidden;
+    double bound = 1.0 / sqrt((double)params->config.hidden);
+    for (size_t i = 0; i < weights + params->classes[kind]; i++) {
+        double unit = (double)random_u32(seed, STREAM_HEADS + kind, i) / 4294967295.0;
+        float value = (float)((2.0 * unit - 1.0) * bound);
+        if (i < weights) {
+            head->w[i] = value;
+        } else {
+            head->b[i - weights] = value;
+        }
+    }
+}
+
+void params_load_head(struct params *params, enum head_kind kind, const struct head *head)
+{
+    CHECK(head->classes == params->classes[kind]);
+    const struct head_views *views = &params->value.head[kind];
+    memcpy(views->w, head->weight, head->classes * params->config.hidden * sizeof(float));
+    memcpy(views->b, head->bias, head->classes * sizeof(float));
+}

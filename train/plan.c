@@ -1,0 +1,140 @@
+#include "train/plan.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum err_code freeze_layers(struct plan *plan, const char *range, size_t layers,
+                                   struct err *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long from = strtoul(range, &end, 10);
+    bool good = end != range && range[0] >= '0' && range[0] <= '9';
+    unsigned long to = from;
+    if (good && *end == '-') {
+        const char *second = end + 1;
+        to = strtoul(second, &end, 10);
+        good = end != second && second[0] >= '0' && second[0] <= '9';
+    }
+    if (!good || *end != '\0' || errno != 0 || from > to || to >= layers) {
+        return err_set(err, ERR_USAGE,
+                       "--freeze layers:A-B: A and B must be 0 to %zu, A not above B", layers - 1);
+    }
+    for (size_t i = from; i <= to; i++) {
+        plan->freeze_layer[i] = true;
+    }
+    return ERR_OK;
+}
+
+static void freeze_backbone(struct plan *plan, size_t layers)
+{
+    plan->freeze_embeddings = true;
+    for (size_t i = 0; i < layers; i++) {
+        plan->freeze_layer[i] = true;
+    }
+}
+
+enum err_code plan_freeze(struct plan *plan, const char *what, size_t layers, struct err *err)
+{
+    static const char layer_word[] = "layers:";
+    if (strcmp(what, "all") == 0) {
+        freeze_backbone(plan, layers);
+        for (size_t i = 0; i < HEAD_COUNT; i++) {
+            plan->freeze_head[i] = true;
+        }
+        return ERR_OK;
+    }
+    if (strcmp(what, "backbone") == 0) {
+        freeze_backbone(plan, layers);
+        return ERR_OK;
+    }
+    if (strcmp(what, "embeddings") == 0) {
+        plan->freeze_embeddings = true;
+        return ERR_OK;
+    }
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        if (strcmp(what, head_name(kind)) == 0) {
+            plan->freeze_head[kind] = true;
+            return ERR_OK;
+        }
+    }
+    if (strncmp(what, layer_word, sizeof layer_word - 1) == 0) {
+        return freeze_layers(plan, what + sizeof layer_word - 1, layers, err);
+    }
+    return err_set(err, ERR_USAGE,
+                   "--freeze: must be all, backbone, embeddings, layers:A-B, classifier or "
+                   "sentiment");
+}
+
+enum err_code plan_loss_weights(const char *words, double weights[HEAD_COUNT], struct err *err)
+{
+    double read[HEAD_COUNT];
+    memcpy(read, weights, sizeof read);
+    const char *at = words;
+    while (*at != '\0') {
+        enum head_kind kind = 0;
+        size_t length = strcspn(at, "=,");
+        while (kind < HEAD_COUNT &&
+               (strlen(head_name(kind)) != length || strncmp(at, head_name(kind), length) != 0)) {
+            kind++;
+        }
+        char *end = NULL;
+        double value = -1;
+        if (kind < HEAD_COUNT && at[length] == '=') {
+            value = strtod(at + length + 1, &end);
+        }
+        if (!end || end == at + length + 1 || (*end != ',' && *end != '\0') || !isfinite(value) ||
+            value < 0) {
+            return err_set(err, ERR_USAGE,
+                           "--loss-weights: must be like classifier=1,sentiment=0.5, with weights "
+                           "of 0 or more");
+        }
+        read[kind] = value;
+        at = *end == ',' ? end + 1 : end;
+    }
+    memcpy(weights, read, sizeof read);
+    return ERR_OK;
+}
+
+bool plan_trains(const struct plan *plan, enum plan_group group, size_t layer)
+{
+    switch (group) {
+    case PLAN_EMBEDDINGS:
+        return !plan->freeze_embeddings;
+    case PLAN_LAYER:
+        return !plan->freeze_layer[layer];
+    case PLAN_CLASSIFIER:
+        return !plan->freeze_head[HEAD_CLASSIFIER];
+    case PLAN_SENTIMENT:
+        return !plan->freeze_head[HEAD_SENTIMENT];
+    }
+    return false;
+}
+
+size_t plan_lowest(const struct plan *plan, size_t layers)
+{
+    if (!plan->freeze_embeddings) {
+        return 0;
+    }
+    size_t layer = 0;
+    while (layer < layers && plan->freeze_layer[layer]) {
+        layer++;
+    }
+    return layer + 1;
+}
+
+double plan_lr_scale(const struct plan *plan, enum plan_group group, size_t layer, size_t layers)
+{
+    switch (group) {
+    case PLAN_EMBEDDINGS:
+        return pow(plan->layer_decay, (double)(layers + 1));
+    case PLAN_LAYER:
+        return pow(plan->layer_decay, (double)(layers - layer));
+    case PLAN_CLASSIFIER:
+    case PLAN_SENTIMENT:
+        break;
+    }
+    return 1.0;
+}
