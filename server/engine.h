@@ -16,6 +16,7 @@
 #include "server/settings.h"
 
 struct scheduler;
+struct workers;
 struct prepare_pool;
 
 struct engine {
@@ -30,7 +31,9 @@ struct engine {
     double tokens_per_s;          /* measured at start-up, all threads */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */
+    struct workers *workers;      /* owned */
     struct prepare_pool *prepare; /* owned */
+    const char *model_name;       /* --served-model-name, else the folder's; borrowed */
     char encoder_id[40];          /* X-Encoder: <12 hex>-<precision> */
     struct api_limits limits;
 };

@@ -44,17 +44,26 @@ struct job {
     /* Made by job_prepare. */
     struct arena arena;
     struct api_request request;
-    int32_t *ids;    /* [total_tokens] packed, in the arena */
-    size_t *starts;  /* [n+1] */
-    bool *truncated; /* [n] */
+    int32_t *ids;    /* [total_tokens] packed, owned */
+    size_t *starts;  /* [n+1], owned */
+    bool *truncated; /* [n], owned */
     size_t total_tokens;
     size_t n_truncated;
 
     /* Scheduler's, under its lock. */
-    struct job *next, *prev;
-    size_t next_text;  /* first text not yet in a batch */
-    size_t texts_left; /* texts not yet computed */
+    struct job *next, *prev;         /* the ring of round robin; next: also lists of ended jobs */
+    struct job *age_next, *age_prev; /* by time of arrival in the queue */
+    bool queued;                     /* in both lists: texts wait and the job lives */
+    bool visited;                    /* at the ring's head and has got its credit */
+    bool dead;                       /* expired, abandoned or refused: problem says which */
+    size_t credit;                   /* tokens it may take before the next in the ring */
+    size_t next_text;                /* first text not yet in a batch */
+    size_t texts_left;               /* texts not yet computed */
+    size_t tokens_waiting;           /* tokens of texts not yet in a batch */
+    unsigned refs;                   /* texts in batches, and glances at the client */
     uint64_t queued_ns;
+    uint64_t started_ns; /* the first text went into a batch */
+    uint64_t glanced_ns; /* `abandoned` was last asked */
 
     /* Result. */
     float *embeddings;          /* [n,H], malloc'ed by the scheduler at admission */
@@ -72,10 +81,10 @@ void job_destroy(struct job *job);
 
 /* Parses body and tokenizes. False with the problem set; then `done` is not called. For
  * API_TOKENIZE the response is complete afterwards and the scheduler is not needed. */
-CHECK_RESULT bool job_prepare(struct job *job, struct engine *engine);
+CHECK_RESULT bool job_prepare(struct job *job, const struct engine *engine);
 
 /* Applies the heads where asked (one acquired version for the whole job) and writes the response
  * body or sets the problem. */
-void job_finish(struct job *job, struct engine *engine);
+void job_finish(struct job *job, const struct engine *engine);
 
 #endif

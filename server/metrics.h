@@ -53,7 +53,25 @@ void metrics_truncated(struct metrics *metrics, size_t texts);
  * unseen label becomes a new series (bounded; the rest counts as "other"). */
 void metrics_prediction(struct metrics *metrics, const char *head, const char *label,
                         double confidence);
-void metrics_swap(struct metrics *metrics, const char *result); /* "ok", "refused", … */
+/* Makes a label's series appear with 0 before its first prediction. */
+void metrics_declare(struct metrics *metrics, const char *head, const char *label);
+
+/* How an attempt to change the heads ended. */
+enum metrics_swap {
+    METRICS_SWAP_OK,
+    METRICS_SWAP_DRY_RUN,
+    METRICS_SWAP_REFUSED,       /* the file is not valid or does not fit */
+    METRICS_SWAP_OTHER_ENCODER, /* made for another encoder or pooling */
+    METRICS_SWAP_BUSY,
+    METRICS_SWAP_MANAGED,
+    METRICS_SWAP_PRECONDITION,
+    METRICS_SWAP_UNKNOWN, /* no such version */
+    METRICS_SWAP_FAILED,  /* could not be persisted */
+    METRICS_SWAP_COUNT,
+};
+/* "ok", "refused", …; constant. */
+const char *metrics_swap_name(enum metrics_swap result);
+void metrics_swap(struct metrics *metrics, enum metrics_swap result);
 
 /* The whole scrape. engine may be NULL (still loading): then its gauges are zero. */
 void metrics_write(const struct metrics *metrics, struct engine *engine, struct buf *out);
