@@ -26,9 +26,12 @@ struct encoder_options {
  * weights: the checkpoint may be closed afterwards. */
 struct encoder;
 
+/* Packs the weights on options->threads threads. Errors: ERR_UNSUPPORTED where this machine lacks
+ * the instruction set or the set can't multiply the precision; ERR_NOMEM. */
 CHECK_RESULT enum err_code encoder_create(const struct checkpoint *checkpoint,
                                           const struct encoder_options *options,
                                           struct encoder **ret_encoder, struct err *err);
+/* NULL is fine. */
 void encoder_destroy(struct encoder *encoder);
 
 const struct config *encoder_config(const struct encoder *encoder);
@@ -43,9 +46,15 @@ size_t encoder_bytes(const struct encoder *encoder);
  * the forward pass never allocates. */
 struct workspace;
 
+enum { WORKSPACE_TOKENS_MAX = 1 << 20 };
+
+/* Room for batches of up to max_texts texts and max_tokens tokens, run by teams of up to max_width
+ * members. Errors: ERR_LIMIT, ERR_NOMEM. */
+
 CHECK_RESULT enum err_code workspace_create(const struct encoder *encoder, size_t max_texts,
                                             size_t max_tokens, unsigned max_width,
                                             struct workspace **ret_workspace, struct err *err);
+/* NULL is fine. */
 void workspace_destroy(struct workspace *workspace);
 
 /* Hidden states [T,H] of the last forward pass, borrowed until the next one. */

@@ -1,6 +1,7 @@
 /* A team: the threads that run one forward pass together, each executing the same code on its
  * share (single program, multiple data), with a barrier between phases. A team of one costs
- * nothing. Lifetime: one forward pass; the leader owns the struct until team_leave of all. */
+ * nothing. Lifetime: one forward pass or more; the owner keeps the struct until every member has
+ * returned from its last barrier. */
 #ifndef ORTHRUS_MODEL_TEAM_H
 #define ORTHRUS_MODEL_TEAM_H
 

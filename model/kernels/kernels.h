@@ -1,0 +1,123 @@
+/* What one instruction set gives the encoder: pure functions over pointers and dimensions. Each
+ * kernel_<set>.c fills tables of these with its own code; model/dispatch picks the tables once.
+ *
+ * One order for every sum: an output element adds its products over k = 0, 1, … one after the
+ * other, and a row's sums run over its columns in an order that its width alone decides. So a
+ * row's result is the same to the last bit whatever rows are computed beside it.
+ *
+ * Legend: T rows (tokens), K inputs of a matrix, H hidden. Matrices are row-major, `ld` is the
+ * distance of two rows in elements. No alignment is asked for unless said. */
+#ifndef ORTHRUS_MODEL_KERNELS_KERNELS_H
+#define ORTHRUS_MODEL_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/cpu.h"
+
+/* Limits of every tile_kernel below, for arrays on the stack. */
+enum { TILE_ROWS_MAX = 16, TILE_COLUMNS_MAX = 32, TILE_PACK_MAX = 16 };
+
+/* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
+ * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
+struct pack_args {
+    const float *x; /* [rows,in] */
+    size_t ld;
+    size_t rows; /* 0 … pack_max */
+    size_t in;   /* K; inputs behind it in the last word are zero */
+    size_t stride;
+    uint32_t *words;   /* each k writes pack_max words, those behind `rows` zero or, where stride is
+                          less, overwritten by the next k: leave pack_max words of slack */
+    const float *keep; /* int8 alone: [K], 1 for a column that is quantized, 0 for a wide one */
+    float *scales;     /* int8 alone: [rows], written */
+};
+
+/* One tile: rows × columns. Blocks, in this order:
+ *   a: words[words][rows], wide float[wide][rows], int8: scales float[rows]
+ *   b: words[words][columns], wide float[wide][columns], int8: scales float[columns],
+ *      offsets int32[columns]; aligned to 64 bytes
+ * Without int8: tile = Σ_k a·b in fp32. With: the words' integer sum plus the column's offset,
+ * times the row's and the column's scale; then the wide products are added in fp32. */
+struct multiply_args {
+    size_t rows; /* 1 … rows_max */
+    size_t words;
+    size_t wide;
+    const void *a;
+    const void *b;
+    const void *next; /* as long as b: prefetched on the way; b itself for nothing */
+    float *tile;      /* [rows,columns], every column written */
+    size_t ld;
+};
+
+struct tile_kernel {
+    const char *name;
+    enum precision precision;
+    unsigned group;    /* inputs per word: 1, 2, 4 */
+    unsigned rows_max; /* rows of a tile */
+    unsigned columns;  /* columns of a tile, a multiple of pack_max */
+    unsigned pack_max; /* rows of one pack call */
+    void (*pack_rows)(const struct pack_args *args);
+    void (*multiply)(const struct multiply_args *args);
+};
+
+enum finish {
+    FINISH_BIAS, /* y = s + bias */
+    FINISH_GELU, /* y = GELU(s + bias) */
+    FINISH_ADD,  /* y = (s + bias) + residual */
+};
+
+/* A linear's epilogue over a block of sums s. */
+struct finish_args {
+    enum finish finish;
+    size_t rows;
+    size_t columns;
+    const float *sums; /* [rows,columns]; may be out */
+    size_t sums_ld;
+    const float *bias;     /* [columns] */
+    const float *residual; /* [rows,columns], FINISH_ADD alone; may be out */
+    size_t residual_ld;
+    float *out; /* [rows,columns] */
+    size_t out_ld;
+};
+
+struct kernels {
+    const char *name;
+    const struct tile_kernel *f32;
+
+    void (*finish)(const struct finish_args *args);
+
+    /* In place: x·Φ(x) with the normal distribution function Φ(x) = ½(1 + erf(x/√2)). The largest
+     * error is 1.5e-6 absolute; -inf and very negative x give -0, +inf gives +inf, NaN NaN.
+     * Source: Hendrycks & Gimpel 2016, eq. 1; reference: torch.nn.functional.gelu. */
+    void (*gelu)(float *x, size_t n);
+
+    /* In place over one row: softmax(scale·x), numerically stable. e^x has a relative error of at
+     * most 3e-7; what is 87 or more below the largest counts as e^-87. NaN in, NaN out. */
+    void (*softmax)(float *row, size_t n, float scale);
+
+    /* Each row: (x − mean)/√(variance + eps)·gamma + beta, statistics in fp32, two passes. out may
+     * be x. Source: Ba et al. 2016, eq. 4; reference: torch.nn.LayerNorm. */
+    void (*layernorm)(const float *x, size_t rows, size_t width, const float *gamma,
+                      const float *beta, float eps, float *out);
+};
+
+extern const struct kernels kernels_generic;
+extern const struct tile_kernel tile_generic_f32;
+
+#if defined(__x86_64__)
+extern const struct kernels kernels_avx2;
+extern const struct tile_kernel tile_avx2_f32;
+extern const struct kernels kernels_avx512;
+extern const struct tile_kernel tile_avx512_f32;
+extern const struct tile_kernel tile_avx512_bf16;
+extern const struct tile_kernel tile_avx512_int8;
+#endif
+
+/* out [rows, columns] = x [rows,K] · weight [columns,K] transposed, by OpenBLAS in fp32 on the
+ * calling thread. The one place of model/ that sees cblas. */
+void blas_multiply(const float *x, size_t x_ld, size_t rows, size_t in, const float *weight,
+                   size_t columns, float *out, size_t out_ld);
+/* Tells OpenBLAS to use the caller's thread alone. Call once, before threads start. */
+void blas_single_thread(void);
+
+#endif

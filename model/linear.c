@@ -1,0 +1,237 @@
+#include "model/linear.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/size.h"
+
+enum {
+    /* Packed rows that are multiplied with one panel after the other: they should stay in the L2
+     * cache beside a panel. */
+    CHUNK_BYTES = 512 * 1024,
+    BLAS_COLUMNS = 64, /* a member's share is a multiple of it */
+    ALIGN = PAGES_ALIGN,
+};
+
+void linear_layout(struct linear *linear, const struct kernels *ops,
+                   const struct tile_kernel *kernel, size_t in, size_t out, struct region *region)
+{
+    *linear = (struct linear){.ops = ops, .kernel = kernel, .in = in, .out = out};
+    if (!kernel) {
+        linear->panels = size_div_up(out, BLAS_COLUMNS);
+        linear->weight = region_take(region, out * in, sizeof(float));
+    } else {
+        linear->words = size_div_up(in, kernel->group);
+        linear->panels = size_div_up(out, kernel->columns);
+        linear->panel_bytes = size_round_up(linear->words * kernel->columns * sizeof(uint32_t),
+                                            ALIGN);
+        linear->weight = region_take(region, linear->panels, linear->panel_bytes);
+    }
+    linear->bias = region_take(region, out, sizeof(float));
+}
+
+/* Columns of one pack job. */
+static size_t panel_columns(const struct linear *linear)
+{
+    return linear->kernel ? linear->kernel->columns : BLAS_COLUMNS;
+}
+
+size_t linear_pack_floats(const struct linear *linear)
+{
+    return linear->kernel ? panel_columns(linear) * linear->in : 0;
+}
+
+/* Rows from … to of the stacked matrix → out [to-from, K]; their biases to their place. */
+static void read_rows(struct linear *linear, const struct linear_part *parts, size_t n_parts,
+                      size_t from, size_t to, float *out)
+{
+    size_t each = linear->out / n_parts;
+    for (size_t row = from; row < to; row++) {
+        const struct linear_part *part = &parts[row / each];
+        size_t local = row % each;
+        tensor_to_f32(part->weight, local * linear->in, linear->in,
+                      out + (row - from) * linear->in);
+        tensor_to_f32(part->bias, local, 1, linear->bias + row);
+    }
+}
+
+void linear_pack(struct linear *linear, const struct linear_part *parts, size_t n_parts,
+                 size_t panel, float *scratch)
+{
+    const struct tile_kernel *kernel = linear->kernel;
+    size_t columns = panel_columns(linear);
+    size_t from = panel * columns;
+    size_t to = size_min(from + columns, linear->out);
+    CHECK(panel < linear->panels && linear->out % n_parts == 0);
+    if (!kernel) {
+        read_rows(linear, parts, n_parts, from, to, (float *)linear->weight + from * linear->in);
+        return;
+    }
+    read_rows(linear, parts, n_parts, from, to, scratch);
+    uint32_t *words = (uint32_t *)(linear->weight + panel * linear->panel_bytes);
+    for (size_t first = 0; first < columns; first += kernel->pack_max) {
+        size_t rows = from + first < to ? size_min(to - from - first, kernel->pack_max) : 0;
+        const struct pack_args args = {
+            .x = scratch + first * linear->in,
+            .ld = linear->in,
+            .rows = rows,
+            .in = linear->in,
+            .stride = columns,
+            .words = words + first,
+        };
+        kernel->pack_rows(&args);
+    }
+}
+
+/* Room for one block of packed rows with the slack that pack_rows asks for. */
+static size_t block_bytes(const struct linear *linear)
+{
+    const struct tile_kernel *kernel = linear->kernel;
+    size_t words = linear->words * kernel->rows_max + kernel->pack_max;
+    return size_round_up(words * sizeof(uint32_t), ALIGN);
+}
+
+/* Blocks of rows that are packed at a time. */
+static size_t chunk_blocks(const struct linear *linear, size_t blocks)
+{
+    size_t fit = size_max(CHUNK_BYTES / block_bytes(linear), 1);
+    return size_div_up(blocks, size_div_up(blocks, fit));
+}
+
+static size_t tile_bytes(const struct tile_kernel *kernel)
+{
+    return size_round_up((size_t)kernel->rows_max * kernel->columns * sizeof(float), ALIGN);
+}
+
+size_t linear_scratch_bytes(const struct linear *linear, size_t rows)
+{
+    if (!linear->kernel) {
+        return 0;
+    }
+    size_t blocks = size_max(size_div_up(rows, linear->kernel->rows_max), 1);
+    size_t fit = size_max(CHUNK_BYTES / block_bytes(linear), 1);
+    return tile_bytes(linear->kernel) + size_min(fit, blocks) * block_bytes(linear);
+}
+
+/* The rows of block b of `blocks`: as even as can be, so that none is left with a single row. */
+static size_t block_start(size_t rows, size_t blocks, size_t b)
+{
+    return rows * b / blocks;
+}
+
+static void pack_block(const struct linear *linear, const struct linear_call *call, size_t from,
+                       size_t to, unsigned char *block)
+{
+    const struct pack_args args = {
+        .x = call->x + from * call->x_ld,
+        .ld = call->x_ld,
+        .rows = to - from,
+        .in = linear->in,
+        .stride = to - from,
+        .words = (uint32_t *)block,
+    };
+    linear->kernel->pack_rows(&args);
+}
+
+static void finish_tile(const struct linear *linear, const struct linear_call *call,
+                        const float *tile, size_t from, size_t to, size_t panel)
+{
+    size_t columns = linear->kernel->columns;
+    size_t first = panel * columns;
+    const struct finish_args args = {
+        .finish = call->finish,
+        .rows = to - from,
+        .columns = size_min(columns, linear->out - first),
+        .sums = tile,
+        .sums_ld = columns,
+        .bias = linear->bias + first,
+        .residual = call->residual ? call->residual + from * call->residual_ld + first : NULL,
+        .residual_ld = call->residual_ld,
+        .out = call->out + from * call->out_ld + first,
+        .out_ld = call->out_ld,
+    };
+    linear->ops->finish(&args);
+}
+
+/* One chunk of packed row blocks against this member's panels. While the first block is
+ * multiplied, the panel after it is fetched from memory. */
+static void run_chunk(const struct linear *linear, const struct linear_call *call, size_t blocks,
+                      size_t first_block, size_t end_block, size_t from_panel, size_t to_panel,
+                      unsigned char *packed, float *tile)
+{
+    size_t each = block_bytes(linear);
+    for (size_t panel = from_panel; panel < to_panel; panel++) {
+        const unsigned char *b = linear->weight + panel * linear->panel_bytes;
+        const unsigned char *next = panel + 1 < to_panel ? b + linear->panel_bytes : b;
+        for (size_t block = first_block; block < end_block; block++) {
+            size_t from = block_start(call->rows, blocks, block);
+            size_t to = block_start(call->rows, blocks, block + 1);
+            const struct multiply_args args = {
+                .rows = to - from,
+                .words = linear->words,
+                .a = packed + (block - first_block) * each,
+                .b = b,
+                .next = block == first_block ? next : b,
+                .tile = tile,
+                .ld = linear->kernel->columns,
+            };
+            linear->kernel->multiply(&args);
+            finish_tile(linear, call, tile, from, to, panel);
+        }
+    }
+}
+
+static void run_tiles(const struct linear *linear, const struct linear_call *call,
+                      size_t from_panel, size_t to_panel, unsigned char *scratch)
+{
+    size_t blocks = size_div_up(call->rows, linear->kernel->rows_max);
+    size_t each = chunk_blocks(linear, blocks);
+    float *tile = (float *)scratch;
+    unsigned char *packed = scratch + tile_bytes(linear->kernel);
+    for (size_t first = 0; first < blocks; first += each) {
+        size_t end = size_min(first + each, blocks);
+        for (size_t block = first; block < end; block++) {
+            pack_block(linear, call, block_start(call->rows, blocks, block),
+                       block_start(call->rows, blocks, block + 1),
+                       packed + (block - first) * block_bytes(linear));
+        }
+        run_chunk(linear, call, blocks, first, end, from_panel, to_panel, packed, tile);
+    }
+}
+
+static void run_blas(const struct linear *linear, const struct linear_call *call, size_t from,
+                     size_t to)
+{
+    const float *weight = (const float *)linear->weight;
+    blas_multiply(call->x, call->x_ld, call->rows, linear->in, weight + from * linear->in,
+                  to - from, call->out + from, call->out_ld);
+    const struct finish_args args = {
+        .finish = call->finish,
+        .rows = call->rows,
+        .columns = to - from,
+        .sums = call->out + from,
+        .sums_ld = call->out_ld,
+        .bias = linear->bias + from,
+        .residual = call->residual ? call->residual + from : NULL,
+        .residual_ld = call->residual_ld,
+        .out = call->out + from,
+        .out_ld = call->out_ld,
+    };
+    linear->ops->finish(&args);
+}
+
+void linear_run(const struct linear *linear, const struct linear_call *call,
+                const struct team *team, unsigned member, void *scratch)
+{
+    size_t from;
+    size_t to;
+    team_share(team, member, linear->panels, 1, &from, &to);
+    if (from == to || call->rows == 0) {
+        return;
+    }
+    if (linear->kernel) {
+        run_tiles(linear, call, from, to, scratch);
+    } else {
+        run_blas(linear, call, from * BLAS_COLUMNS, size_min(to * BLAS_COLUMNS, linear->out));
+    }
+}
