@@ -61,6 +61,9 @@ int command_serve(int argc, char **argv)
         .max_connections = 1000,
         .request_timeout_ms = 60000,
         .drain_timeout_s = 30,
+        .header_timeout_ms = 10000,
+        .body_timeout_ms = 30000,
+        .idle_timeout_ms = 75000,
         .version = ORTHRUS_VERSION,
     };
     struct log_choice log_choice = {0};
@@ -121,6 +124,12 @@ int command_serve(int argc, char **argv)
          "after SIGTERM: go on accepting for so long with /readyz at 503", 0, 3600000, true},
         {"drain-timeout-s", 0, FLAG_UINT, &s.drain_timeout_s, "S", "30",
          "after SIGTERM: longest time to finish open requests", 0, 3600, true},
+        {"header-timeout-ms", 0, FLAG_U64, &s.header_timeout_ms, "MS", "10000",
+         "longest time for a request's headers; then its connection is closed", 1, 3600000, true},
+        {"body-timeout-ms", 0, FLAG_U64, &s.body_timeout_ms, "MS", "30000",
+         "longest time for a request's body; then it is answered 408", 1, 3600000, true},
+        {"idle-timeout-ms", 0, FLAG_U64, &s.idle_timeout_ms, "MS", "75000",
+         "longest time that a connection stays open between two requests", 1, 86400000, true},
         {"log-format", 0, FLAG_STRING, &log_choice.format, "F", "text on a terminal, else json",
          "text or json", 0, 0, true},
         {"log-level", 0, FLAG_STRING, &log_choice.level, "L", "info", "debug, info, warn or error",

@@ -35,6 +35,9 @@ struct settings {
     uint64_t request_timeout_ms;
     uint64_t drain_delay_ms;
     unsigned drain_timeout_s;
+    uint64_t header_timeout_ms; /* a request's headers, from its first byte or its connection's */
+    uint64_t body_timeout_ms;   /* a request's body */
+    uint64_t idle_timeout_ms;   /* a connection between two requests */
     const char *cors_origin; /* NULL: none */
     const char *version;     /* of the program */
 };
