@@ -78,19 +78,19 @@ static enum err_code allocate(struct params *params, struct err *err)
         struct param *param = &params->at[i];
         param->count = param->shape[0] * (param->rank == 2 ? param->shape[1] : 1);
         params->n_values += param->count;
-        params->n_grads += param->trainable ? param->count : 0;
+        params->n_grads += param->trainable && !param->by_rows ? param->count : 0;
     }
     params->values = pages_alloc(params->n_values * sizeof(float));
     if (!params->values) {
         return err_nomem(err, params->n_values * sizeof(float));
     }
-    /* calloc, not huge pages: rows of the word embeddings that never occur cost no memory. */
-    params->grads = calloc(params->n_grads + 1, sizeof(float));
-    params->m = calloc(params->n_grads + 1, sizeof(float));
-    params->v = calloc(params->n_grads + 1, sizeof(float));
+    size_t bytes = params->n_grads * sizeof(float);
+    params->grads = pages_alloc(bytes);
+    params->m = pages_alloc(bytes);
+    params->v = pages_alloc(bytes);
     params->touched = calloc(params->config.vocab, 1);
     if (!params->grads || !params->m || !params->v || !params->touched) {
-        return err_nomem(err, params->n_grads * sizeof(float));
+        return err_nomem(err, bytes);
     }
     size_t value = 0;
     size_t grad = 0;
@@ -98,11 +98,28 @@ static enum err_code allocate(struct params *params, struct err *err)
         struct param *param = param_in_order(params, i);
         param->value = params->values + value;
         value += param->count;
-        if (param->trainable) {
+        if (param->trainable && !param->by_rows) {
             param->grad = params->grads + grad;
             param->m = params->m + grad;
             param->v = params->v + grad;
             grad += param->count;
+        }
+    }
+    return ERR_OK;
+}
+
+/* Small pages: rows of the word embeddings that never occur then cost no memory. */
+static enum err_code allocate_rows(struct params *params, struct err *err)
+{
+    for (size_t i = 0; i < params->n; i++) {
+        struct param *param = &params->at[i];
+        if (param->by_rows && param->trainable) {
+            param->grad = calloc(param->count, sizeof(float));
+            param->m = calloc(param->count, sizeof(float));
+            param->v = calloc(param->count, sizeof(float));
+            if (!param->grad || !param->m || !param->v) {
+                return err_nomem(err, param->count * sizeof(float));
+            }
         }
     }
     return ERR_OK;
@@ -170,7 +187,7 @@ enum err_code params_create(const struct config *config, const struct checkpoint
     }
     describe_encoder(params, plan);
     describe_heads(params, plan);
-    if (allocate(params, err) != ERR_OK) {
+    if (allocate(params, err) != ERR_OK || allocate_rows(params, err) != ERR_OK) {
         params_destroy(params);
         return ERR_NOMEM;
     }
@@ -190,10 +207,17 @@ void params_destroy(struct params *params)
     if (!params) {
         return;
     }
+    for (size_t i = 0; i < params->n; i++) {
+        if (params->at[i].by_rows) {
+            free(params->at[i].grad);
+            free(params->at[i].m);
+            free(params->at[i].v);
+        }
+    }
     pages_free(params->values, params->n_values * sizeof(float));
-    free(params->grads);
-    free(params->m);
-    free(params->v);
+    pages_free(params->grads, params->n_grads * sizeof(float));
+    pages_free(params->m, params->n_grads * sizeof(float));
+    pages_free(params->v, params->n_grads * sizeof(float));
     free(params->touched);
     free(params->value.layers);
     free(params->grad.layers);

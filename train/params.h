@@ -59,8 +59,9 @@ struct params {
     struct param *at;         /* owned */
     struct param_views value; /* views of the blocks below */
     struct param_views grad;
-    float *values, *grads, *m, *v; /* owned blocks */
-    size_t n_values, n_grads;      /* floats */
+    /* Owned blocks; what trains by rows has its own. */
+    float *values, *grads, *m, *v;
+    size_t n_values, n_grads; /* floats */
     /* Rows of the word embeddings that ever had a gradient: the moments of the others are zero, so
      * that without weight decay a step leaves them as they are. [V] or NULL. */
     unsigned char *touched;
