@@ -87,13 +87,20 @@ enum err_code file_read(const char *path, size_t max_size, char **ret_data, size
         }
         if (got == 0) {
             (void)close(fd);
-            *ret_data = buf_steal(&buf, ret_size);
-            return *ret_data ? ERR_OK : err_nomem(err, 1);
+            char *data = buf_steal(&buf, ret_size);
+            if (!data) {
+                return err_nomem(err, 1);
+            }
+            *ret_data = data;
+            return ERR_OK;
         }
-        if (!buf_append(&buf, chunk, (size_t)got)) {
+        bool over = (size_t)got > max_size - buf.size;
+        if (over || !buf_append(&buf, chunk, (size_t)got)) {
+            size_t reached = buf.size;
             (void)close(fd);
             buf_done(&buf);
-            return err_set(err, ERR_LIMIT, "%s: more than %zu bytes", path, max_size);
+            return over ? err_set(err, ERR_LIMIT, "%s: more than %zu bytes", path, max_size)
+                        : err_nomem(err, reached);
         }
     }
     (void)close(fd);

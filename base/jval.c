@@ -52,6 +52,9 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
     }
     json_error_t error;
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!value && !error.text[0]) {
+        return err_nomem(err, size); /* jansson says nothing when memory is out */
+    }
     if (!value) {
         return err_set(err, ERR_INVALID, "not valid JSON (line %d, column %d)", error.line,
                        error.column);
