@@ -1,0 +1,88 @@
+#include "server/admission.h"
+
+#include "base/clock.h"
+#include "base/size.h"
+
+/* Of the throughput: how fast the bound of a standing queue shrinks. Less than 1, so that a queue
+ * which no more than drains stays within it. */
+#define SHRINK_RATE 0.9
+/* The shrunk bound, of the whole one. */
+#define SHRUNK_PART 0.1
+/* Weight of one batch in the throughput's moving average. */
+#define LEARN_WEIGHT 0.05
+/* A wait is an estimate: only one that is this much over the deadline refuses a job. */
+#define HOPELESS_FACTOR 1.33
+
+size_t admission_bound(const struct admission *admission)
+{
+    size_t bound = admission->fixed_tokens;
+    if (bound == 0) {
+        bound = size_max((size_t)(admission->tokens_per_s * ADMISSION_QUEUE_S),
+                         admission->busy_tokens);
+    }
+    return bound;
+}
+
+static size_t shrunk_bound(const struct admission *admission)
+{
+    size_t bound = admission_bound(admission);
+    size_t shrunk = (size_t)((double)bound * SHRUNK_PART);
+    return size_min(bound, size_max(shrunk, admission->busy_tokens));
+}
+
+size_t admission_bound_now(const struct admission *admission, uint64_t now_ns)
+{
+    size_t bound = admission_bound(admission);
+    double standing_s = now_ns > admission->short_ns
+                            ? (double)(now_ns - admission->short_ns) / (double)NS_PER_S
+                            : 0;
+    double cut = standing_s * admission->tokens_per_s * SHRINK_RATE;
+    size_t shrunk = shrunk_bound(admission);
+    if (cut >= (double)(bound - shrunk)) {
+        return shrunk;
+    }
+    return bound - (size_t)cut;
+}
+
+size_t admission_charge(const struct admission *admission, size_t tokens)
+{
+    return size_min(tokens, admission->text_tokens);
+}
+
+void admission_seen(struct admission *admission, size_t backlog, uint64_t now_ns)
+{
+    if (backlog <= shrunk_bound(admission) / 2) {
+        admission->short_ns = now_ns;
+    }
+}
+
+void admission_learn(struct admission *admission, size_t tokens, uint64_t busy_ns, double share)
+{
+    if (busy_ns == 0 || share <= 0) {
+        return;
+    }
+    double rate = (double)tokens / ((double)busy_ns / (double)NS_PER_S) / share;
+    admission->tokens_per_s += (rate - admission->tokens_per_s) * LEARN_WEIGHT;
+}
+
+enum admission_verdict admission_ask(const struct admission *admission,
+                                     const struct admission_question *question)
+{
+    if (question->now_ns >= question->deadline_ns) {
+        return ADMISSION_HOPELESS;
+    }
+    if (question->requests == 0) {
+        return admission->bound_requests == 0 ? ADMISSION_FULL : ADMISSION_YES;
+    }
+    size_t charge = admission_charge(admission, question->tokens);
+    size_t now_bound = admission_bound_now(admission, question->now_ns);
+    size_t bound = admission_bound(admission);
+    if (question->requests >= admission->bound_requests || question->backlog > now_bound ||
+        charge > now_bound - question->backlog || question->ahead > bound ||
+        question->tokens > bound - question->ahead) {
+        return ADMISSION_FULL;
+    }
+    double wait_s = (double)question->ahead / (admission->tokens_per_s * HOPELESS_FACTOR);
+    double left_s = (double)(question->deadline_ns - question->now_ns) / (double)NS_PER_S;
+    return wait_s > left_s ? ADMISSION_HOPELESS : ADMISSION_YES;
+}
