@@ -1,0 +1,265 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/acceptor.h"
+#include "server/auth.h"
+#include "server/drain.h"
+#include "server/engine.h"
+#include "server/http.h"
+#include "server/listen.h"
+#include "server/reaper.h"
+#include "server/signals.h"
+#include "server/state.h"
+#include "server/swapper.h"
+
+enum { CORS_ORIGIN_MAX = 256, DESCRIPTORS_SPARE = 128 };
+
+/* All parts of the daemon, in the order in which they begin. Process lifetime. */
+struct daemon {
+    struct server server;
+    struct listen_socket main, admin;
+    struct reaper *reaper;
+    struct http *http;
+    struct acceptor *acceptor;
+    uint64_t start_ns;
+    /* The loading thread and what it leaves. */
+    pthread_t loader;
+    bool loading;
+    struct engine *made;
+    struct err load_err;
+};
+
+static enum err_code check_settings(const struct settings *settings, struct err *err)
+{
+    const char *origin = settings->cors_origin;
+    for (const char *at = origin; at && *at; at++) {
+        if (*at <= ' ' || *at > '~') {
+            return err_set(err, ERR_USAGE, "--cors-origin: an origin or * is allowed");
+        }
+    }
+    if (origin && strlen(origin) > CORS_ORIGIN_MAX) {
+        return err_set(err, ERR_USAGE, "--cors-origin: at most %d characters are allowed",
+                       CORS_ORIGIN_MAX);
+    }
+    return ERR_OK;
+}
+
+/* The usual soft limit of 1024 descriptors is just what the default --max-connections needs. */
+static void raise_descriptor_limit(const struct settings *settings)
+{
+    struct rlimit limit;
+    rlim_t need = settings->max_connections + 2 * CONNECTIONS_SPARE + CONNECTIONS_ADMIN +
+                  DESCRIPTORS_SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
+        return;
+    }
+    limit.rlim_cur = need <= limit.rlim_max ? need : limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < need) {
+        LOG(LOG_WARN, "the limit of descriptors is below what --max-connections needs",
+            LOG_U("limit", limit.rlim_cur), LOG_U("needed", need));
+    }
+}
+
+static enum err_code open_keys(struct daemon *daemon, struct err *err)
+{
+    const struct settings *settings = daemon->server.settings;
+    if (settings->admin_token_file && keyring_create(settings->admin_token_file, "admin token",
+                                                     &daemon->server.admin_tokens, err) != ERR_OK) {
+        return err_prefix(err, "--admin-token-file");
+    }
+    if (settings->api_key_file && keyring_create(settings->api_key_file, "API key",
+                                                 &daemon->server.api_keys, err) != ERR_OK) {
+        return err_prefix(err, "--api-key-file");
+    }
+    return ERR_OK;
+}
+
+static enum err_code open_sockets(struct daemon *daemon, struct err *err)
+{
+    const struct settings *settings = daemon->server.settings;
+    if (listen_open(settings->listen, &daemon->main, err) != ERR_OK) {
+        return err_prefix(err, "--listen");
+    }
+    if (strcmp(settings->admin_listen, "off") != 0 &&
+        listen_open(settings->admin_listen, &daemon->admin, err) != ERR_OK) {
+        return err_prefix(err, "--admin-listen");
+    }
+    LOG(LOG_INFO, "listening", LOG_S("listener", "main"), LOG_S("address", daemon->main.address));
+    if (daemon->admin.fd >= 0) {
+        LOG(LOG_INFO, "listening", LOG_S("listener", "admin"),
+            LOG_S("address", daemon->admin.address));
+    }
+    return ERR_OK;
+}
+
+static void *load(void *argument)
+{
+    struct daemon *daemon = argument;
+    if (engine_create(daemon->server.settings, daemon->server.metrics, &daemon->made,
+                      &daemon->load_err) != ERR_OK) {
+        daemon->made = NULL;
+    }
+    signals_post(EVENT_LOADED);
+    return NULL;
+}
+
+static enum err_code start(struct daemon *daemon, struct err *err)
+{
+    struct server *server = &daemon->server;
+    enum err_code code = check_settings(server->settings, err);
+    if (code == ERR_OK) {
+        code = signals_init(err);
+    }
+    raise_descriptor_limit(server->settings);
+    if (code == ERR_OK) {
+        code = open_keys(daemon, err);
+    }
+    if (code == ERR_OK) {
+        server->metrics = metrics_create(server->settings->version);
+        code = server->metrics ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for the metrics");
+    }
+    if (code == ERR_OK) {
+        code = swapper_create(&server->swapper, err);
+    }
+    if (code == ERR_OK) {
+        code = reaper_create(server->settings, &daemon->reaper, err);
+    }
+    if (code == ERR_OK) {
+        code = http_create(server, daemon->reaper, &daemon->http, err);
+    }
+    if (code == ERR_OK) {
+        code = open_sockets(daemon, err);
+    }
+    if (code == ERR_OK) {
+        code = acceptor_create(daemon->http, &daemon->main, &daemon->admin, &daemon->acceptor, err);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    int failed = pthread_create(&daemon->loader, NULL, load, daemon);
+    daemon->loading = failed == 0;
+    return failed ? err_set_errno(err, ERR_IO, failed, "thread") : ERR_OK;
+}
+
+/* The loading thread is through. False when it failed. */
+static bool take_engine(struct daemon *daemon)
+{
+    if (!daemon->loading) {
+        return server_engine(&daemon->server) != NULL;
+    }
+    (void)pthread_join(daemon->loader, NULL);
+    daemon->loading = false;
+    struct engine *engine = daemon->made;
+    if (!engine) {
+        return false;
+    }
+    atomic_store(&daemon->server.engine, engine);
+    int starting = SERVER_STARTING;
+    if (atomic_compare_exchange_strong(&daemon->server.phase, &starting, SERVER_READY)) {
+        LOG(LOG_INFO, "ready", LOG_S("address", daemon->main.address),
+            LOG_S("encoder", engine->encoder_id), LOG_U("threads", engine->threads),
+            LOG_U("max_length", engine->max_length),
+            LOG_D("start_s", (double)(clock_now_ns() - daemon->start_ns) / 1e9));
+    }
+    return true;
+}
+
+static void reload_keys(struct keyring *ring, const char *flag)
+{
+    struct err err = ERR_INIT;
+    if (ring && keyring_reload(ring, &err) != ERR_OK) {
+        LOG(LOG_ERROR, "tokens not reloaded; the old ones stay", LOG_S("flag", flag),
+            LOG_S("error", err.text));
+    } else if (ring) {
+        LOG(LOG_INFO, "tokens reloaded", LOG_S("flag", flag));
+    }
+}
+
+static void on_event(void *context, int event)
+{
+    struct daemon *daemon = context;
+    struct engine *engine = server_engine(&daemon->server);
+    if (event == EVENT_RELOAD) {
+        reload_keys(daemon->server.admin_tokens, "--admin-token-file");
+        reload_keys(daemon->server.api_keys, "--api-key-file");
+        if (engine) {
+            headstore_reload(engine->headstore);
+        }
+    } else if (event == EVENT_LOADED) {
+        (void)take_engine(daemon);
+    }
+}
+
+/* From the start to the end of the drain. */
+static enum err_code serve(struct daemon *daemon, struct err *err)
+{
+    for (;;) {
+        enum event event = signals_wait(UINT64_MAX);
+        if (event == EVENT_STOP) {
+            break;
+        }
+        on_event(daemon, event);
+        if (event == EVENT_LOADED && !server_engine(&daemon->server)) {
+            return err_set(err, daemon->load_err.code, "%s", daemon->load_err.text);
+        }
+    }
+    uint64_t end_ns;
+    bool clean = drain_run(&daemon->server, daemon->reaper, &daemon->acceptor, on_event, daemon,
+                           &end_ns);
+    while (daemon->loading && signals_wait(end_ns) != EVENT_LOADED && clock_now_ns() < end_ns) {
+    }
+    if (!clean || (daemon->loading && clock_now_ns() >= end_ns)) {
+        /* Threads are still at work, and nothing of theirs can be freed: the process just ends. */
+        LOG(LOG_WARN, "drain timed out", LOG_U("requests", reaper_busy(daemon->reaper, false)));
+        listen_close(&daemon->main);
+        listen_close(&daemon->admin);
+        _exit(0);
+    }
+    LOG(LOG_INFO, "stopped");
+    return ERR_OK;
+}
+
+static void stop(struct daemon *daemon)
+{
+    if (daemon->loading) {
+        (void)pthread_join(daemon->loader, NULL);
+        engine_destroy(daemon->made);
+    }
+    acceptor_destroy(daemon->acceptor);
+    listen_close(&daemon->main);
+    listen_close(&daemon->admin);
+    http_destroy(daemon->http);
+    reaper_destroy(daemon->reaper);
+    swapper_destroy(daemon->server.swapper);
+    engine_destroy(server_engine(&daemon->server));
+    metrics_destroy(daemon->server.metrics);
+    keyring_destroy(daemon->server.api_keys);
+    keyring_destroy(daemon->server.admin_tokens);
+    signals_done();
+}
+
+enum err_code server_run(const struct settings *settings, struct err *err)
+{
+    struct daemon daemon = {
+        .server = {.settings = settings},
+        .main = {.fd = -1},
+        .admin = {.fd = -1},
+        .start_ns = clock_now_ns(),
+    };
+    atomic_init(&daemon.server.engine, NULL);
+    atomic_init(&daemon.server.phase, SERVER_STARTING);
+    enum err_code code = start(&daemon, err);
+    if (code == ERR_OK) {
+        code = serve(&daemon, err);
+    }
+    stop(&daemon);
+    return code;
+}

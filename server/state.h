@@ -1,0 +1,43 @@
+/* What every part of the daemon shares. Made by server_run, process lifetime. The plain members are
+ * constant once threads run. */
+#ifndef ORTHRUS_SERVER_STATE_H
+#define ORTHRUS_SERVER_STATE_H
+
+#include <stdatomic.h>
+
+#include "server/engine.h"
+#include "server/metrics.h"
+#include "server/settings.h"
+
+struct keyring;
+struct swapper;
+
+enum server_phase {
+    SERVER_STARTING, /* listening; the engine is being made */
+    SERVER_READY,
+    SERVER_DRAINING, /* a signal came: /readyz fails, requests are still answered */
+    SERVER_STOPPING, /* the drain's time is over: requests are answered 503 */
+};
+
+struct server {
+    const struct settings *settings;
+    struct metrics *metrics;
+    struct keyring *api_keys;     /* NULL: no key needed */
+    struct keyring *admin_tokens; /* NULL: /admin answers 403 */
+    struct swapper *swapper;      /* runs what admin routes change */
+    /* NULL until the model is loaded, then constant until http has stopped. */
+    _Atomic(struct engine *) engine;
+    atomic_int phase; /* enum server_phase */
+};
+
+static inline enum server_phase server_phase(struct server *server)
+{
+    return (enum server_phase)atomic_load_explicit(&server->phase, memory_order_acquire);
+}
+
+static inline struct engine *server_engine(struct server *server)
+{
+    return atomic_load_explicit(&server->engine, memory_order_acquire);
+}
+
+#endif
