@@ -445,6 +445,22 @@ static void test_load(void **state)
     scratch_remove(&scratch);
 }
 
+/* The heads that ship fit bert-base-uncased, whose digest this is. */
+static void test_shipped_file(void **state)
+{
+    (void)state;
+    struct heads *heads = NULL;
+    struct err err = ERR_INIT;
+    struct heads_fit base = {
+        768, "f29c6ea7a75eecfa9336bc9089ed22f1c02dddc1b31a3bc979056202fd4c9305", POOLING_MEAN};
+    const char *path = ORTHRUS_TEST_DATA "/../../heads/default.safetensors";
+    if (heads_load(path, &base, true, &heads, &err) != ERR_OK) {
+        fail_msg("%s", err.text);
+    }
+    assert_true(heads_has(heads, HEAD_CLASSIFIER) && heads_has(heads, HEAD_SENTIMENT));
+    heads_release(heads);
+}
+
 static void test_golden_files(void **state)
 {
     (void)state;
@@ -577,6 +593,7 @@ int main(void)
         cmocka_unit_test(test_not_strict),
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_golden_files),
+        cmocka_unit_test(test_shipped_file),
         cmocka_unit_test(test_logits_do_not_see_the_batch),
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_references),
