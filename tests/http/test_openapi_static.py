@@ -1,0 +1,180 @@
+"""openapi.yaml by itself: valid, its examples true, and in step with the tables of the source."""
+import pathlib
+import re
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
+SPEC = yaml.safe_load(TEXT)
+VERBS = ("get", "put", "post", "delete", "patch", "head", "options")
+ROOT_URI = "urn:orthrus"
+
+# request.c's name of a route's grammar: the schema of its body
+SCHEMAS = {
+    "API_EMBED": "EmbedRequest",
+    "API_CLASSIFY": "ClassifyRequest",
+    "API_SENTIMENT": "ClassifyRequest",
+    "API_PREDICT": "PredictRequest",
+    "API_ANALYZE": "AnalyzeRequest",
+    "API_OPENAI": "OpenAIRequest",
+    "API_TOKENIZE": "TokenizeRequest",
+}
+
+
+def schema(name):
+    return SPEC["components"]["schemas"][name]
+
+
+def resolve(node):
+    while isinstance(node, dict) and "$ref" in node:
+        target = SPEC
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        node = target
+    return node
+
+
+def operations():
+    for path, item in SPEC["paths"].items():
+        for verb in VERBS:
+            if verb in item:
+                yield path, verb, item[verb]
+
+
+def absolute(node):
+    """The node with its references made independent of where it stands."""
+    if isinstance(node, dict):
+        return {k: ROOT_URI + v if k == "$ref" else absolute(v) for k, v in node.items()}
+    return [absolute(v) for v in node] if isinstance(node, list) else node
+
+
+def validator(node):
+    whole = Resource(contents=SPEC, specification=DRAFT202012)
+    return Draft202012Validator(absolute(node), registry=Registry().with_resource(ROOT_URI, whole))
+
+
+def test_is_valid_openapi():
+    validate(SPEC)
+    assert SPEC["openapi"].startswith("3.1.")
+
+
+def test_operation_ids_are_distinct():
+    ids = [operation["operationId"] for _, _, operation in operations()]
+    assert len(ids) == len(set(ids))
+
+
+def media_types():
+    for path, verb, operation in operations():
+        body = resolve(operation.get("requestBody", {}))
+        for media in body.get("content", {}).values():
+            yield f"{verb} {path}", media
+        for status, response in operation["responses"].items():
+            for media in resolve(response).get("content", {}).values():
+                yield f"{verb} {path} {status}", media
+
+
+def test_examples_fit_their_schemas():
+    seen = 0
+    for where, media in media_types():
+        for name, example in media.get("examples", {}).items():
+            errors = [e.message for e in validator(media["schema"]).iter_errors(example["value"])]
+            assert not errors, f"{where}, example {name}: {errors}"
+            seen += 1
+    assert seen > 50
+
+
+def test_every_operation_has_an_answer_for_a_wrong_method_and_a_bad_request():
+    for path, verb, operation in operations():
+        assert {"200", "400", "405"} <= set(operation["responses"]), f"{verb} {path}"
+
+
+def test_every_reply_carries_the_request_id():
+    for path, verb, operation in operations():
+        for status, response in operation["responses"].items():
+            headers = resolve(response)["headers"]
+            assert "X-Request-Id" in headers, f"{verb} {path} {status}"
+            if status in ("429", "503"):
+                assert "Retry-After" in headers, f"{verb} {path} {status}"
+
+
+def test_codes_are_the_problem_tables():
+    source = (ROOT / "api/problem.c").read_text(encoding="utf-8")
+    rows = re.findall(r'\[PROBLEM_(\w+)\] = \{(\d+), "(\w+)", "(\w+)"\}', source)
+    codes = {code for kind, _, _, code in rows if kind != "NONE"}
+    assert len(rows) > 30
+    assert set(schema("Code")["enum"]) == codes
+    assert {word for _, _, word, _ in rows} <= set(
+        schema("Problem")["properties"]["error_type"]["enum"]
+    )
+
+
+def member_table():
+    """name → (routes of the body, routes of parameters), out of request.c."""
+    source = (ROOT / "api/request.c").read_text(encoding="utf-8")
+    groups = {"CLASSIFIER": ["API_CLASSIFY", "API_SENTIMENT"]}
+    groups["PREDICTION"] = [*groups["CLASSIFIER"], "API_PREDICT"]
+
+    def routes(expression):
+        found = set(re.findall(r"API_\w+", expression))
+        for group, members in groups.items():
+            if re.search(rf"\b{group}\b", expression):
+                found.update(members)
+        return found
+
+    table = source[source.index("} members[] = {") : source.index("enum { N_MEMBERS")]
+    rows = re.findall(r'\{"(\w+)",([^{]*?),([^{,]*?),\s*read_\w+,', table)
+    return {name: (routes(body), routes(parameters)) for name, body, parameters in rows}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_fields_are_the_member_tables(kind):
+    table = member_table()
+    assert len(table) >= 16
+    properties = schema(SCHEMAS[kind])["properties"]
+    assert set(properties) == {name for name, (body, _) in table.items() if kind in body}
+    inner = {name for name, (_, parameters) in table.items() if kind in parameters}
+    if "parameters" in properties:
+        assert set(resolve(properties["parameters"])["properties"]) == inner
+    else:
+        assert not inner
+
+
+def test_routes_are_the_servers():
+    source = (ROOT / "server/routes.c").read_text(encoding="utf-8")
+    served = set()
+    for path, verb, listener in re.findall(r'\{"(/[^"]*)", HTTP_(\w+),\s*(\w+),', source):
+        if path == "/v1/models/":
+            path += "{id}"
+        if path == "/admin/heads/":
+            path += "{version}"
+        served.add((path, verb.lower()))
+        assert (SPEC["paths"][path].get("x-listener") == "admin") == (listener == "LISTENER_ADMIN")
+    assert served == {(path, verb) for path, verb, _ in operations()}
+
+
+def test_configurable_limits_are_marked():
+    """Every bound that a flag or the model moves says so; the table in the description explains each."""
+    marks = set()
+
+    def walk(node):
+        if isinstance(node, dict):
+            if "x-limit" in node:
+                assert "maximum" in node or "maxItems" in node
+                marks.add(node["x-limit"])
+            if node.get("maxItems", 0) > 8 or node.get("maximum", 0) in (768, 30521, 60000):
+                assert "x-limit" in node, node
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(SPEC)
+    described = set(re.findall(r"^\| (\w+) \|", SPEC["info"]["description"], re.M))
+    assert marks and marks <= described
