@@ -35,11 +35,11 @@ static void encoder_layout(struct encoder *encoder, struct region *region)
     norm_layout(&encoder->embeddings_norm, hidden, region);
     for (size_t l = 0; l < config->layers; l++) {
         struct layer *layer = &encoder->layers[l];
-        linear_layout(&layer->qkv, ops, tile, hidden, 3 * hidden, region);
-        linear_layout(&layer->attention_out, ops, tile, hidden, hidden, region);
+        linear_layout(&layer->qkv, ops, tile, hidden, 3 * hidden, 0, region);
+        linear_layout(&layer->attention_out, ops, tile, hidden, hidden, 0, region);
         norm_layout(&layer->attention_norm, hidden, region);
-        linear_layout(&layer->ffn_in, ops, tile, hidden, config->intermediate, region);
-        linear_layout(&layer->ffn_out, ops, tile, config->intermediate, hidden, region);
+        linear_layout(&layer->ffn_in, ops, tile, hidden, config->intermediate, 0, region);
+        linear_layout(&layer->ffn_out, ops, tile, config->intermediate, hidden, 0, region);
         norm_layout(&layer->ffn_norm, hidden, region);
     }
 }

@@ -14,7 +14,8 @@ enum {
 };
 
 void linear_layout(struct linear *linear, const struct kernels *ops,
-                   const struct tile_kernel *kernel, size_t in, size_t out, struct region *region)
+                   const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
+                   struct region *region)
 {
     *linear = (struct linear){.ops = ops, .kernel = kernel, .in = in, .out = out};
     if (!kernel) {
@@ -22,12 +23,28 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
         linear->weight = region_take(region, out * in, sizeof(float));
     } else {
         linear->words = size_div_up(in, kernel->group);
+        linear->wide = wide;
         linear->panels = size_div_up(out, kernel->columns);
         linear->panel_bytes = size_round_up(linear->words * kernel->columns * sizeof(uint32_t),
                                             ALIGN);
         linear->weight = region_take(region, linear->panels, linear->panel_bytes);
     }
     linear->bias = region_take(region, out, sizeof(float));
+}
+
+void linear_choose_wide(struct linear *linear, const float *weight)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < linear->in && n < linear->wide; k++) {
+        size_t larger = 0;
+        for (size_t other = 0; other < linear->in; other++) {
+            larger += weight[other] > weight[k] || (weight[other] == weight[k] && other < k);
+        }
+        if (larger < linear->wide) {
+            linear->wide_columns[n++] = (uint32_t)k;
+        }
+    }
+    CHECK(n == linear->wide);
 }
 
 /* Columns of one pack job. */
@@ -55,6 +72,21 @@ static void read_rows(struct linear *linear, const struct linear_part *parts, si
     }
 }
 
+/* Moves the wide inputs' weights out of the rows (zero there afterwards) to wide [wide][columns].
+ */
+static void pack_wide_weights(const struct linear *linear, float *rows, size_t n, float *wide)
+{
+    size_t columns = linear->kernel->columns;
+    for (size_t w = 0; w < linear->wide; w++, wide += columns) {
+        float *column = rows + linear->wide_columns[w];
+        for (size_t c = 0; c < n; c++) {
+            wide[c] = column[c * linear->in];
+            column[c * linear->in] = 0.0f;
+        }
+        memset(wide + n, 0, (columns - n) * sizeof *wide);
+    }
+}
+
 void linear_pack(struct linear *linear, const struct linear_part *parts, size_t n_parts,
                  size_t panel, float *scratch)
 {
@@ -69,6 +101,8 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
     }
     read_rows(linear, parts, n_parts, from, to, scratch);
     uint32_t *words = (uint32_t *)(linear->weight + panel * linear->panel_bytes);
+    pack_wide_weights(linear, scratch, to - from,
+                      (float *)(words + linear->words * kernel->columns));
     for (size_t first = 0; first < columns; first += kernel->pack_max) {
         size_t rows = from + first < to ? size_min(to - from - first, kernel->pack_max) : 0;
         const struct pack_args args = {
@@ -87,7 +121,7 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
 static size_t block_bytes(const struct linear *linear)
 {
     const struct tile_kernel *kernel = linear->kernel;
-    size_t words = linear->words * kernel->rows_max + kernel->pack_max;
+    size_t words = (linear->words + linear->wide) * kernel->rows_max + kernel->pack_max;
     return size_round_up(words * sizeof(uint32_t), ALIGN);
 }
 
@@ -131,6 +165,13 @@ static void pack_block(const struct linear *linear, const struct linear_call *ca
         .words = (uint32_t *)block,
     };
     linear->kernel->pack_rows(&args);
+    float *wide = (float *)(args.words + linear->words * args.rows);
+    for (size_t w = 0; w < linear->wide; w++) {
+        const float *x = args.x + linear->wide_columns[w];
+        for (size_t r = 0; r < args.rows; r++) {
+            *wide++ = x[r * args.ld];
+        }
+    }
 }
 
 static void finish_tile(const struct linear *linear, const struct linear_call *call,
@@ -169,6 +210,7 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
             const struct multiply_args args = {
                 .rows = to - from,
                 .words = linear->words,
+                .wide = linear->wide,
                 .a = packed + (block - first_block) * each,
                 .b = b,
                 .next = block == first_block ? next : b,

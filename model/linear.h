@@ -20,10 +20,12 @@ struct linear {
     size_t in;                        /* K */
     size_t out;                       /* N */
     size_t words;                     /* per row: ⌈K / group⌉ */
+    size_t wide;                      /* inputs that are multiplied in fp32 beside the words */
     size_t panels;                    /* ⌈N / columns⌉ */
     size_t panel_bytes;               /* see struct multiply_args; 0 with OpenBLAS */
     unsigned char *weight;            /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
     float *bias;                      /* [N] */
+    uint32_t *wide_columns;           /* [wide] which, ascending */
 };
 
 /* Weights and biases that stand below each other in one matrix: Q, K and V are multiplied at once.
@@ -34,9 +36,14 @@ struct linear_part {
 };
 
 /* Fills the sizes and takes the memory from region (none while that measures). kernel may be NULL
- * for OpenBLAS, which needs ISA-independent fp32. */
+ * for OpenBLAS in fp32. wide ≤ K is 0 for fp32. */
 void linear_layout(struct linear *linear, const struct kernels *ops,
-                   const struct tile_kernel *kernel, size_t in, size_t out, struct region *region);
+                   const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
+                   struct region *region);
+
+/* Makes the inputs with the greatest weight [K] the wide ones; of equals the first. Once, before
+ * packing. */
+void linear_choose_wide(struct linear *linear, const float *weight);
 
 /* Packing is cut into `panels` independent jobs, one call each, from any thread. scratch holds
  * linear_pack_floats floats and belongs to the call. */

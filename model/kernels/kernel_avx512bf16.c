@@ -1,0 +1,86 @@
+#if defined(__x86_64__)
+#include "model/kernels/avx512_tile.h"
+#include "model/kernels/kernels.h"
+#include "model/kernels/simd_avx512.h"
+
+/* Words of two bf16, rounded to nearest even. */
+static void pack_rows(const struct pack_args *args)
+{
+    for (size_t k = 0; k < args->in; k += 32) {
+        size_t n = args->in - k < 32 ? args->in - k : 32;
+        size_t low = n < 16 ? n : 16;
+        __m512i rows[16];
+        UNROLL
+        for (size_t r = 0; r < 16; r++) {
+            const float *x = args->x + r * args->ld + k;
+            rows[r] = r < args->rows ? (__m512i)_mm512_cvtne2ps_pbh(vf_load_n(x + low, n - low),
+                                                                    vf_load_n(x, low))
+                                     : _mm512_setzero_si512();
+        }
+        store_interleaved(rows, (n + 1) / 2, args->words + k / 2 * args->stride, args->stride);
+    }
+}
+
+/* Two products and their sum a step in bf16 × bf16 → fp32, then the wide columns in fp32 on top of
+ * the same sums. */
+INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
+{
+    const uint32_t *a = args->a;
+    const uint32_t *b = args->b;
+    const char *next = args->next;
+    vf sums[TILE_ROWS][2];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        sums[r][0] = _mm512_setzero_ps();
+        sums[r][1] = _mm512_setzero_ps();
+    }
+    for (size_t k = 0; k < args->words; k++) {
+        __m512bh b0 = (__m512bh)_mm512_load_si512(b);
+        __m512bh b1 = (__m512bh)_mm512_load_si512(b + TILE_LANES);
+        _mm_prefetch(next, _MM_HINT_T1);
+        _mm_prefetch(next + 64, _MM_HINT_T1);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[r]);
+            sums[r][0] = _mm512_dpbf16_ps(sums[r][0], x, b0);
+            sums[r][1] = _mm512_dpbf16_ps(sums[r][1], x, b1);
+        }
+        a += rows;
+        b += TILE_COLUMNS;
+        next += TILE_COLUMNS * sizeof *b;
+    }
+    for (size_t k = 0; k < args->wide; k++) {
+        vf b0 = _mm512_load_ps(b);
+        vf b1 = _mm512_load_ps(b + TILE_LANES);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            vf x = _mm512_castsi512_ps(_mm512_set1_epi32((int)a[r]));
+            sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
+            sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
+        }
+        a += rows;
+        b += TILE_COLUMNS;
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
+        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
+    }
+}
+
+static void multiply(const struct multiply_args *args)
+{
+    TILE_DISPATCH(multiply_rows, args)
+}
+
+const struct tile_kernel tile_avx512_bf16 = {
+    .name = "avx512 bf16",
+    .precision = PRECISION_BF16,
+    .group = 2,
+    .rows_max = TILE_ROWS,
+    .columns = TILE_COLUMNS,
+    .pack_max = TILE_PACK,
+    .pack_rows = pack_rows,
+    .multiply = multiply,
+};
+#endif
