@@ -1,0 +1,200 @@
+/* base/file and base/sha256. */
+#include "base/file.h"
+
+#include <dirent.h>
+
+#include "base/sha256.h"
+#include "tests/support/testing.h"
+
+static int set_up(void **state)
+{
+    struct scratch *scratch = calloc(1, sizeof *scratch);
+    assert_non_null(scratch);
+    scratch_make(scratch);
+    *state = scratch;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    scratch_remove(*state);
+    free(*state);
+    return 0;
+}
+
+static void test_map(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch_text(scratch, "file", "hello");
+    struct file_map map;
+    struct err err = ERR_INIT;
+    assert_int_equal(file_map_open(scratch_path(scratch, "file"), 5, &map, &err), ERR_OK);
+    assert_int_equal(map.size, 5);
+    assert_memory_equal(map.data, "hello", 5);
+    file_map_close(&map);
+    assert_null(map.data);
+    file_map_close(&map);
+    file_map_close(NULL);
+    scratch_text(scratch, "empty", "");
+    assert_int_equal(file_map_open(scratch_path(scratch, "empty"), 5, &map, &err), ERR_OK);
+    assert_null(map.data);
+    assert_int_equal(map.size, 0);
+    file_map_close(&map);
+}
+
+static void test_map_refuses(void **state)
+{
+    struct scratch *scratch = *state;
+    struct file_map map = {.size = 9};
+    scratch_text(scratch, "file", "hello");
+    struct err err = ERR_INIT;
+    enum err_code code = file_map_open(scratch_path(scratch, "file"), 4, &map, &err);
+    expect_error(&err, code, ERR_LIMIT, WORDS("/file", "5 bytes", "4"));
+    err = ERR_INIT;
+    code = file_map_open(scratch_path(scratch, "none"), 4, &map, &err);
+    expect_error(&err, code, ERR_NOT_FOUND, WORDS("/none"));
+    err = ERR_INIT;
+    code = file_map_open(scratch_path(scratch, "file/below"), 4, &map, &err);
+    expect_error(&err, code, ERR_NOT_FOUND, WORDS("/file/below"));
+    err = ERR_INIT;
+    code = file_map_open(scratch->dir, 4, &map, &err);
+    expect_error(&err, code, ERR_INVALID, WORDS(scratch->dir, "regular"));
+    assert_int_equal(mkfifo(scratch_path(scratch, "fifo"), 0600), 0);
+    err = ERR_INIT;
+    code = file_map_open(scratch_path(scratch, "fifo"), 4, &map, &err); /* and does not wait */
+    expect_error(&err, code, ERR_INVALID, WORDS("/fifo", "regular"));
+    assert_int_equal(map.size, 9);
+}
+
+static void test_read(void **state)
+{
+    struct scratch *scratch = *state;
+    enum { SIZE = 200000 };
+    char *big = malloc(SIZE);
+    assert_non_null(big);
+    for (size_t i = 0; i < SIZE; i++) {
+        big[i] = (char)(i * 31);
+    }
+    scratch_write(scratch, "big", big, SIZE);
+    char *data = NULL;
+    size_t size;
+    struct err err = ERR_INIT;
+    assert_int_equal(file_read(scratch_path(scratch, "big"), SIZE, &data, &size, &err), ERR_OK);
+    assert_int_equal(size, SIZE);
+    assert_memory_equal(data, big, SIZE);
+    assert_int_equal(data[SIZE], 0);
+    free(data);
+    data = NULL;
+    enum err_code code = file_read(scratch_path(scratch, "big"), SIZE - 1, &data, &size, &err);
+    expect_error(&err, code, ERR_LIMIT, WORDS("/big", "199999"));
+    err = ERR_INIT;
+    code = file_read(scratch_path(scratch, "none"), 1, &data, &size, &err);
+    expect_error(&err, code, ERR_NOT_FOUND, WORDS("/none"));
+    err = ERR_INIT;
+    code = file_read(scratch->dir, 1, &data, &size, &err);
+    expect_error(&err, code, ERR_IO, WORDS(scratch->dir));
+    assert_null(data);
+    scratch_text(scratch, "empty", "");
+    assert_int_equal(file_read(scratch_path(scratch, "empty"), 0, &data, &size, &err), ERR_OK);
+    assert_int_equal(size, 0);
+    assert_string_equal(data, "");
+    free(data);
+    free(big);
+}
+
+static size_t count_files(const char *dir)
+{
+    size_t n = 0;
+    DIR *open = opendir(dir);
+    assert_non_null(open);
+    while (readdir(open)) {
+        n++;
+    }
+    closedir(open);
+    return n - 2; /* . and .. */
+}
+
+static void test_write_atomic(void **state)
+{
+    struct scratch *scratch = *state;
+    struct err err = ERR_INIT;
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s", scratch_path(scratch, "file"));
+    assert_int_equal(file_write_atomic(path, "first", 5, &err), ERR_OK);
+    assert_int_equal(file_write_atomic(path, "second one", 10, &err), ERR_OK);
+    assert_int_equal(file_write_atomic(scratch_path(scratch, "empty"), NULL, 0, &err), ERR_OK);
+    char *data;
+    size_t size;
+    assert_int_equal(file_read(path, 100, &data, &size, &err), ERR_OK);
+    assert_string_equal(data, "second one");
+    free(data);
+    assert_int_equal(count_files(scratch->dir), 2); /* no temporary file is left */
+    enum err_code code = file_write_atomic(scratch_path(scratch, "no/such/folder"), "x", 1, &err);
+    expect_error(&err, code, ERR_IO, WORDS("no/such/folder"));
+    scratch_mkdir(scratch, "dir");
+    err = ERR_INIT;
+    code = file_write_atomic(scratch_path(scratch, "dir"), "x", 1, &err);
+    expect_error(&err, code, ERR_IO, WORDS("/dir"));
+    assert_int_equal(count_files(scratch->dir), 3);
+}
+
+static void test_paths(void **state)
+{
+    struct scratch *scratch = *state;
+    static const struct {
+        const char *dir;
+        const char *name;
+        const char *path;
+    } cases[] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"a", "b/c", "a/b/c"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = file_join(cases[i].dir, cases[i].name);
+        assert_string_equal(path, cases[i].path);
+        free(path);
+    }
+    assert_true(file_exists(scratch->dir));
+    assert_false(file_exists(scratch_path(scratch, "none")));
+}
+
+/* The vectors of FIPS 180-4's examples. */
+static void test_sha256(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *hex;
+    } cases[] = {
+        {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char hex[SHA256_HEX_SIZE + 1];
+        size_t size = strlen(cases[i].text);
+        sha256_of(cases[i].text, size, hex);
+        assert_string_equal(hex, cases[i].hex);
+        struct sha256 *sha = sha256_create();
+        assert_non_null(sha);
+        for (size_t k = 0; k < size; k++) {
+            sha256_update(sha, cases[i].text + k, 1);
+        }
+        unsigned char digest[SHA256_SIZE];
+        sha256_finish(sha, digest);
+        sha256_hex(digest, hex);
+        assert_string_equal(hex, cases[i].hex);
+    }
+    sha256_destroy(sha256_create());
+    sha256_destroy(NULL);
+}
+
+#define FOLDER_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FOLDER_TEST(test_map),   FOLDER_TEST(test_map_refuses),
+        FOLDER_TEST(test_read),  FOLDER_TEST(test_write_atomic),
+        FOLDER_TEST(test_paths), cmocka_unit_test(test_sha256),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
