@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The arrows of docs/STYLE.md, held by reading every #include.
+"""The arrows of docs/STYLE.md, held by reading every #include; and docs/ARCHITECTURE.md names every file.
 
 Usage: check_includes.py ROOT; exit 1 and one line a violation."""
 import pathlib
@@ -44,8 +44,22 @@ def violations(root):
                         yield f"{path}: includes <{header}>, which only {', '.join(places)} may"
 
 
+def unnamed(root):
+    """Source files that docs/ARCHITECTURE.md does not name under their folder's heading."""
+    text = (root / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    for folder in MAY_INCLUDE:
+        for file in sorted((root / folder).rglob("*.[ch]")):
+            section = text.split(f"### {file.parent.relative_to(root).as_posix()}/\n")
+            if len(section) < 2:
+                section = text.split(f"### {folder}/\n")
+            body = section[-1].split("\n### ")[0]
+            if not re.search(rf"[`/]{re.escape(file.stem)}`", body):
+                yield f"{file.relative_to(root)}: not named in docs/ARCHITECTURE.md"
+
+
 def main():
-    found = list(violations(pathlib.Path(sys.argv[1])))
+    root = pathlib.Path(sys.argv[1])
+    found = list(violations(root)) + sorted(set(unnamed(root)))
     print("\n".join(found) if found else "layering: every include follows the arrows")
     return bool(found)
 
