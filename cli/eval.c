@@ -1,0 +1,206 @@
+#include "train/eval.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "base/utf8.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/progress.h"
+
+enum { JSON_CEILING = 64 * 1024 * 1024, MAX_LENGTH_DEFAULT = 128 };
+
+struct eval_flags {
+    const char *model_dir;
+    const char *heads;
+    const char *data;
+    size_t max_length;
+    unsigned threads;
+    bool json;
+};
+
+static void on_done(void *context, size_t done, size_t total)
+{
+    struct progress *progress = context;
+    progress->total = total;
+    progress_update(progress, done);
+}
+
+/* A label padded to width characters, not bytes. */
+static void print_padded(const char *label, size_t width)
+{
+    size_t length = utf8_length(label, strlen(label));
+    printf("  %s%*s", label, length < width ? (int)(width - length) : 0, "");
+}
+
+static size_t widest(const struct head *head)
+{
+    size_t width = 5;
+    for (size_t k = 0; k < head->classes; k++) {
+        width = size_max(width, utf8_length(head->labels[k], strlen(head->labels[k])));
+    }
+    return width;
+}
+
+static void print_head(enum head_kind kind, const struct head *head, const struct tally *tally)
+{
+    struct tally_score score = tally_score(tally);
+    size_t width = widest(head);
+    printf("%s: %zu labelled, loss %.4f, accuracy %.4f, macro-F1 %.4f\n", head_name(kind),
+           score.labelled, score.loss, score.accuracy, score.macro_f1);
+    print_padded("class", width);
+    printf("  precision  recall      F1  support\n");
+    for (size_t k = 0; k < head->classes; k++) {
+        struct tally_class class = tally_class(tally, k);
+        print_padded(head->labels[k], width);
+        printf("  %9.4f  %6.4f  %6.4f  %7zu\n", class.precision, class.recall, class.f1,
+               class.support);
+    }
+    printf("  confusion, rows are labels, columns predictions:\n");
+    for (size_t k = 0; k < head->classes; k++) {
+        print_padded(head->labels[k], width);
+        for (size_t i = 0; i < head->classes; i++) {
+            printf(" %7zu", tally->confusion[k * head->classes + i]);
+        }
+        printf("\n");
+    }
+}
+
+static enum err_code print_json(const struct heads *heads, const struct eval_result *result,
+                                struct err *err)
+{
+    struct buf out;
+    buf_init(&out, JSON_CEILING);
+    buf_printf(&out, "{\"examples\": %zu", result->n);
+    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        if (result->head[kind].labelled > 0) {
+            struct label_set set = {heads->head[kind].classes, heads->head[kind].labels};
+            buf_printf(&out, ", \"%s\": ", head_name(kind));
+            tally_append_json(&result->head[kind], &set, &out);
+        }
+    }
+    buf_append_str(&out, "}\n");
+    enum err_code code = buf_failed(&out) ? err_nomem(err, JSON_CEILING) : ERR_OK;
+    if (code == ERR_OK) {
+        fwrite(out.data, out.size, 1, stdout);
+    }
+    buf_done(&out);
+    return code;
+}
+
+static enum err_code choose_heads(const struct model *model, const char *path,
+                                  struct heads **ret_heads, struct err *err)
+{
+    if (path) {
+        struct heads_fit fit = model_heads_fit(model, model->config.pooling);
+        return heads_load(path, &fit, false, ret_heads, err);
+    }
+    char *shipped = command_shipped_heads();
+    char *source = NULL;
+    struct err warning = ERR_INIT;
+    struct heads *heads = NULL;
+    enum err_code code = model_default_heads(model, model->config.pooling, shipped, &heads, &source,
+                                             &warning, err);
+    free(shipped);
+    free(source);
+    if (code == ERR_OK && !heads) {
+        return err_set(err, ERR_NOT_FOUND, "no heads fit this model%s%s; name a file with --heads",
+                       warning.text[0] ? ": " : "", warning.text);
+    }
+    if (code == ERR_OK) {
+        *ret_heads = heads;
+    }
+    return code;
+}
+
+static enum err_code measure(const struct model *model, const struct eval_flags *flags,
+                             struct err *err)
+{
+    struct heads *heads;
+    enum err_code code = choose_heads(model, flags->heads, &heads, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    struct progress progress;
+    progress_start(&progress, "embedding", "sentences", 0);
+    struct embedder_progress hook = {on_done, &progress};
+    struct eval_result result;
+    size_t max_length = size_min(flags->max_length, model->config.positions);
+    code = eval_run(model, heads, model->config.pooling, flags->data, max_length, flags->threads,
+                    &hook, &result, err);
+    progress_clear(&progress);
+    if (code == ERR_OK && flags->json) {
+        code = print_json(heads, &result, err);
+    }
+    for (enum head_kind kind = 0; code == ERR_OK && !flags->json && kind < HEAD_COUNT; kind++) {
+        if (result.head[kind].labelled > 0) {
+            print_head(kind, &heads->head[kind], &result.head[kind]);
+        }
+    }
+    if (code == ERR_OK) {
+        eval_result_done(&result);
+    }
+    heads_release(heads);
+    return code;
+}
+
+static enum err_code eval(const struct eval_flags *flags, struct err *err)
+{
+    char *fallback = flags->model_dir ? NULL : command_default_model();
+    const char *dir = flags->model_dir ? flags->model_dir : fallback;
+    struct eval_flags used = *flags;
+    used.threads = flags->threads ? flags->threads : command_default_threads();
+    struct encoder_options options = {
+        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = used.threads};
+    struct model *model;
+    enum err_code code;
+    if (!flags->data) {
+        code = err_set(err, ERR_USAGE, "--data: must be a JSONL file");
+    } else if (!dir) {
+        code = err_set(err, ERR_USAGE, "--model: must be a folder");
+    } else {
+        code = model_load(dir, &options, &model, err);
+    }
+    if (code == ERR_OK) {
+        code = measure(model, &used, err);
+        model_destroy(model);
+    }
+    free(fallback);
+    return code;
+}
+
+int command_eval(int argc, char **argv)
+{
+    struct eval_flags f = {.max_length = MAX_LENGTH_DEFAULT};
+    const struct flag flags[] = {
+        {"model", 0, FLAG_STRING, &f.model_dir, "DIR", "the fetched bert-base-uncased",
+         "model folder", 0, 0, true},
+        {"heads", 0, FLAG_STRING, &f.heads, "FILE", "the model folder's, else the shipped ones",
+         "heads file", 0, 0, true},
+        {"data", 0, FLAG_STRING, &f.data, "FILE", "none", "labelled sentences, JSONL", 0, 0, false},
+        {"max-length", 0, FLAG_SIZE, &f.max_length, "N", "128", "tokens per text", 2, 65536, true},
+        {"threads", 0, FLAG_UINT, &f.threads, "N", "the CPUs allowed", "compute threads", 1, 1024,
+         true},
+        {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
+        {0},
+    };
+    const struct command command = {
+        .name = "eval",
+        .arguments = "",
+        .summary = "Measures heads on labelled data, in fp32: loss, accuracy, macro-F1, confusion.",
+        .flags = flags,
+    };
+    struct err err = ERR_INIT;
+    char **arguments;
+    size_t n_arguments;
+    bool help;
+    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
+        return command_fail("eval", &err);
+    }
+    if (help) {
+        return EXIT_DONE;
+    }
+    return eval(&f, &err) == ERR_OK ? EXIT_DONE : command_fail("eval", &err);
+}

@@ -1,0 +1,81 @@
+/* The trainer as commands and tests use it: labelled lines in, a folder with heads (and the
+ * encoder, where it was trained) out. INTERFACE section 7 says what each option means.
+ *
+ * Nothing is printed: progress and results go through callbacks, from the calling thread or one of
+ * the run's own, one at a time. */
+#ifndef ORTHRUS_TRAIN_TRAIN_H
+#define ORTHRUS_TRAIN_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+enum { TRAIN_FREEZE_MAX = 64, TRAIN_THREADS_MAX = 256 };
+
+/* Strings are borrowed for the call. */
+struct train_options {
+    const char *model_dir;
+    const char *data;       /* JSONL */
+    const char *output;     /* folder, made where missing */
+    const char *init_heads; /* NULL: heads as nn.Linear starts them */
+    const char *eval_data;  /* NULL: none */
+    double eval_split;      /* share of the data held back, 0: none */
+    size_t epochs, batch_size;
+    double lr, head_lr; /* head_lr < 0: lr */
+    struct optimizer_options optimizer;
+    enum schedule_kind schedule;
+    uint64_t warmup_steps;
+    const char *const *freeze; /* words of --freeze */
+    size_t n_freeze;
+    const char *const *labels; /* words of --labels */
+    size_t n_labels;
+    double layer_decay;
+    const char *loss_weights; /* "classifier=1,sentiment=1" */
+    double dropout;           /* < 0: the config's */
+    bool shuffle;
+    uint64_t seed;
+    size_t patience;   /* epochs without a lower evaluation loss before the end; 0: none */
+    size_t max_length; /* tokens a text; 0: 128, or the model's positions where they are fewer */
+    unsigned threads;
+    bool resume;
+};
+
+/* The defaults of INTERFACE.md; the three paths still empty, one thread. */
+void train_options_default(struct train_options *ret_options);
+
+/* One split after one epoch. */
+struct split_result {
+    size_t n;    /* examples */
+    double loss; /* the weighted sum */
+    struct tally_score head[HEAD_COUNT];
+};
+
+struct epoch_result {
+    size_t epoch;              /* from 1 */
+    struct split_result train; /* as the batches were learned, before each update */
+    struct split_result eval;  /* n 0: none */
+    double seconds;
+};
+
+/* What a run is doing, for a progress bar. */
+enum train_stage { TRAIN_EMBEDDING, TRAIN_STEPS, TRAIN_EVALUATING };
+
+struct train_callbacks {
+    void *context;
+    /* done of total examples in this stage; epoch counts from 1, 0 outside. Members may be NULL. */
+    void (*on_progress)(void *context, enum train_stage stage, size_t epoch, uint64_t done,
+                        uint64_t total);
+    void (*on_epoch)(void *context, const struct epoch_result *result);
+    void (*on_note)(void *context, const char *text); /* one line worth telling */
+};
+
+/* Trains; on return the folder is complete. Errors: ERR_USAGE for an option, ERR_INVALID for data
+ * ("file:line: …"), whatever loading and writing give, ERR_INVALID for a loss that is no number. */
+CHECK_RESULT enum err_code train_run(const struct train_options *options,
+                                     const struct train_callbacks *callbacks, struct err *err);
+
+#endif
