@@ -14,6 +14,8 @@ static const struct {
     {"embed", command_embed, "embed a file of lines"},
     {"predict", command_predict, "classify a file of lines with both heads"},
     {"tokenize", command_tokenize, "ids, tokens and offsets of a file of lines"},
+    {"train", command_train, "train the heads, and the encoder where asked"},
+    {"eval", command_eval, "measure heads on labelled data"},
     {"inspect", command_inspect, "what a model folder or a heads file holds"},
     {"health", command_health, "ask a daemon whether it is ready"},
     {"bench", command_bench, "measure the encoder's throughput"},
