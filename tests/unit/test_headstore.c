@@ -1,0 +1,678 @@
+/* The heads in service: swaps and their refusals, what is kept, what persists, what is watched. */
+#include "server/headstore.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <pthread.h>
+
+#include "base/check.h"
+#include "model/model.h"
+#include "server/metrics.h"
+#include "server/settings.h"
+#include "tests/support/testing.h"
+
+#define TINY  ORTHRUS_TEST_DATA "/golden/tiny-bert"
+#define HEADS TINY "/heads.safetensors"
+
+enum { CLASSES = 6, MOODS = 3, HIDDEN_MAX = 64 };
+
+static struct model *model;
+
+/* One store and what it was made of. */
+struct fixture {
+    struct settings settings;
+    struct metrics *metrics;
+    struct headstore *store;
+    struct scratch scratch;
+    char dir[512];
+};
+
+static int load_model(void **state)
+{
+    (void)state;
+    const struct encoder_options options = {
+        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = 1};
+    struct err err = ERR_INIT;
+    if (model_load(TINY, &options, &model, &err) != ERR_OK) {
+        (void)fprintf(stderr, "%s\n", err.text);
+        return -1;
+    }
+    return 0;
+}
+
+static int unload_model(void **state)
+{
+    (void)state;
+    model_destroy(model);
+    return 0;
+}
+
+static void open_store(struct fixture *fixture)
+{
+    struct err err = ERR_INIT;
+    fixture->metrics = metrics_create("test");
+    assert_non_null(fixture->metrics);
+    enum err_code code = headstore_create(&fixture->settings, model, POOLING_MEAN, fixture->metrics,
+                                          &fixture->store, &err);
+    if (code != ERR_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+static void close_store(struct fixture *fixture)
+{
+    headstore_destroy(fixture->store);
+    metrics_destroy(fixture->metrics);
+    fixture->store = NULL;
+    fixture->metrics = NULL;
+}
+
+/* Each test has a folder of its own, fixture.dir. */
+static int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    assert_non_null(fixture);
+    scratch_make(&fixture->scratch);
+    (void)snprintf(fixture->dir, sizeof fixture->dir, "%s", scratch_path(&fixture->scratch, "d"));
+    fixture->settings.heads_path = HEADS;
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    close_store(fixture);
+    scratch_remove(&fixture->scratch);
+    free(fixture);
+    return 0;
+}
+
+/* A heads file whose every weight is value; a head with 0 classes is left out. */
+static struct buf heads_file(size_t classes, size_t moods, float value, const char *encoder)
+{
+    static const size_t max = 16;
+    float weights[16 * HIDDEN_MAX];
+    float biases[16];
+    size_t hidden = model->config.hidden;
+    assert_true(classes <= max && moods <= max && hidden <= HIDDEN_MAX);
+    for (size_t i = 0; i < max * hidden; i++) {
+        weights[i] = value;
+    }
+    for (size_t i = 0; i < max; i++) {
+        biases[i] = value;
+    }
+    struct tensor_source tensors[4];
+    size_t n = 0;
+    if (classes) {
+        tensors[n++] = (struct tensor_source){"classifier.weight", 2, {classes, hidden}, weights};
+        tensors[n++] = (struct tensor_source){"classifier.bias", 1, {classes}, biases};
+    }
+    if (moods) {
+        tensors[n++] = (struct tensor_source){"sentiment.weight", 2, {moods, hidden}, weights};
+        tensors[n++] = (struct tensor_source){"sentiment.bias", 1, {moods}, biases};
+    }
+    const struct metadata_source metadata[] = {{"classifier.labels", "[\"red\",\"green\"]"},
+                                               {"encoder.sha256", encoder}};
+    size_t n_metadata = encoder ? 2 : 1;
+    const struct metadata_source *first = classes == 2 ? metadata : metadata + 1;
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    assert_int_equal(safetensors_write(tensors, n, first,
+                                       classes == 2 ? n_metadata : n_metadata - 1, &out, NULL),
+                     ERR_OK);
+    return out;
+}
+
+static struct buf usual_file(float value)
+{
+    return heads_file(CLASSES, MOODS, value, NULL);
+}
+
+/* The outcome of one call; releases what it was given. */
+struct outcome {
+    enum swap_result result;
+    uint64_t version, previous;
+    char sha256[65], source_sha256[65];
+    struct err err;
+};
+
+static void note(struct outcome *outcome, struct heads_version *now, struct heads_version *previous)
+{
+    if (outcome->result == SWAP_OK) {
+        outcome->version = now->version;
+        outcome->previous = previous->version;
+        memcpy(outcome->sha256, now->heads->sha256, sizeof outcome->sha256);
+        memcpy(outcome->source_sha256, now->source_sha256, sizeof outcome->source_sha256);
+        heads_version_release(now);
+        heads_version_release(previous);
+    }
+}
+
+static struct outcome put_with(struct fixture *fixture, struct buf file, const char *if_match,
+                               bool dry_run)
+{
+    struct outcome outcome = {.err = ERR_INIT};
+    struct heads_version now = {0};
+    struct heads_version previous = {0};
+    outcome.result = headstore_put(fixture->store, file.data, file.size, if_match, dry_run, "ops",
+                                   &now, &previous, &outcome.err);
+    note(&outcome, &now, &previous);
+    buf_done(&file);
+    return outcome;
+}
+
+static struct outcome put(struct fixture *fixture, struct buf file)
+{
+    return put_with(fixture, file, NULL, false);
+}
+
+static struct outcome rollback(struct fixture *fixture, uint64_t version)
+{
+    struct outcome outcome = {.err = ERR_INIT};
+    struct heads_version now = {0};
+    struct heads_version previous = {0};
+    outcome.result = headstore_rollback(fixture->store, version, "ops", &now, &previous,
+                                        &outcome.err);
+    note(&outcome, &now, &previous);
+    return outcome;
+}
+
+static uint64_t active_version(struct fixture *fixture)
+{
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    heads_version_release(&version);
+    return version.version;
+}
+
+/* The first classifier weight of what serves: tells files of heads_file apart. */
+static float active_value(struct fixture *fixture)
+{
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    float value = version.heads ? version.heads->head[HEAD_CLASSIFIER].weight[0] : NAN;
+    heads_version_release(&version);
+    return value;
+}
+
+static size_t list_versions(struct fixture *fixture, uint64_t out[HEADSTORE_KEPT])
+{
+    struct heads_version versions[HEADSTORE_KEPT];
+    size_t n = headstore_list(fixture->store, versions);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = versions[i].version;
+        heads_version_release(&versions[i]);
+    }
+    return n;
+}
+
+static unsigned swaps(struct fixture *fixture, const char *result)
+{
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    metrics_write(fixture->metrics, NULL, &text);
+    char key[128];
+    (void)snprintf(key, sizeof key, "orthrus_heads_swaps_total{result=\"%s\"} ", result);
+    const char *at = strstr(text.data, key);
+    assert_non_null(at);
+    unsigned count = (unsigned)strtoul(at + strlen(key), NULL, 10);
+    buf_done(&text);
+    return count;
+}
+
+static void test_put_and_rollback(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    struct heads_version first;
+    headstore_acquire(fixture->store, &first);
+    assert_int_equal(first.version, 1);
+    assert_string_equal(first.source, HEADS);
+    assert_memory_equal(first.id, "v1-", 3);
+    assert_memory_equal(first.id + 3, first.heads->sha256, 12);
+
+    struct buf file = usual_file(2);
+    char sha256[65];
+    sha256_of(file.data, file.size, sha256);
+    struct outcome outcome = put(fixture, file);
+    assert_int_equal(outcome.result, SWAP_OK);
+    assert_int_equal(outcome.version, 2);
+    assert_int_equal(outcome.previous, 1);
+    assert_string_equal(outcome.sha256, sha256);
+    assert_string_equal(outcome.source_sha256, sha256);
+    assert_true(active_value(fixture) == 2);
+
+    outcome = rollback(fixture, 0);
+    assert_int_equal(outcome.result, SWAP_OK);
+    assert_int_equal(outcome.version, 1);
+    assert_int_equal(outcome.previous, 2);
+    assert_string_equal(outcome.sha256, first.heads->sha256);
+    outcome = rollback(fixture, 2);
+    assert_int_equal(outcome.version, 2);
+    outcome = rollback(fixture, 9);
+    assert_int_equal(outcome.result, SWAP_UNKNOWN);
+    assert_int_equal(active_version(fixture), 2);
+    assert_int_equal(swaps(fixture, "ok"), 3);
+    assert_int_equal(swaps(fixture, "unknown"), 1);
+    heads_version_release(&first);
+}
+
+static void test_one_head_is_merged(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    assert_int_equal(put(fixture, usual_file(2)).result, SWAP_OK);
+    struct outcome outcome = put(fixture, heads_file(2, 0, 3, NULL));
+    assert_int_equal(outcome.result, SWAP_OK);
+    assert_string_not_equal(outcome.sha256, outcome.source_sha256);
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    assert_int_equal(version.heads->head[HEAD_CLASSIFIER].classes, 2);
+    assert_string_equal(version.heads->head[HEAD_CLASSIFIER].labels[1], "green");
+    assert_int_equal(version.heads->head[HEAD_SENTIMENT].classes, MOODS);
+    assert_true(version.heads->head[HEAD_CLASSIFIER].weight[0] == 3);
+    assert_true(version.heads->head[HEAD_SENTIMENT].weight[0] == 2);
+    char sha256[65];
+    sha256_of(version.heads->file, version.heads->file_size, sha256);
+    assert_string_equal(outcome.sha256, sha256);
+    heads_version_release(&version);
+}
+
+static void test_refusals_change_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    struct buf garbage;
+    buf_init(&garbage, 100);
+    assert_true(buf_append_str(&garbage, "not safetensors"));
+    assert_int_equal(put(fixture, garbage).result, SWAP_INVALID);
+    assert_int_equal(put(fixture, usual_file(NAN)).result, SWAP_INVALID);
+    /* Finite weights, but their product with an embedding is not. */
+    struct outcome outcome = put(fixture, usual_file(3e38f));
+    assert_int_equal(outcome.result, SWAP_INVALID);
+    assert_non_null(strstr(outcome.err.text, "probe"));
+    static const char other[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    assert_int_equal(put(fixture, heads_file(2, MOODS, 1, other)).result, SWAP_OTHER);
+    assert_int_equal(put(fixture, heads_file(2, MOODS, 1, model->encoder_sha256)).result, SWAP_OK);
+    assert_int_equal(active_version(fixture), 2);
+    assert_int_equal(swaps(fixture, "refused"), 3);
+    assert_int_equal(swaps(fixture, "other_encoder"), 1);
+}
+
+static void test_preconditions_and_dry_runs(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    struct heads_version first;
+    headstore_acquire(fixture->store, &first);
+    assert_int_equal(put_with(fixture, usual_file(1), "0000", false).result, SWAP_PRECONDITION);
+    struct outcome outcome = put_with(fixture, usual_file(1), first.heads->sha256, true);
+    assert_int_equal(outcome.result, SWAP_OK);
+    assert_int_equal(outcome.version, 2);
+    assert_int_equal(outcome.previous, 1);
+    assert_int_equal(active_version(fixture), 1);
+    assert_int_equal(put_with(fixture, usual_file(NAN), NULL, true).result, SWAP_INVALID);
+    assert_int_equal(put_with(fixture, usual_file(1), first.heads->sha256, false).result, SWAP_OK);
+    assert_int_equal(put_with(fixture, usual_file(1), "*", false).version, 3);
+    assert_int_equal(swaps(fixture, "dry_run"), 1);
+    heads_version_release(&first);
+}
+
+static void test_eight_are_kept_and_the_active_one_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    for (int i = 2; i <= 8; i++) {
+        assert_int_equal(put(fixture, usual_file((float)i)).version, i);
+    }
+    assert_int_equal(rollback(fixture, 1).result, SWAP_OK); /* the oldest becomes the newest */
+    for (int i = 9; i <= 12; i++) {
+        assert_int_equal(put(fixture, usual_file((float)i)).version, i);
+    }
+    uint64_t versions[HEADSTORE_KEPT];
+    assert_int_equal(list_versions(fixture, versions), HEADSTORE_KEPT);
+    static const uint64_t expected[HEADSTORE_KEPT] = {12, 11, 10, 9, 1, 8, 7, 6};
+    assert_memory_equal(versions, expected, sizeof expected);
+    assert_int_equal(rollback(fixture, 2).result, SWAP_UNKNOWN);
+}
+
+static void test_start_without_heads(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_path = NULL;
+    free(model->dir); /* the same model in a folder without heads */
+    model->dir = strdup(fixture->scratch.dir);
+    open_store(fixture);
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    assert_null(version.heads);
+    assert_string_equal(version.id, "");
+    assert_int_equal(rollback(fixture, 0).result, SWAP_UNKNOWN);
+    assert_int_equal(put_with(fixture, usual_file(1), "*", false).result, SWAP_PRECONDITION);
+    struct outcome outcome = put(fixture, heads_file(CLASSES, 0, 1, NULL));
+    assert_int_equal(outcome.version, 1);
+    assert_int_equal(outcome.previous, 0);
+    free(model->dir);
+    model->dir = strdup(TINY);
+}
+
+static void test_explicit_file_must_fit(void **state)
+{
+    struct fixture *fixture = *state;
+    scratch_text(&fixture->scratch, "bad.safetensors", "no heads");
+    fixture->settings.heads_path = scratch_path(&fixture->scratch, "bad.safetensors");
+    struct err err = ERR_INIT;
+    assert_int_not_equal(
+        headstore_create(&fixture->settings, model, POOLING_MEAN, NULL, &fixture->store, &err),
+        ERR_OK);
+    assert_non_null(strstr(err.text, "bad.safetensors"));
+}
+
+static void write_heads(struct fixture *fixture, const char *name, struct buf file)
+{
+    scratch_write(&fixture->scratch, name, file.data, file.size);
+    buf_done(&file);
+}
+
+static void test_reload(void **state)
+{
+    struct fixture *fixture = *state;
+    write_heads(fixture, "mine.safetensors", usual_file(1));
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s", scratch_path(&fixture->scratch, "mine.safetensors"));
+    fixture->settings.heads_path = path;
+    open_store(fixture);
+    headstore_reload(fixture->store);
+    assert_int_equal(active_version(fixture), 1); /* unchanged */
+    write_heads(fixture, "mine.safetensors", usual_file(2));
+    headstore_reload(fixture->store);
+    assert_int_equal(active_version(fixture), 2);
+    assert_true(active_value(fixture) == 2);
+    write_heads(fixture, "mine.safetensors", usual_file(NAN));
+    headstore_reload(fixture->store);
+    assert_int_equal(active_version(fixture), 2);
+    assert_int_equal(swaps(fixture, "refused"), 1);
+}
+
+static unsigned count_files(const char *dir, const char *part)
+{
+    unsigned n = 0;
+    DIR *folder = opendir(dir);
+    assert_non_null(folder);
+    for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
+        n += strstr(entry->d_name, part) != NULL;
+    }
+    assert_int_equal(closedir(folder), 0);
+    return n;
+}
+
+static void test_swaps_survive_a_restart(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.state_dir = fixture->dir;
+    open_store(fixture);
+    assert_int_equal(put(fixture, usual_file(2)).version, 2);
+    assert_int_equal(put(fixture, usual_file(3)).version, 3);
+    assert_int_equal(rollback(fixture, 2).result, SWAP_OK);
+    close_store(fixture);
+
+    /* What a crash between two writes may leave. */
+    scratch_text(&fixture->scratch, "d/heads-4-0123456789ab.safetensors", "torn");
+    scratch_text(&fixture->scratch, "d/state.json.tmp-abcdef", "torn");
+    scratch_text(&fixture->scratch, "d/notes.txt", "not ours");
+    open_store(fixture);
+    assert_int_equal(active_version(fixture), 2);
+    assert_true(active_value(fixture) == 2);
+    uint64_t versions[HEADSTORE_KEPT];
+    assert_int_equal(list_versions(fixture, versions), 3);
+    assert_int_equal(versions[1], 3);
+    assert_int_equal(versions[2], 1);
+    assert_int_equal(count_files(fixture->dir, "heads-"), 3);
+    assert_int_equal(count_files(fixture->dir, ".tmp-"), 0);
+    assert_int_equal(count_files(fixture->dir, "notes"), 1);
+    assert_int_equal(put(fixture, usual_file(4)).version, 4);
+    for (int i = 5; i <= 12; i++) {
+        assert_int_equal(put(fixture, usual_file((float)i)).version, i);
+    }
+    assert_int_equal(count_files(fixture->dir, "heads-"), HEADSTORE_KEPT);
+    headstore_reload(fixture->store); /* the last event wins, after a restart too */
+    assert_int_equal(active_version(fixture), 13);
+    close_store(fixture);
+    open_store(fixture);
+    assert_int_equal(active_version(fixture), 13);
+}
+
+static void test_damaged_state_is_set_aside(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.state_dir = fixture->dir;
+    static const char *const damages[] = {
+        "",
+        "{",
+        "[]",
+        "{\"next_version\":3,\"versions\":[]}",
+        "{\"next_version\":3,\"versions\":[{\"version\":2}]}",
+        "{\"next_version\":3,\"versions\":[{\"version\":2,\"loaded_wall_ns\":1,\"source\":\"x\","
+        "\"source_sha256\":\"x\",\"sha256\":\"../../../etc/passwd\"}]}"};
+    unsigned n = sizeof damages / sizeof damages[0];
+    for (unsigned i = 0; i < n; i++) {
+        open_store(fixture);
+        assert_int_equal(put(fixture, usual_file((float)i)).result, SWAP_OK);
+        uint64_t before = active_version(fixture);
+        close_store(fixture);
+        scratch_text(&fixture->scratch, "d/state.json", damages[i]);
+        open_store(fixture);
+        assert_int_equal(count_files(fixture->dir, "state.json.damaged-"), i + 1);
+        struct heads_version version;
+        headstore_acquire(fixture->store, &version);
+        assert_string_equal(version.source, HEADS);
+        assert_true(version.version > before); /* a number never means two sets */
+        heads_version_release(&version);
+        close_store(fixture);
+    }
+}
+
+static void test_damaged_heads_are_set_aside(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.state_dir = fixture->dir;
+    open_store(fixture);
+    struct outcome outcome = put(fixture, usual_file(2));
+    assert_int_equal(outcome.result, SWAP_OK);
+    close_store(fixture);
+    char name[128];
+    (void)snprintf(name, sizeof name, "d/heads-2-%.12s.safetensors", outcome.sha256);
+    scratch_text(&fixture->scratch, name, "damaged");
+    open_store(fixture);
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    assert_int_equal(version.version, 3);
+    assert_string_equal(version.source, HEADS);
+    heads_version_release(&version);
+    assert_int_equal(count_files(fixture->dir, "safetensors.damaged-1"), 1);
+    uint64_t versions[HEADSTORE_KEPT];
+    assert_int_equal(list_versions(fixture, versions), 2);
+    assert_int_equal(versions[1], 1);
+}
+
+static void test_failed_persistence_changes_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.state_dir = fixture->dir;
+    open_store(fixture);
+    assert_int_equal(put(fixture, usual_file(2)).result, SWAP_OK);
+    char moved[600];
+    (void)snprintf(moved, sizeof moved, "%s-moved", fixture->dir);
+    assert_int_equal(rename(fixture->dir, moved), 0);
+    assert_int_equal(put(fixture, usual_file(3)).result, SWAP_FAILED);
+    assert_int_equal(active_version(fixture), 2);
+    assert_int_equal(rename(moved, fixture->dir), 0);
+    assert_int_equal(put(fixture, usual_file(4)).version, 3);
+    assert_int_equal(swaps(fixture, "failed"), 1);
+}
+
+/* Waits until the store serves that value. */
+static bool comes_to(struct fixture *fixture, float value)
+{
+    for (int i = 0; i < 500; i++) {
+        if (active_value(fixture) == value) {
+            return true;
+        }
+        (void)usleep(10 * 1000);
+    }
+    return false;
+}
+
+static void test_watched_folder(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    write_heads(fixture, "d/a.safetensors", usual_file(1));
+    write_heads(fixture, "d/b.safetensors", usual_file(2));
+    open_store(fixture);
+    assert_true(headstore_managed(fixture->store));
+    assert_true(active_value(fixture) == 2); /* the greatest name */
+    assert_int_equal(put(fixture, usual_file(9)).result, SWAP_MANAGED);
+    assert_int_equal(rollback(fixture, 0).result, SWAP_MANAGED);
+
+    write_heads(fixture, "d/c.safetensors", usual_file(3));
+    assert_true(comes_to(fixture, 3));
+    char refusal[512];
+    headstore_refusal(fixture->store, refusal, sizeof refusal);
+    assert_string_equal(refusal, "");
+
+    scratch_text(&fixture->scratch, "d/d.safetensors", "not heads");
+    for (int i = 0; i < 500 && !refusal[0]; i++) {
+        (void)usleep(10 * 1000);
+        headstore_refusal(fixture->store, refusal, sizeof refusal);
+    }
+    assert_non_null(strstr(refusal, "d.safetensors"));
+    assert_int_equal(swaps(fixture, "refused"), 1);
+    assert_true(active_value(fixture) == 3);
+
+    assert_int_equal(unlink(scratch_path(&fixture->scratch, "d/c.safetensors")), 0);
+    assert_true(comes_to(fixture, 2)); /* the greatest valid name now */
+    write_heads(fixture, "d/d.safetensors", usual_file(4));
+    assert_true(comes_to(fixture, 4));
+    headstore_refusal(fixture->store, refusal, sizeof refusal);
+    assert_string_equal(refusal, "");
+}
+
+/* As the kubelet updates a ConfigMap: files are links through ..data, which is renamed over. */
+static void test_config_map(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    scratch_mkdir(&fixture->scratch, "d/..1");
+    scratch_mkdir(&fixture->scratch, "d/..2");
+    write_heads(fixture, "d/..1/heads.safetensors", usual_file(1));
+    write_heads(fixture, "d/..2/heads.safetensors", usual_file(2));
+    char data[600];
+    (void)snprintf(data, sizeof data, "%s", scratch_path(&fixture->scratch, "d/..data"));
+    assert_int_equal(symlink("..1", data), 0);
+    assert_int_equal(
+        symlink("..data/heads.safetensors", scratch_path(&fixture->scratch, "d/heads.safetensors")),
+        0);
+    open_store(fixture);
+    assert_true(active_value(fixture) == 1);
+    const char *next = scratch_path(&fixture->scratch, "d/..data_tmp");
+    assert_int_equal(symlink("..2", next), 0);
+    assert_int_equal(rename(next, data), 0);
+    assert_true(comes_to(fixture, 2));
+    assert_int_equal(active_version(fixture), 2);
+}
+
+static void test_folder_must_exist(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    struct err err = ERR_INIT;
+    assert_int_equal(
+        headstore_create(&fixture->settings, model, POOLING_MEAN, NULL, &fixture->store, &err),
+        ERR_NOT_FOUND);
+    assert_non_null(strstr(err.text, "--heads-dir"));
+}
+
+static atomic_bool stop_reading;
+
+/* Every set is made so that all its numbers agree: a mixture would show. */
+static void *read_heads(void *argument)
+{
+    struct fixture *fixture = argument;
+    while (!atomic_load(&stop_reading)) {
+        struct heads_version version;
+        headstore_acquire(fixture->store, &version);
+        const struct head *head = &version.heads->head[HEAD_CLASSIFIER];
+        const struct head *mood = &version.heads->head[HEAD_SENTIMENT];
+        CHECK(head->weight[0] == head->bias[CLASSES - 1] && head->weight[0] == mood->weight[0]);
+        CHECK(memcmp(strchr(version.id, '-') + 1, version.heads->sha256, 12) == 0);
+        heads_version_release(&version);
+    }
+    return NULL;
+}
+
+static atomic_uint put_ok, put_busy;
+
+static void *write_heads_often(void *argument)
+{
+    struct fixture *fixture = argument;
+    for (int i = 0; i < 200; i++) {
+        struct outcome outcome = put(fixture, usual_file((float)(i % 7)));
+        CHECK(outcome.result == SWAP_OK || outcome.result == SWAP_BUSY);
+        (void)atomic_fetch_add(outcome.result == SWAP_OK ? &put_ok : &put_busy, 1);
+    }
+    return NULL;
+}
+
+static void test_swaps_under_readers(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    assert_int_equal(put(fixture, usual_file(1)).result, SWAP_OK);
+    atomic_store(&stop_reading, false);
+    pthread_t readers[4];
+    pthread_t writers[2];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&readers[i], NULL, read_heads, fixture), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&writers[i], NULL, write_heads_often, fixture), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(writers[i], NULL), 0);
+    }
+    atomic_store(&stop_reading, true);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(readers[i], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&put_ok) + atomic_load(&put_busy), 400);
+    assert_int_equal(active_version(fixture), 2 + atomic_load(&put_ok));
+    assert_int_equal(swaps(fixture, "busy"), atomic_load(&put_busy));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_put_and_rollback, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_head_is_merged, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refusals_change_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_preconditions_and_dry_runs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_eight_are_kept_and_the_active_one_stays, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_start_without_heads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_explicit_file_must_fit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_swaps_survive_a_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_state_is_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_heads_are_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_failed_persistence_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_watched_folder, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_config_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_folder_must_exist, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_swaps_under_readers, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, load_model, unload_model);
+}
