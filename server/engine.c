@@ -34,15 +34,15 @@ static enum err_code choose_isa(const struct settings *settings, struct encoder_
     if (settings->isa && strcmp(settings->isa, "auto") != 0) {
         code = isa_parse(settings->isa, &options->isa, err);
         if (code == ERR_OK && !cpu_has(options->isa)) {
-            code = err_set(err, ERR_UNSUPPORTED, "--isa %s: this machine can't run it",
-                           settings->isa);
+            code = err_set(err, ERR_UNSUPPORTED, "this machine can't run %s", settings->isa);
         }
     }
-    if (code == ERR_OK) {
-        code = precision_parse(settings->precision ? settings->precision : "auto", options->isa,
-                               &options->precision, err);
+    if (code != ERR_OK) {
+        return err_prefix(err, "--isa");
     }
-    return code;
+    code = precision_parse(settings->precision ? settings->precision : "auto", options->isa,
+                           &options->precision, err);
+    return code == ERR_OK ? ERR_OK : err_prefix(err, "--precision");
 }
 
 static enum err_code choose_lengths(struct engine *engine, struct err *err)
@@ -53,7 +53,7 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     if (settings->pooling) {
         enum err_code code = pooling_parse(settings->pooling, &engine->pooling, err);
         if (code != ERR_OK) {
-            return code;
+            return err_prefix(err, "--pooling");
         }
     }
     engine->max_length = settings->max_length ? settings->max_length : config->max_length;
