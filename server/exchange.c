@@ -189,10 +189,21 @@ void exchange_reply_fixed(struct exchange *x, int status, const char *content_ty
     x->reply.fixed_size = size;
 }
 
+bool exchange_openai(const struct exchange *x)
+{
+    return x->path_route && x->path_route->flags & ROUTE_OPENAI_SHAPE;
+}
+
+enum metrics_route exchange_label(const struct exchange *x)
+{
+    const struct route *route = x->route ? x->route : x->path_route;
+    return route ? route->label : ROUTE_OTHER;
+}
+
 void exchange_problem(struct exchange *x, const struct problem *problem, unsigned retry_after_s)
 {
     CHECK(!exchange_replied(x) && problem->kind != PROBLEM_NONE);
-    bool openai = x->route && x->route->flags & ROUTE_OPENAI_SHAPE;
+    bool openai = exchange_openai(x);
     int status = openai ? problem_openai_status(problem->kind) : problem_row(problem->kind)->status;
     x->problem = problem->kind;
     buf_clear(&x->reply.body);

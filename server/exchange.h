@@ -88,7 +88,8 @@ struct exchange {
     bool query_long;
     bool http_1_0;
     struct request_headers headers;
-    const struct route *route; /* NULL: none */
+    const struct route *route;      /* NULL: none */
+    const struct route *path_route; /* of the same path, with whatever method; NULL: none */
     char request_id[REQUEST_ID_MAX + 2];
     char key_id[AUTH_ID_MAX + 1]; /* whose token it was, "" for none */
     uint64_t arrived_ns;
@@ -135,6 +136,11 @@ void exchange_reply_fixed(struct exchange *x, int status, const char *content_ty
 void exchange_problem(struct exchange *x, const struct problem *problem, unsigned retry_after_s);
 void exchange_fail(struct exchange *x, enum problem_kind kind, const char *param, const char *fmt,
                    ...) PRINTF_LIKE(4, 5);
+
+/* True on routes whose problems have OpenAI's form. */
+bool exchange_openai(const struct exchange *x);
+/* The route's label for metrics. */
+enum metrics_route exchange_label(const struct exchange *x);
 
 static inline bool exchange_replied(const struct exchange *x)
 {

@@ -116,6 +116,7 @@ static void *on_request_line(void *context, const char *target, struct MHD_Conne
     x->conn = conn;
     x->fd = conn->fd;
     x->wire = connection;
+    x->path = target; /* the library cuts the query off in a moment */
     describe_remote(connection, x->remote);
     (void)reaper_enter(io->http->reaper, conn, CONN_HEADERS, x);
     return x;
@@ -182,8 +183,8 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
     ok = ok && reaper_enter(io->http->reaper, x->conn, CONN_SENDING, x);
     if (ok) {
         /* Counted before it goes out: who reads an answer finds it in the next scrape. */
-        metrics_request(x->server->metrics, x->route ? x->route->label : ROUTE_OTHER,
-                        x->reply.status, x->replied_ns - x->arrived_ns);
+        metrics_request(x->server->metrics, exchange_label(x), x->reply.status,
+                        x->replied_ns - x->arrived_ns);
         ok = MHD_queue_response(x->wire, (unsigned)x->reply.status, response) == MHD_YES;
         x->queued = true;
     }
@@ -306,7 +307,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
         status = x->raw_status               ? x->raw_status
                  : info && info->http_status ? (int)info->http_status
                                              : STATUS_CLIENT_GONE;
-        metrics_request(x->server->metrics, x->route ? x->route->label : ROUTE_OTHER, status,
+        metrics_request(x->server->metrics, exchange_label(x), status,
                         clock_now_ns() - x->arrived_ns);
     }
     accesslog_write(x, status, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
@@ -367,17 +368,18 @@ void http_accept(struct http *http, enum listener listener, int fd, const struct
                  socklen_t address_size)
 {
     struct io *io = &http->admin;
-    size_t open = reaper_count(http->reaper, listener);
     if (listener == LISTENER_MAIN) {
         io = &http->main[atomic_fetch_add(&http->next, 1) % IO_THREADS];
     }
-    if (open >= io->limit + CONNECTIONS_SPARE) {
+    if (!reaper_announce(http->reaper, listener, io->limit + CONNECTIONS_SPARE)) {
         (void)close(fd);
         return;
     }
     int one = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    (void)MHD_add_connection(io->daemon, fd, address, address_size);
+    if (MHD_add_connection(io->daemon, fd, address, address_size) != MHD_YES) {
+        reaper_withdraw(http->reaper, listener);
+    }
 }
 
 void http_resume(struct exchange *x)

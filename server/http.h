@@ -11,6 +11,8 @@
  * - MHD_quiesce_daemon races with pool threads at their connection limit: the library never sees
  *   our listening sockets. The acceptor accepts and hands connections over, which balances the
  *   I/O threads too.
+ * - A malformed Content-Length is answered with a page whose header is sent twice; the connection
+ *   is closed behind it.
  * - More query arguments than its memory pool holds make it spin: such a connection is shut down
  *   in the callback that comes before it parses them. */
 #ifndef ORTHRUS_SERVER_HTTP_H

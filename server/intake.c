@@ -50,14 +50,13 @@ static bool origin_allowed(const struct exchange *x)
 
 static void find_route(struct exchange *x)
 {
-    bool known;
     char allow[64];
     bool preflights = x->server->settings->cors_origin && x->listener == LISTENER_MAIN;
-    x->route = routes_find(x->listener, x->path, x->method, &known);
+    x->route = routes_find(x->listener, x->path, x->method, &x->path_route);
     if (x->route) {
         return;
     }
-    if (!known) {
+    if (!x->path_route) {
         exchange_fail(x, PROBLEM_ROUTE_UNKNOWN, NULL,
                       x->listener == LISTENER_ADMIN ? "no such route on the admin listener"
                                                     : "no such route; GET /docs lists them");

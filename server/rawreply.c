@@ -4,7 +4,6 @@
 
 #include "api/problem.h"
 #include "base/buf.h"
-#include "server/routes.h"
 
 enum { RAW_MAX = 64 * 1024 };
 
@@ -70,7 +69,7 @@ void rawreply_timeout(struct exchange *x)
     x->raw_status = problem_row(PROBLEM_BODY_SLOW)->status;
     (void)problem_set(&problem, PROBLEM_BODY_SLOW, NULL, "the request's body took too long");
     buf_init(&text, RAW_MAX / 2);
-    if (x->route && x->route->flags & ROUTE_OPENAI_SHAPE) {
+    if (exchange_openai(x)) {
         problem_write_openai(&problem, &text);
     } else {
         problem_write(&problem, x->request_id, &text);

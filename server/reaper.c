@@ -1,5 +1,6 @@
 #include "server/reaper.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -9,7 +10,7 @@
 #include "base/clock.h"
 #include "server/rawreply.h"
 
-enum { TICK_MS = 50 };
+enum { TICK_MS = 50, TICKS_PER_SWEEP = 5 };
 
 struct reaper {
     const struct settings *settings;
@@ -20,7 +21,11 @@ struct reaper {
     bool stopping;
     uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
     struct conn *first;
-    size_t n_main, n_admin;
+    struct tally {
+        size_t open, announced;
+    } main, admin;
+    struct pollfd *polled; /* [polled_room], for sweep */
+    size_t polled_room;
 };
 
 /* Lock held. */
@@ -40,11 +45,54 @@ static void reap(struct reaper *reaper, struct conn *conn)
     (void)shutdown(conn->fd, SHUT_RDWR);
 }
 
+/* Whether the client of a connection, whose end was seen, can still get an answer. */
+static bool awaited(const struct conn *conn)
+{
+    return conn->phase == CONN_WORKING || conn->phase == CONN_SENDING;
+}
+
+/* Ends connections whose client has closed its side and of which nothing is left to read, once this
+ * is seen twice: the first time their last bytes may just be on the way to a handler. Lock held. */
+static void sweep(struct reaper *reaper)
+{
+    size_t n = 0;
+    size_t room = reaper->main.open + reaper->admin.open;
+    if (room > reaper->polled_room) {
+        struct pollfd *grown = realloc(reaper->polled, room * sizeof *grown);
+        if (!grown) {
+            return;
+        }
+        reaper->polled = grown;
+        reaper->polled_room = room;
+    }
+    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+        int fd = awaited(conn) || conn->reaped ? -1 : conn->fd; /* poll skips -1 */
+        reaper->polled[n++] = (struct pollfd){.fd = fd, .events = POLLRDHUP};
+    }
+    if (n == 0 || poll(reaper->polled, n, 0) <= 0) {
+        return;
+    }
+    n = 0;
+    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+        int unread = 0;
+        bool ended = reaper->polled[n++].revents != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 &&
+                     unread == 0;
+        if (ended && conn->ended) {
+            (void)shutdown(conn->fd, SHUT_RDWR);
+        }
+        conn->ended = ended;
+    }
+}
+
 static void *run(void *argument)
 {
     struct reaper *reaper = argument;
+    unsigned ticks = 0;
     (void)pthread_mutex_lock(&reaper->lock);
     while (!reaper->stopping) {
+        if (++ticks % TICKS_PER_SWEEP == 0) {
+            sweep(reaper);
+        }
         uint64_t now_ns = clock_now_ns();
         for (struct conn *conn = reaper->first; conn; conn = conn->next) {
             uint64_t end_ns = conn->deadline_ns;
@@ -104,18 +152,37 @@ void reaper_destroy(struct reaper *reaper)
     }
     (void)pthread_cond_destroy(&reaper->wake);
     (void)pthread_mutex_destroy(&reaper->lock);
+    free(reaper->polled);
     free(reaper);
 }
 
-static size_t *count_of(struct reaper *reaper, enum listener listener)
+static struct tally *tally_of(struct reaper *reaper, enum listener listener)
 {
-    return listener == LISTENER_ADMIN ? &reaper->n_admin : &reaper->n_main;
+    return listener == LISTENER_ADMIN ? &reaper->admin : &reaper->main;
+}
+
+bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    struct tally *tally = tally_of(reaper, listener);
+    bool ok = tally->open + tally->announced < most;
+    tally->announced += ok;
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return ok;
+}
+
+void reaper_withdraw(struct reaper *reaper, enum listener listener)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    tally_of(reaper, listener)->announced--;
+    (void)pthread_mutex_unlock(&reaper->lock);
 }
 
 struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, size_t limit)
 {
     struct conn *conn = calloc(1, sizeof *conn);
     if (!conn) {
+        reaper_withdraw(reaper, listener);
         return NULL;
     }
     conn->fd = fd;
@@ -123,8 +190,9 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     conn->phase = CONN_IDLE;
     conn->deadline_ns = clock_now_ns() + reaper->settings->header_timeout_ms * NS_PER_MS;
     (void)pthread_mutex_lock(&reaper->lock);
-    size_t *count = count_of(reaper, listener);
-    conn->over_limit = ++*count > limit;
+    struct tally *tally = tally_of(reaper, listener);
+    tally->announced--;
+    conn->over_limit = ++tally->open > limit;
     conn->next = reaper->first;
     if (reaper->first) {
         reaper->first->prev = conn;
@@ -137,7 +205,7 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
 void reaper_close(struct reaper *reaper, struct conn *conn)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    --*count_of(reaper, conn->listener);
+    tally_of(reaper, conn->listener)->open--;
     if (conn->prev) {
         conn->prev->next = conn->next;
     } else {
@@ -153,7 +221,8 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
 size_t reaper_count(struct reaper *reaper, enum listener listener)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    size_t count = *count_of(reaper, listener);
+    struct tally *tally = tally_of(reaper, listener);
+    size_t count = tally->open + tally->announced;
     (void)pthread_mutex_unlock(&reaper->lock);
     return count;
 }
@@ -192,6 +261,7 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
     conn->requests += phase == CONN_HEADERS;
     conn->phase = phase;
+    conn->ended = false;
     conn->exchange = x;
     (void)pthread_mutex_unlock(&reaper->lock);
     return alive;

@@ -9,8 +9,10 @@
  *   sending   body_timeout plus a second for each SEND_BYTES_PER_S of the answer
  *
  * A connection over its time is shut down; in the middle of a body the client gets the answer
- * first (408, or the refusal that waited for the rest). Process lifetime;
- * thread-safe. */
+ * first (408, or the refusal that waited for the rest).
+ *
+ * It also looks for clients that have gone: libmicrohttpd polls edge-triggered and misses an end of
+ * stream that comes together with the last bytes before it. Process lifetime; thread-safe. */
 #ifndef ORTHRUS_SERVER_REAPER_H
 #define ORTHRUS_SERVER_REAPER_H
 
@@ -38,6 +40,7 @@ struct conn {
     enum conn_phase phase;
     uint64_t deadline_ns;
     uint64_t requests;
+    bool ended;  /* the client's side was closed when last looked at, in the same phase */
     bool reaped; /* its time was over; nothing more goes out */
 };
 
@@ -46,11 +49,16 @@ CHECK_RESULT enum err_code reaper_create(const struct settings *settings,
 /* After the last connection. NULL is fine. */
 void reaper_destroy(struct reaper *reaper);
 
-/* Counts and watches a connection; over_limit is set beyond limit. NULL when memory is out. */
+/* Announces a connection that reaper_open will follow for, or reaper_withdraw; false when most are
+ * open or announced. */
+bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most);
+void reaper_withdraw(struct reaper *reaper, enum listener listener);
+/* Counts and watches an announced connection; over_limit is set beyond limit. NULL when memory is
+ * out. */
 struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, size_t limit);
 /* Before the descriptor is closed. */
 void reaper_close(struct reaper *reaper, struct conn *conn);
-/* Connections open now. */
+/* Connections open or announced now. */
 size_t reaper_count(struct reaper *reaper, enum listener listener);
 
 /* Moves a connection to its next phase, with the exchange that is under way (NULL when idle). What

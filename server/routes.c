@@ -74,9 +74,9 @@ static bool shadowed(const struct route *route, enum listener listener, const ch
 }
 
 const struct route *routes_find(enum listener listener, const char *path, enum http_method method,
-                                bool *ret_known)
+                                const struct route **ret_any)
 {
-    *ret_known = false;
+    *ret_any = NULL;
     enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
     for (size_t i = 0; i < N_ROUTES; i++) {
         const struct route *route = &routes[i];
@@ -84,7 +84,7 @@ const struct route *routes_find(enum listener listener, const char *path, enum h
             shadowed(route, listener, path)) {
             continue;
         }
-        *ret_known = true;
+        *ret_any = route;
         if (route->method == wanted) {
             return route;
         }
@@ -106,8 +106,8 @@ void routes_allow(enum listener listener, const char *path, bool options, char *
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        bool known;
-        if (routes_find(listener, path, methods[i].method, &known)) {
+        const struct route *any;
+        if (routes_find(listener, path, methods[i].method, &any)) {
             int wrote = snprintf(out + used, size - used, "%s%s", used ? ", " : "",
                                  methods[i].text);
             used += wrote > 0 ? (size_t)wrote : 0;

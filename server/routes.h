@@ -41,9 +41,10 @@ struct route {
     enum api_kind kind; /* of a prediction */
 };
 
-/* The row for a path and method, or NULL; *ret_known tells whether the path exists at all. */
+/* The row for a path and method, or NULL; *ret_any is a row of that path with whatever method, NULL
+ * when there is no such path. */
 const struct route *routes_find(enum listener listener, const char *path, enum http_method method,
-                                bool *ret_known);
+                                const struct route **ret_any);
 /* What follows a ROUTE_PREFIX row's path. */
 const char *routes_rest(const struct route *route, const char *path);
 /* The methods a path allows, "GET, HEAD, POST", for Allow. */
