@@ -111,7 +111,7 @@ void checkpoint_param(const struct config *config, const struct checkpoint *chec
     if (checkpoint) {
         const char *holder = index < EMBEDDING_ROWS ? (const char *)checkpoint
                                                     : (const char *)&checkpoint->layers[layer];
-        memcpy(&param.tensor, holder + row->offset, sizeof param.tensor);
+        memcpy(&param.tensor, holder + row->offset, sizeof(struct tensor *));
     }
     *ret_param = param;
 }
@@ -191,7 +191,7 @@ static enum err_code bind_param(struct checkpoint *checkpoint, const char *prefi
     size_t layer;
     const struct param_row *row = find_row(index, &layer);
     char *holder = index < EMBEDDING_ROWS ? (char *)checkpoint : (char *)&checkpoint->layers[layer];
-    memcpy(holder + row->offset, &tensor, sizeof tensor);
+    memcpy(holder + row->offset, &tensor, sizeof(struct tensor *));
     return ERR_OK;
 }
 

@@ -138,22 +138,22 @@ enum err_code checkpoint_digest(const struct checkpoint *checkpoint, unsigned th
 {
     struct work work = {.n = checkpoint_param_count(&checkpoint->config)};
     work.items = calloc(work.n, sizeof *work.items);
-    work.order = calloc(work.n, sizeof *work.order);
-    enum err_code code = ERR_OK;
-    if (work.items && work.order) {
-        for (size_t i = 0; i < work.n; i++) {
-            checkpoint_param(&checkpoint->config, checkpoint, i, &work.items[i].param);
-        }
-        qsort(work.items, work.n, sizeof *work.items, compare_name);
-        for (size_t i = 0; i < work.n; i++) {
-            work.order[i] = &work.items[i];
-        }
-        qsort(work.order, work.n, sizeof *work.order, compare_size);
-        run_all(&work, threads);
-        code = check_items(checkpoint, &work, err);
-    } else {
-        code = err_nomem(err, work.n * sizeof *work.items);
+    work.order = calloc(work.n, sizeof(struct item *));
+    if (!work.items || !work.order) {
+        free(work.order);
+        free(work.items);
+        return err_nomem(err, work.n * sizeof *work.items);
     }
+    for (size_t i = 0; i < work.n; i++) {
+        checkpoint_param(&checkpoint->config, checkpoint, i, &work.items[i].param);
+    }
+    qsort(work.items, work.n, sizeof *work.items, compare_name);
+    for (size_t i = 0; i < work.n; i++) {
+        work.order[i] = &work.items[i];
+    }
+    qsort(work.order, work.n, sizeof(struct item *), compare_size);
+    run_all(&work, threads);
+    enum err_code code = check_items(checkpoint, &work, err);
     if (code == ERR_OK) {
         code = digest_lines(&work, out, err);
     }

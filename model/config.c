@@ -302,7 +302,7 @@ static enum err_code read_pooling(const struct reader *reader, struct config *co
     if (code != ERR_OK || !reader->root) {
         return code;
     }
-    bool mode;
+    bool mode = false;
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
         code = read_bool(reader, unsupported[i], false, &mode);
         if (code == ERR_OK && mode) {
@@ -346,7 +346,7 @@ static enum err_code load_pooling(const char *dir, const char *folder, bool opti
 {
     char name[CONFIG_PATH_MAX + sizeof "/config.json"];
     (void)snprintf(name, sizeof name, "%s/config.json", folder);
-    struct reader reader;
+    struct reader reader = {0};
     enum err_code code = reader_open(dir, name, optional, &reader, err);
     if (code == ERR_OK) {
         code = read_pooling(&reader, config);
@@ -433,7 +433,7 @@ static enum err_code read_modules(const struct reader *reader, const char *dir,
 
 static enum err_code load_modules(const char *dir, struct config *config, struct err *err)
 {
-    struct reader reader;
+    struct reader reader = {0};
     enum err_code code = reader_open(dir, "modules.json", true, &reader, err);
     if (code != ERR_OK) {
         return code;
@@ -457,7 +457,7 @@ enum err_code config_load(const char *dir, struct config *ret_config, struct err
     };
     struct config config = {.pooling = POOLING_MEAN};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        struct reader reader;
+        struct reader reader = {0};
         enum err_code code = reader_open(dir, files[i].name, files[i].optional, &reader, err);
         if (code != ERR_OK) {
             return code;

@@ -417,14 +417,14 @@ enum err_code heads_create(const void *data, size_t size, const char *label,
         return code;
     }
     struct heads *heads = allocate(fit->hidden);
-    if (heads) {
-        code = fill(&source, strict, base, heads);
-    } else {
-        code = err_nomem(err, sizeof *heads);
+    if (!heads) {
+        safetensors_close(source.file);
+        return err_nomem(err, sizeof *heads);
     }
+    code = fill(&source, strict, base, heads);
     safetensors_close(source.file);
     if (code != ERR_OK) {
-        heads_release(heads);
+        destroy(heads);
         return code;
     }
     *ret_heads = heads;

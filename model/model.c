@@ -164,8 +164,13 @@ enum err_code model_default_heads(const struct model *model, enum pooling poolin
     struct search search = {.fit = model_heads_fit(model, pooling)};
     char *beside = file_join(model->dir, "heads.safetensors");
     char *weights = file_join(model->dir, CHECKPOINT_FILE);
-    enum err_code code = beside && weights ? ERR_OK : err_nomem(err, strlen(model->dir));
-    if (code == ERR_OK && file_exists(beside)) {
+    if (!beside || !weights) {
+        free(weights);
+        free(beside);
+        return err_nomem(err, strlen(model->dir));
+    }
+    enum err_code code = ERR_OK;
+    if (file_exists(beside)) {
         code = try_file(&search, beside, NULL, err);
     }
     if (code == ERR_OK && !search.heads && model->own_heads) {

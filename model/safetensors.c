@@ -254,7 +254,7 @@ static enum err_code read_tensors(struct safetensors *file, struct err *err)
                        SAFETENSORS_TENSORS_MAX);
     }
     file->tensors = calloc(size_max(room, 1), sizeof *file->tensors);
-    file->by_name = calloc(size_max(room, 1), sizeof *file->by_name);
+    file->by_name = calloc(size_max(room, 1), sizeof(struct tensor *));
     if (!file->tensors || !file->by_name) {
         return err_nomem(err, room * sizeof *file->tensors);
     }
@@ -275,7 +275,7 @@ static enum err_code read_tensors(struct safetensors *file, struct err *err)
     for (size_t i = 0; i < file->count; i++) {
         file->by_name[i] = &file->tensors[i];
     }
-    qsort(file->by_name, file->count, sizeof *file->by_name, compare_name);
+    qsort(file->by_name, file->count, sizeof(struct tensor *), compare_name);
     return check_cover(file, err);
 }
 
@@ -365,7 +365,7 @@ const struct tensor *safetensors_find(const struct safetensors *file, const char
     const struct tensor key = {.name = name};
     const struct tensor *wanted = &key;
     const struct tensor **found = bsearch(&wanted, file->by_name, file->count,
-                                          sizeof *file->by_name, compare_name);
+                                          sizeof(struct tensor *), compare_name);
     return found ? *found : NULL;
 }
 
