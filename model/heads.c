@@ -144,8 +144,9 @@ static enum err_code check_meant_for(const struct source *source, struct heads_p
 {
     const char *encoder = metadata_text(source, encoder_key);
     const char *pooling = metadata_text(source, pooling_key);
-    enum err_code code = encoder ? check_encoder(source, encoder) : ERR_OK;
-    if (code == ERR_OK && pooling) {
+    bool any = source->fit->encoder_sha256 == NULL;
+    enum err_code code = encoder && !any ? check_encoder(source, encoder) : ERR_OK;
+    if (code == ERR_OK && pooling && !any) {
         code = check_pooling(source, pooling);
     }
     private_->names_encoder = encoder;

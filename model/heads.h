@@ -37,7 +37,7 @@ struct heads {
 /* What a heads file must fit. */
 struct heads_fit {
     size_t hidden;
-    const char *encoder_sha256; /* full hex digest */
+    const char *encoder_sha256; /* full hex digest; NULL: whatever encoder and pooling */
     enum pooling pooling;
 };
 
