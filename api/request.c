@@ -371,7 +371,7 @@ bool request_parse(enum api_kind kind, const char *body, size_t size,
         .request = ret_request,
         .problem = problem,
     };
-    json_t *tree = request_parse_json(body, size, &reader.integers_as_real, problem);
+    json_t *tree = request_parse_json(kind, body, size, &reader.integers_as_real, problem);
     if (!tree) {
         return false;
     }

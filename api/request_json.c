@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/request_private.h"
@@ -134,17 +135,79 @@ static bool json_problem(const json_error_t *error, const char *body, size_t siz
     }
 }
 
-json_t *request_parse_json(const char *body, size_t size, bool *ret_integers_as_real,
-                           struct problem *problem)
+/* Behind the closing quote of the string that starts at `at`; size where it is not closed. */
+static size_t string_end(const char *text, size_t size, size_t at)
+{
+    for (at++; at < size && text[at] != '"'; at++) {
+        at += text[at] == '\\';
+    }
+    return at < size ? at + 1 : size;
+}
+
+static bool is_name(const char *text, size_t size, size_t end)
+{
+    while (end < size && strchr(" \t\r\n", text[end]) && text[end]) {
+        end++;
+    }
+    return end < size && text[end] == ':';
+}
+
+/* A copy in which names have U+FFFD for U+0000 (both are six bytes as escapes), owned; NULL when
+ * memory is out. */
+static char *without_nul_names(const char *body, size_t size)
+{
+    char *copy = malloc(size);
+    if (!copy) {
+        return NULL;
+    }
+    memcpy(copy, body, size);
+    for (size_t at = 0; at < size;) {
+        if (copy[at] != '"') {
+            at++;
+            continue;
+        }
+        size_t end = string_end(copy, size, at);
+        bool name = is_name(copy, size, end);
+        for (; at < end; at++) {
+            if (copy[at] != '\\') {
+                continue;
+            }
+            if (name && end - at > 6 && memcmp(copy + at, "\\u0000", 6) == 0) {
+                memcpy(copy + at, "\\ufffd", 6);
+            }
+            at++;
+        }
+        at = end;
+    }
+    return copy;
+}
+
+static json_t *load(const char *body, size_t size, bool *ret_integers_as_real, json_error_t *error)
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
-    json_error_t error = {.line = 0};
-    json_t *tree = json_loadb(body, size, flags, &error);
+    *error = (json_error_t){.line = 0};
+    json_t *tree = json_loadb(body, size, flags, error);
     *ret_integers_as_real = false;
-    if (!tree && error.text[0] && json_error_code(&error) == json_error_numeric_overflow) {
+    if (!tree && error->text[0] && json_error_code(error) == json_error_numeric_overflow) {
         *ret_integers_as_real = true;
-        error = (json_error_t){.line = 0};
-        tree = json_loadb(body, size, flags | JSON_DECODE_INT_AS_REAL, &error);
+        *error = (json_error_t){.line = 0};
+        tree = json_loadb(body, size, flags | JSON_DECODE_INT_AS_REAL, error);
+    }
+    return tree;
+}
+
+json_t *request_parse_json(enum api_kind kind, const char *body, size_t size,
+                           bool *ret_integers_as_real, struct problem *problem)
+{
+    json_error_t error;
+    json_t *tree = load(body, size, ret_integers_as_real, &error);
+    if (!tree && kind == API_OPENAI && error.text[0] &&
+        json_error_code(&error) == json_error_null_byte_in_key) {
+        char *copy = without_nul_names(body, size);
+        if (copy) {
+            tree = load(copy, size, ret_integers_as_real, &error);
+            free(copy);
+        }
     }
     if (!tree) {
         json_problem(&error, body, size, problem);

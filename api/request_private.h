@@ -47,11 +47,12 @@ bool read_openai_input(struct reader *reader, const char *name, const json_t *va
 bool request_body_ok(enum api_kind kind, const char *body, size_t size,
                      const struct api_limits *limits, struct problem *problem);
 
-/* The tree, owned by the caller; NULL with the problem set. jansson refuses integers beyond 64
- * bits, which are JSON all the same and may stand in a field that is ignored: such a body is read
- * once more with every integer as a real. */
-json_t *request_parse_json(const char *body, size_t size, bool *ret_integers_as_real,
-                           struct problem *problem);
+/* The tree, owned by the caller; NULL with the problem set. Two things that are JSON and that
+ * jansson refuses may stand in a field that is ignored, so the body is read once more: with every
+ * integer as a real where one is beyond 64 bits, and, for OpenAI's routes, with other names where
+ * one holds U+0000. */
+json_t *request_parse_json(enum api_kind kind, const char *body, size_t size,
+                           bool *ret_integers_as_real, struct problem *problem);
 
 /* True where a field's name may be repeated to the client: 1 … 64 printable ASCII characters. An
  * arbitrary one would let a body write into logs and terminals. */

@@ -402,6 +402,21 @@ static void test_openai_texts(void **state)
     assert_problem(API_OPENAI, "{\"input\":[\"a\",1]}", PROBLEM_FIELD_TYPE, "input[1]");
 }
 
+/* jansson refuses names with U+0000, which are JSON; only names may be changed for its sake. */
+static void test_openai_nul_in_names(void **state)
+{
+    (void)state;
+    assert_good(API_OPENAI, "{\"a\\u0000b\" : {\"\\u0000\":1},\"input\":\"x\\u0000y\"}");
+    assert_int_equal(request.inputs[0].size, 3);
+    assert_memory_equal(request.inputs[0].text, "x\0y", 3);
+    assert_good(API_OPENAI, "{\"\\u0000\":123456789012345678901234,\"input\":[5]}");
+    assert_problem(API_OPENAI, "{\"\\u0000\":1}", PROBLEM_FIELD_MISSING, "input");
+    assert_problem(API_OPENAI, "{\"input\\u0000\":\"a\"}", PROBLEM_FIELD_MISSING, "input");
+    assert_problem(API_OPENAI, "{\"\\u0000\":1,\"\\u0000\":2}", PROBLEM_FIELD_DUPLICATE, "");
+    assert_problem(API_OPENAI, "{\"\\\\u0000\":1,\"\\u0000\":1,", PROBLEM_NOT_JSON, "");
+    assert_problem(API_EMBED, "{\"inputs\":\"a\",\"\\u0000\":1}", PROBLEM_FIELD_UNKNOWN, "");
+}
+
 static void test_openai_ids(void **state)
 {
     (void)state;
@@ -552,16 +567,27 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_text),        cmocka_unit_test(test_many_texts),
-        cmocka_unit_test(test_fields_of_embed), cmocka_unit_test(test_embed_parameters),
-        cmocka_unit_test(test_null_is_absent),  cmocka_unit_test(test_wrong_fields),
-        cmocka_unit_test(test_not_json),        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_duplicates),      cmocka_unit_test(test_nothing_is_echoed),
-        cmocka_unit_test(test_classify),        cmocka_unit_test(test_hugging_face_parameters),
-        cmocka_unit_test(test_predict),         cmocka_unit_test(test_analyze),
-        cmocka_unit_test(test_openai_texts),    cmocka_unit_test(test_openai_ids),
-        cmocka_unit_test(test_tokenize),        cmocka_unit_test(test_number_of_values),
-        cmocka_unit_test(test_arena_ceilings),  cmocka_unit_test(test_parser_out_of_memory),
+        cmocka_unit_test(test_one_text),
+        cmocka_unit_test(test_many_texts),
+        cmocka_unit_test(test_fields_of_embed),
+        cmocka_unit_test(test_embed_parameters),
+        cmocka_unit_test(test_null_is_absent),
+        cmocka_unit_test(test_wrong_fields),
+        cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_nothing_is_echoed),
+        cmocka_unit_test(test_classify),
+        cmocka_unit_test(test_hugging_face_parameters),
+        cmocka_unit_test(test_predict),
+        cmocka_unit_test(test_analyze),
+        cmocka_unit_test(test_openai_texts),
+        cmocka_unit_test(test_openai_ids),
+        cmocka_unit_test(test_openai_nul_in_names),
+        cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_number_of_values),
+        cmocka_unit_test(test_arena_ceilings),
+        cmocka_unit_test(test_parser_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
