@@ -1,0 +1,246 @@
+"""docker/kubernetes: every overlay and component builds, is valid, and says what it must."""
+
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from fleet import BIN, TINY
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "docker" / "kubernetes"
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
+OVERLAYS = sorted(p.name for p in (KUBERNETES / "overlays").iterdir())
+COMPONENTS = sorted(p.name for p in (KUBERNETES / "components").iterdir())
+BUILDS = ["base", *(f"overlays/{name}" for name in OVERLAYS),
+          *(f"components/{name}" for name in COMPONENTS)]
+# Kinds of the Prometheus operator, whose schemas no validator here carries.
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+# What an operator lays beside a kustomization (see the files' comments).
+LAID = {
+    "components/tokens/api-keys": b"team:" + b"k" * 32,
+    "components/tokens/admin-tokens": b"ops:" + b"t" * 32,
+    "components/heads/0001.safetensors": (TINY / "heads.safetensors").read_bytes(),
+}
+
+
+@functools.cache
+def kustomize():
+    found = shutil.which("kustomize")
+    if found:
+        return found
+    if not shutil.which("go"):
+        pytest.skip("kustomize is not installed, and there is no go to build it with")
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    folder = cache / "orthrus" / "tools" / KUSTOMIZE.rsplit("@", 1)[1]
+    if not (folder / "kustomize").exists():
+        done = subprocess.run(["go", "install", KUSTOMIZE], env={**os.environ, "GOBIN": str(folder)},
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"kustomize could not be built: {done.stderr[-300:]}")
+    return str(folder / "kustomize")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """{build: its objects}."""
+    copy = tmp_path_factory.mktemp("kustomize") / "kubernetes"
+    shutil.copytree(KUBERNETES, copy)
+    for name, data in LAID.items():
+        (copy / name).write_bytes(data)
+    out = {}
+    for build in BUILDS:
+        folder = copy / build
+        if build.startswith("components/"):
+            folder = copy / "overlays" / build.replace("/", "-")
+            folder.mkdir()
+            (folder / "kustomization.yaml").write_text(
+                "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+                f"resources: [../../base]\ncomponents: [../../{build}]\n")
+        done = subprocess.run([kustomize(), "build", folder], capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, done.stderr
+        assert "deprecated" not in done.stderr, done.stderr
+        out[build] = list(yaml.safe_load_all(done.stdout))
+    return out
+
+
+@pytest.fixture(params=BUILDS)
+def objects(request, built):
+    return built[request.param]
+
+
+def one(objects, kind):
+    found = [o for o in objects if o["kind"] == kind]
+    assert len(found) == 1, f"{kind}: {len(found)}"
+    return found[0]
+
+
+def pod(objects):
+    return one(objects, "Deployment")["spec"]["template"]["spec"]
+
+
+def container(objects):
+    return pod(objects)["containers"][0]
+
+
+def environment(objects):
+    return {e["name"]: e.get("value") for e in container(objects)["env"]}
+
+
+def test_everything_is_in_the_namespace(objects):
+    for o in objects:
+        if o["kind"] != "Namespace":
+            assert o["metadata"]["namespace"] == "orthrus", o["kind"]
+
+
+def test_schemas(objects):
+    validate = pytest.importorskip("kubernetes_validate")
+    for o in objects:
+        if o["kind"] not in CUSTOM:
+            validate.validate(o, "1.31", strict=True)
+
+
+def test_pods_meet_the_restricted_level(objects):
+    spec = pod(objects)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+    for c in [*spec.get("initContainers", ()), *spec["containers"]]:
+        assert c["securityContext"] == {"allowPrivilegeEscalation": False,
+                                        "readOnlyRootFilesystem": True,
+                                        "capabilities": {"drop": ["ALL"]}}
+        assert c["resources"]["limits"]["memory"], c["name"]
+        assert {"cpu", "memory"} <= set(c["resources"]["requests"])
+    allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
+    assert all(set(v) - {"name"} <= allowed for v in spec["volumes"])
+    level = one(objects, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert level == "restricted"
+
+
+def test_every_setting_is_a_flag_of_serve(objects):
+    text = subprocess.run([BIN, "serve", "--help"], capture_output=True, text=True,
+                          check=True).stdout
+    known = set(re.findall(r"ORTHRUS_[A-Z_]+", text))
+    known |= {f"ORTHRUS_{flag[2:].upper().replace('-', '_')}"
+              for flag in re.findall(r"--[a-z][a-z-]+", text)}
+    asked = {name for name in environment(objects) if name.startswith("ORTHRUS_")}
+    assert asked <= known, asked - known
+
+
+def test_probes_and_ports(objects):
+    c = container(objects)
+    ports = {p["name"]: p["containerPort"] for p in c["ports"]}
+    assert ports == {"http": 8080, "admin": 8081}
+    paths = {probe: c[probe]["httpGet"]["path"]
+             for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert paths == {"startupProbe": "/readyz", "readinessProbe": "/readyz",
+                     "livenessProbe": "/livez"}
+    assert all(c[probe]["httpGet"]["port"] == "admin" for probe in paths)
+    # The kubelet asks the pod's address, so the listener must be there and POD_IP known before.
+    names = [e["name"] for e in c["env"]]
+    assert environment(objects)["ORTHRUS_ADMIN_LISTEN"] == "[$(POD_IP)]:8081"
+    assert names.index("POD_IP") < names.index("ORTHRUS_ADMIN_LISTEN")
+    assert [p["targetPort"] for p in one(objects, "Service")["spec"]["ports"]] == ["http"]
+
+
+def test_a_pod_ends_before_it_is_killed(objects):
+    env = environment(objects)
+    delay = int(env["ORTHRUS_DRAIN_DELAY_MS"]) / 1000
+    drain = int(env["ORTHRUS_DRAIN_TIMEOUT_S"])
+    readiness = container(objects)["readinessProbe"]
+    assert delay + drain < pod(objects)["terminationGracePeriodSeconds"]
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] < delay
+    assert int(env["ORTHRUS_REQUEST_TIMEOUT_MS"]) / 1000 < drain
+
+
+def test_roll_outs_and_evictions_leave_replicas(objects):
+    deployment = one(objects, "Deployment")["spec"]
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert "replicas" not in deployment
+    hpa = one(objects, "HorizontalPodAutoscaler")["spec"]
+    assert hpa["minReplicas"] >= 2 and hpa["metrics"][0]["resource"]["name"] == "cpu"
+    assert hpa["scaleTargetRef"]["name"] == one(objects, "Deployment")["metadata"]["name"]
+    labels = deployment["template"]["metadata"]["labels"]
+    for selector in (deployment["selector"]["matchLabels"],
+                     one(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+                     one(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+                     one(objects, "Service")["spec"]["selector"],
+                     *(c["labelSelector"]["matchLabels"]
+                       for c in pod(objects)["topologySpreadConstraints"])):
+        assert selector and selector.items() <= labels.items()
+
+
+def test_heads_reach_every_replica(objects):
+    mounts = {m["name"]: m for m in container(objects)["volumeMounts"]}
+    assert not any("subPath" in m for m in mounts.values())
+    assert mounts["heads"]["mountPath"] == environment(objects)["ORTHRUS_HEADS_DIR"]
+    volume = next(v for v in pod(objects)["volumes"] if v["name"] == "heads")
+    assert volume["configMap"] == {"name": "orthrus-heads", "optional": True}
+    assert "ORTHRUS_STATE_DIR" not in environment(objects)
+
+
+def test_vectors_are_the_same_on_every_node(objects):
+    assert environment(objects)["ORTHRUS_PRECISION"] in ("fp32", "bf16", "int8")
+
+
+def test_admin_port_stays_inside(objects):
+    spec = one(objects, "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"] and not spec.get("egress")
+    for rule in spec["ingress"]:
+        if any(p["port"] == "admin" for p in rule["ports"]):
+            assert rule["ports"] == [{"port": "admin", "protocol": "TCP"}]
+            assert rule["from"] == [{
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
+
+
+def test_cpu_is_limited_only_where_it_is_exclusive(built):
+    for build, objects in built.items():
+        resources = container(objects)["resources"]
+        exclusive = build in ("components/exclusive-cpus", "overlays/dedicated-bf16")
+        if exclusive:
+            assert resources["limits"]["cpu"] == resources["requests"]["cpu"]
+            assert resources["limits"]["cpu"].isdigit()
+            assert resources["limits"]["memory"] == resources["requests"]["memory"]
+        assert ("cpu" in resources["limits"]) == exclusive, build
+        threads = next(e for e in container(objects)["env"] if e["name"] == "ORTHRUS_THREADS")
+        assert threads["valueFrom"]["resourceFieldRef"]["resource"] == "requests.cpu"
+
+
+def test_components_do_what_they_say(built):
+    heads = one(built["components/heads"], "ConfigMap")
+    assert heads["metadata"]["name"] == "orthrus-heads"
+    assert list(heads["binaryData"]) == ["0001.safetensors"]
+    secret = one(built["components/tokens"], "Secret")["metadata"]["name"]
+    volumes = {v["name"]: v for v in pod(built["components/tokens"])["volumes"]}
+    assert volumes["tokens"]["secret"]["secretName"] == secret != "orthrus-tokens"
+    metrics = one(built["components/hpa-queue"], "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert [m["type"] for m in metrics] == ["Resource", "Pods"]
+    for model in ("model-init", "model-pvc"):
+        mounts = {m["mountPath"]: m for m in container(built[f"components/{model}"])["volumeMounts"]}
+        assert mounts["/model"]["readOnly"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_adapter_rule_is_a_query(tmp_path, built):
+    text = (KUBERNETES / "components" / "hpa-queue" / "prometheus-adapter-rule.yaml").read_text()
+    rule, = yaml.safe_load(text)["rules"]
+    metrics = one(built["components/hpa-queue"], "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert rule["name"]["as"] == metrics[1]["pods"]["metric"]["name"]
+    query = rule["metricsQuery"]
+    for placeholder, value in (("<<.GroupBy>>", "pod"), ("<<.Series>>", rule["name"]["as"]),
+                               ("<<.LabelMatchers>>", 'namespace="orthrus",pod=~"a|b"')):
+        query = query.replace(placeholder, value)
+    rules = {"groups": [{"name": "g", "rules": [{"record": "r", "expr": query},
+                                                {"record": "s", "expr": rule["seriesQuery"]}]}]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    done = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yml"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
