@@ -9,12 +9,13 @@
 #include "model/model.h"
 #include "server/metrics.h"
 #include "server/settings.h"
+#include "tests/support/heads_file.h"
 #include "tests/support/testing.h"
 
 #define TINY  ORTHRUS_TEST_DATA "/golden/tiny-bert"
 #define HEADS TINY "/heads.safetensors"
 
-enum { CLASSES = 6, MOODS = 3, HIDDEN_MAX = 64 };
+enum { CLASSES = 6, MOODS = 3 };
 
 static struct model *model;
 
@@ -88,45 +89,14 @@ static int teardown(void **state)
     return 0;
 }
 
-/* A heads file whose every weight is value; a head with 0 classes is left out. */
-static struct buf heads_file(size_t classes, size_t moods, float value, const char *encoder)
+static struct buf make_heads(size_t classes, size_t moods, float value, const char *encoder)
 {
-    static const size_t max = 16;
-    float weights[16 * HIDDEN_MAX];
-    float biases[16];
-    size_t hidden = model->config.hidden;
-    assert_true(classes <= max && moods <= max && hidden <= HIDDEN_MAX);
-    for (size_t i = 0; i < max * hidden; i++) {
-        weights[i] = value;
-    }
-    for (size_t i = 0; i < max; i++) {
-        biases[i] = value;
-    }
-    struct tensor_source tensors[4];
-    size_t n = 0;
-    if (classes) {
-        tensors[n++] = (struct tensor_source){"classifier.weight", 2, {classes, hidden}, weights};
-        tensors[n++] = (struct tensor_source){"classifier.bias", 1, {classes}, biases};
-    }
-    if (moods) {
-        tensors[n++] = (struct tensor_source){"sentiment.weight", 2, {moods, hidden}, weights};
-        tensors[n++] = (struct tensor_source){"sentiment.bias", 1, {moods}, biases};
-    }
-    const struct metadata_source metadata[] = {{"classifier.labels", "[\"red\",\"green\"]"},
-                                               {"encoder.sha256", encoder}};
-    size_t n_metadata = encoder ? 2 : 1;
-    const struct metadata_source *first = classes == 2 ? metadata : metadata + 1;
-    struct buf out;
-    buf_init(&out, 1 << 20);
-    assert_int_equal(safetensors_write(tensors, n, first,
-                                       classes == 2 ? n_metadata : n_metadata - 1, &out, NULL),
-                     ERR_OK);
-    return out;
+    return heads_file_make(model->config.hidden, classes, moods, value, encoder);
 }
 
 static struct buf usual_file(float value)
 {
-    return heads_file(CLASSES, MOODS, value, NULL);
+    return make_heads(CLASSES, MOODS, value, NULL);
 }
 
 /* The outcome of one call; releases what it was given. */
@@ -186,7 +156,7 @@ static uint64_t active_version(struct fixture *fixture)
     return version.version;
 }
 
-/* The first classifier weight of what serves: tells files of heads_file apart. */
+/* The first classifier weight of what serves: tells files of make_heads apart. */
 static float active_value(struct fixture *fixture)
 {
     struct heads_version version;
@@ -263,7 +233,7 @@ static void test_one_head_is_merged(void **state)
     struct fixture *fixture = *state;
     open_store(fixture);
     assert_int_equal(put(fixture, usual_file(2)).result, SWAP_OK);
-    struct outcome outcome = put(fixture, heads_file(2, 0, 3, NULL));
+    struct outcome outcome = put(fixture, make_heads(2, 0, 3, NULL));
     assert_int_equal(outcome.result, SWAP_OK);
     assert_string_not_equal(outcome.sha256, outcome.source_sha256);
     struct heads_version version;
@@ -293,8 +263,8 @@ static void test_refusals_change_nothing(void **state)
     assert_int_equal(outcome.result, SWAP_INVALID);
     assert_non_null(strstr(outcome.err.text, "probe"));
     static const char other[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-    assert_int_equal(put(fixture, heads_file(2, MOODS, 1, other)).result, SWAP_OTHER);
-    assert_int_equal(put(fixture, heads_file(2, MOODS, 1, model->encoder_sha256)).result, SWAP_OK);
+    assert_int_equal(put(fixture, make_heads(2, MOODS, 1, other)).result, SWAP_OTHER);
+    assert_int_equal(put(fixture, make_heads(2, MOODS, 1, model->encoder_sha256)).result, SWAP_OK);
     assert_int_equal(active_version(fixture), 2);
     assert_int_equal(swaps(fixture, "refused"), 3);
     assert_int_equal(swaps(fixture, "other_encoder"), 1);
@@ -350,7 +320,7 @@ static void test_start_without_heads(void **state)
     assert_string_equal(version.id, "");
     assert_int_equal(rollback(fixture, 0).result, SWAP_UNKNOWN);
     assert_int_equal(put_with(fixture, usual_file(1), "*", false).result, SWAP_PRECONDITION);
-    struct outcome outcome = put(fixture, heads_file(CLASSES, 0, 1, NULL));
+    struct outcome outcome = put(fixture, make_heads(CLASSES, 0, 1, NULL));
     assert_int_equal(outcome.version, 1);
     assert_int_equal(outcome.previous, 0);
     free(model->dir);

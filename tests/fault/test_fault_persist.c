@@ -1,0 +1,336 @@
+/* kill -9 at every system call that persistence makes, before it and after it, and in the middle of
+ * each write: afterwards the folder holds the old heads or the new, whole, and what the dead
+ * process had reported as done is there. ORTHRUS_FULL=1 goes on to a thousand kills. */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+#include "model/model.h"
+#include "server/headstore.h"
+#include "server/metrics.h"
+#include "server/settings.h"
+#include "tests/support/heads_file.h"
+#include "tests/support/testing.h"
+
+#define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert"
+
+enum { CLASSES = 6, MOODS = 3, KILLS_FULL = 1000 };
+
+/* The calls below stand before libc's for all code of this program. */
+enum moment { BEFORE, HALFWAY, AFTER, MOMENTS };
+
+static unsigned kill_at; /* the n-th call from now; 0: none */
+static enum moment kill_moment;
+
+static void die(void)
+{
+    (void)kill(getpid(), SIGKILL);
+}
+
+/* True when this is the call. */
+static bool strikes(void)
+{
+    return kill_at && --kill_at == 0;
+}
+
+#define FAULTY(call)                    \
+    bool here = strikes();              \
+    if (here && kill_moment != AFTER) { \
+        die();                          \
+    }                                   \
+    long result = (call);               \
+    if (here) {                         \
+        die();                          \
+    }
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+    bool here = strikes();
+    if (here && kill_moment == BEFORE) {
+        die();
+    }
+    long result = syscall(SYS_write, fd, data, here && kill_moment == HALFWAY ? size / 2 : size);
+    if (here) {
+        die();
+    }
+    return result;
+}
+
+int fsync(int fd)
+{
+    FAULTY(syscall(SYS_fsync, fd))
+    return (int)result;
+}
+
+int fchmod(int fd, mode_t mode)
+{
+    FAULTY(syscall(SYS_fchmod, fd, mode))
+    return (int)result;
+}
+
+int close(int fd)
+{
+    FAULTY(syscall(SYS_close, fd))
+    return (int)result;
+}
+
+int unlink(const char *path)
+{
+    FAULTY(syscall(SYS_unlinkat, AT_FDCWD, path, 0))
+    return (int)result;
+}
+
+int rename(const char *from, const char *to)
+{
+    FAULTY(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0))
+    return (int)result;
+}
+
+int mkostemp(char *pattern, int flags)
+{
+    int (*real)(char *, int);
+    *(void **)&real = dlsym(RTLD_NEXT, "mkostemp");
+    FAULTY(real(pattern, flags))
+    return (int)result;
+}
+
+static struct model *model;
+static struct metrics *metrics;
+static struct scratch scratch;
+static struct settings settings;
+static char state_dir[512];
+static char seed_dir[512];
+static char heads_path[512];
+
+static struct headstore *open_store(void)
+{
+    struct headstore *store = NULL;
+    struct err err = ERR_INIT;
+    if (headstore_create(&settings, model, POOLING_MEAN, metrics, &store, &err) != ERR_OK) {
+        fail_msg("%s", err.text);
+    }
+    return store;
+}
+
+static bool put(struct headstore *store, struct buf file)
+{
+    struct heads_version now = {0};
+    struct heads_version previous = {0};
+    struct err err = ERR_INIT;
+    bool done = headstore_put(store, file.data, file.size, NULL, false, "ops", &now, &previous,
+                              &err) == SWAP_OK;
+    heads_version_release(&now);
+    heads_version_release(&previous);
+    buf_done(&file);
+    return done;
+}
+
+static struct buf heads_of(float value)
+{
+    return heads_file_make(model->config.hidden, CLASSES, MOODS, value, NULL);
+}
+
+static bool put_value(struct headstore *store)
+{
+    return put(store, heads_of(100));
+}
+
+/* The classifier is 100 and the other head stays. */
+static bool put_one_head(struct headstore *store)
+{
+    return put(store, heads_file_make(model->config.hidden, CLASSES, 0, 100, NULL));
+}
+
+static bool roll_back(struct headstore *store)
+{
+    struct heads_version now = {0};
+    struct heads_version previous = {0};
+    struct err err = ERR_INIT;
+    bool done = headstore_rollback(store, 0, "ops", &now, &previous, &err) == SWAP_OK;
+    heads_version_release(&now);
+    heads_version_release(&previous);
+    return done;
+}
+
+static bool reload(struct headstore *store)
+{
+    headstore_reload(store);
+    return true;
+}
+
+/* What serves, by its first classifier weight; every other number has to fit. */
+static float served(struct headstore *store)
+{
+    struct heads_version version;
+    headstore_acquire(store, &version);
+    assert_non_null(version.heads);
+    const struct head *head = &version.heads->head[HEAD_CLASSIFIER];
+    for (size_t i = 0; i < CLASSES * model->config.hidden; i++) {
+        assert_true(head->weight[i] == head->weight[0]);
+    }
+    float value = head->weight[0];
+    heads_version_release(&version);
+    return value;
+}
+
+struct scenario {
+    const char *name;
+    unsigned puts_before; /* of 1, 2, 3, …; the file of --heads is 0 */
+    bool (*change)(struct headstore *store);
+    float old, new;
+};
+
+static const struct scenario scenarios[] = {
+    {"first put into an empty folder", 0, put_value, 0, 100},
+    {"put", 2, put_value, 2, 100},
+    {"put that evicts", 9, put_value, 9, 100},
+    {"put of one head", 2, put_one_head, 2, 100},
+    {"rollback", 3, roll_back, 3, 2},
+    {"reload", 2, reload, 2, 0},
+};
+enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
+
+/* Runs the change in a child that dies at that call. Returns whether it died. */
+static bool run_child(struct headstore *store, const struct scenario *scenario, unsigned at,
+                      enum moment moment, bool *ret_done)
+{
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        kill_moment = moment;
+        kill_at = at;
+        bool done = scenario->change(store);
+        kill_at = 0;
+        (void)!write(pipe_fds[1], done ? "y" : "n", 1);
+        _exit(0);
+    }
+    (void)close(pipe_fds[1]);
+    char answer = 0;
+    *ret_done = read(pipe_fds[0], &answer, 1) == 1 && answer == 'y';
+    (void)close(pipe_fds[0]);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) || answer == 'y');
+    return WIFSIGNALED(status);
+}
+
+static void replace_folder(const char *folder, const char *with)
+{
+    char command[1600];
+    (void)snprintf(command, sizeof command, "rm -rf '%s' && cp -a '%s' '%s'", folder, with, folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* The folder as it is before the change, to be copied for each kill. */
+static void prepare(const struct scenario *scenario)
+{
+    char command[600];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", state_dir);
+    assert_int_equal(system(command), 0);
+    struct headstore *store = open_store();
+    for (unsigned i = 1; i <= scenario->puts_before; i++) {
+        assert_true(put(store, heads_of((float)i)));
+    }
+    headstore_destroy(store);
+    replace_folder(seed_dir, state_dir);
+}
+
+static bool has_damage(void)
+{
+    char command[600];
+    (void)snprintf(command, sizeof command, "ls '%s' | grep -q damaged", state_dir);
+    return system(command) == 0;
+}
+
+/* One kill and its aftermath. False when the change was over before the call came. */
+static bool try_kill(const struct scenario *scenario, unsigned at, enum moment moment)
+{
+    replace_folder(state_dir, seed_dir);
+    struct headstore *store = open_store();
+    bool done;
+    bool died = run_child(store, scenario, at, moment, &done);
+    headstore_destroy(store);
+    store = open_store();
+    float value = served(store);
+    bool old = value == scenario->old;
+    if ((!old && value != scenario->new) || (done && old) || has_damage()) {
+        fail_msg("%s: killed %s call %u: serves %g, was told it is done: %d, damage: %d",
+                 scenario->name, moment == AFTER ? "after" : "before", at, (double)value, done,
+                 has_damage());
+    }
+    assert_true(put(store, heads_of(50))); /* and goes on */
+    headstore_destroy(store);
+    store = open_store();
+    assert_true(served(store) == 50);
+    headstore_destroy(store);
+    return died;
+}
+
+static void test_kill_at_every_call(void **state)
+{
+    (void)state;
+    const char *full = getenv("ORTHRUS_FULL");
+    unsigned wanted = full && strcmp(full, "1") == 0 ? KILLS_FULL : 1;
+    unsigned kills = 0;
+    while (kills < wanted) {
+        for (size_t i = 0; i < SCENARIOS; i++) {
+            unsigned before = kills;
+            bool died = true;
+            prepare(&scenarios[i]);
+            for (unsigned at = 1; died; at++) {
+                for (int moment = 0; moment < MOMENTS; moment++) {
+                    died = try_kill(&scenarios[i], at, (enum moment)moment);
+                    kills += died;
+                }
+            }
+            print_message("%s: %u kills\n", scenarios[i].name, kills - before);
+        }
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    const struct encoder_options options = {
+        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = 1};
+    struct err err = ERR_INIT;
+    if (model_load(TINY, &options, &model, &err) != ERR_OK) {
+        (void)fprintf(stderr, "%s\n", err.text);
+        return -1;
+    }
+    metrics = metrics_create("test");
+    /* A killed process leaves the page cache whole: what fsync costs on a disk would buy nothing.
+     */
+    (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
+    scratch_make(&scratch);
+    (void)snprintf(seed_dir, sizeof seed_dir, "%s", scratch_path(&scratch, "seed"));
+    (void)snprintf(state_dir, sizeof state_dir, "%s", scratch_path(&scratch, "state"));
+    struct buf file = heads_of(0);
+    scratch_write(&scratch, "heads.safetensors", file.data, file.size);
+    (void)snprintf(heads_path, sizeof heads_path, "%s", scratch.path);
+    buf_done(&file);
+    settings.state_dir = state_dir;
+    settings.heads_path = heads_path;
+    log_setup(LOG_ERROR, LOG_TEXT);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    scratch_remove(&scratch);
+    metrics_destroy(metrics);
+    model_destroy(model);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kill_at_every_call)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
