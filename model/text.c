@@ -16,14 +16,17 @@ enum {
     HANGUL_T_COUNT = 28,
 };
 
-static const char *const special_words[TEXT_SPECIALS] = {
-    [TEXT_CLS] = "[CLS]", [TEXT_SEP] = "[SEP]",   [TEXT_PAD] = "[PAD]",
-    [TEXT_UNK] = "[UNK]", [TEXT_MASK] = "[MASK]",
+static const struct {
+    const char *word;
+    size_t size;
+} special_strings[TEXT_SPECIALS] = {
+    [TEXT_CLS] = {"[CLS]", 5}, [TEXT_SEP] = {"[SEP]", 5},   [TEXT_PAD] = {"[PAD]", 5},
+    [TEXT_UNK] = {"[UNK]", 5}, [TEXT_MASK] = {"[MASK]", 6},
 };
 
 const char *text_special_word(enum text_special special)
 {
-    return special_words[special];
+    return special_strings[special].word;
 }
 
 /* Puts a character at the word's end. */
@@ -243,11 +246,10 @@ static enum text_special special_at(const struct text_cursor *cursor)
     const char *text = cursor->text + cursor->at;
     size_t left = cursor->size - cursor->at;
     enum text_special special = 0;
-    for (; special < TEXT_SPECIALS; special++) {
-        size_t size = strlen(special_words[special]);
-        if (left >= size && memcmp(text, special_words[special], size) == 0) {
-            break;
-        }
+    while (special < TEXT_SPECIALS &&
+           (left < special_strings[special].size ||
+            memcmp(text, special_strings[special].word, special_strings[special].size) != 0)) {
+        special++;
     }
     return special;
 }
@@ -255,7 +257,7 @@ static enum text_special special_at(const struct text_cursor *cursor)
 static void take_special(struct text_cursor *cursor, enum text_special special,
                          struct text_word *word)
 {
-    size_t size = strlen(special_words[special]);
+    size_t size = special_strings[special].size;
     word->special = special;
     word->start = cursor->index;
     word->stop = cursor->index + (uint32_t)size;
