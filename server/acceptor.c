@@ -10,7 +10,12 @@
 
 #include "base/log.h"
 
-enum { SOCKETS = 2, PAUSE_MS = 100 };
+enum {
+    SOCKETS = 2,
+    ROUND_MAX = 64,   /* connections of one listener before the other has its turn */
+    LAST_MAX = 65536, /* of each, when it is time to stop: more than a backlog holds */
+    PAUSE_MS = 100,
+};
 
 struct acceptor {
     struct http *http;
@@ -20,10 +25,10 @@ struct acceptor {
 };
 
 /* False when the process has no descriptor or memory left for a connection. */
-static bool accept_all(struct acceptor *acceptor, size_t which)
+static bool accept_some(struct acceptor *acceptor, size_t which, unsigned most)
 {
     int listening = acceptor->sockets[which]->fd;
-    while (listening >= 0) {
+    for (unsigned i = 0; listening >= 0 && i < most; i++) {
         struct sockaddr_storage address;
         socklen_t size = sizeof address;
         int fd = accept4(listening, (struct sockaddr *)&address, &size,
@@ -44,6 +49,7 @@ static void *run(void *argument)
 {
     struct acceptor *acceptor = argument;
     bool warned = false;
+    (void)pthread_setname_np(pthread_self(), "acceptor");
     for (;;) {
         struct pollfd fds[SOCKETS + 1] = {{.fd = acceptor->stop_fd, .events = POLLIN}};
         bool full = false;
@@ -55,7 +61,7 @@ static void *run(void *argument)
         }
         for (size_t i = 0; i < SOCKETS; i++) {
             if (fds[i + 1].revents || fds[0].revents) {
-                full |= !accept_all(acceptor, i);
+                full |= !accept_some(acceptor, i, fds[0].revents ? LAST_MAX : ROUND_MAX);
             }
         }
         if (fds[0].revents) {

@@ -39,7 +39,8 @@ static bool traceparent_ok(const char *text)
 
 static double ms(uint64_t ns)
 {
-    return (double)(ns / NS_PER_US) / 1e3;
+    uint64_t us = ns / NS_PER_US;
+    return (double)us / 1e3;
 }
 
 void accesslog_write(const struct exchange *x, int status, bool complete)

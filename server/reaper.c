@@ -88,6 +88,7 @@ static void *run(void *argument)
 {
     struct reaper *reaper = argument;
     unsigned ticks = 0;
+    (void)pthread_setname_np(pthread_self(), "reaper");
     (void)pthread_mutex_lock(&reaper->lock);
     while (!reaper->stopping) {
         if (++ticks % TICKS_PER_SWEEP == 0) {

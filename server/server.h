@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "server/settings.h"
 
-/* Runs until SIGTERM or SIGINT and a drain. Call on the main thread before any other thread
- * exists: signals are blocked here and read by this thread. Returns ERR_OK after a clean exit. */
+/* Runs until SIGTERM or SIGINT and a drain; SIGHUP reloads. Installs handlers for the three and
+ * ignores SIGPIPE. Once per process, on the main thread. Returns ERR_OK after a clean exit. */
 CHECK_RESULT enum err_code server_run(const struct settings *settings, struct err *err);
 
 #endif

@@ -18,6 +18,7 @@ struct swapper {
 static void *run(void *argument)
 {
     struct swapper *swapper = argument;
+    (void)pthread_setname_np(pthread_self(), "swapper");
     (void)pthread_mutex_lock(&swapper->lock);
     while (!swapper->stopping || swapper->task) {
         if (!swapper->task) {
