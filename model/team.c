@@ -1,11 +1,18 @@
 #include "model/team.h"
 
-#include <sched.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/size.h"
 
-enum { SPINS_BEFORE_YIELD = 2000 };
+enum { SPINS_BEFORE_SLEEP = 2000 };
+
+/* The phase counts in steps of two; its lowest bit says that somebody sleeps on it. In one word,
+ * so that the last to arrive never looks at a team whose owner has gone on already. */
+#define SLEEPING 1u
 
 static void relax(void)
 {
@@ -14,6 +21,17 @@ static void relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+}
+
+/* Sleeps while *word is value; may return early. */
+static void sleep_on(atomic_uint *word, unsigned value)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void wake_all(atomic_uint *word)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 void team_init(struct team *team, unsigned width)
@@ -30,20 +48,25 @@ void team_barrier(struct team *team)
         return;
     }
     /* The phase can't move on before this member has arrived, so reading it first is safe. */
-    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed) & ~SLEEPING;
     unsigned before = atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel);
     if (before + 1 == team->width) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
+        atomic_uint *word = &team->phase;
+        if (atomic_exchange_explicit(word, phase + 2, memory_order_acq_rel) & SLEEPING) {
+            wake_all(word);
+        }
         return;
     }
-    unsigned spins = 0;
-    while (atomic_load_explicit(&team->phase, memory_order_acquire) == phase) {
-        if (++spins < SPINS_BEFORE_YIELD) {
+    unsigned now = atomic_load_explicit(&team->phase, memory_order_acquire);
+    for (unsigned spins = 0; (now & ~SLEEPING) == phase; spins++) {
+        if (spins < SPINS_BEFORE_SLEEP) {
             relax();
-        } else {
-            sched_yield();
+        } else if (now & SLEEPING ||
+                   atomic_compare_exchange_weak(&team->phase, &now, phase | SLEEPING)) {
+            sleep_on(&team->phase, phase | SLEEPING);
         }
+        now = atomic_load_explicit(&team->phase, memory_order_acquire);
     }
 }
 

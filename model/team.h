@@ -11,13 +11,13 @@
 struct team {
     unsigned width;      /* members */
     atomic_uint arrived; /* at the current barrier */
-    atomic_uint phase;   /* barriers passed */
+    atomic_uint phase;   /* barriers passed, see team.c */
 };
 
 void team_init(struct team *team, unsigned width);
 
 /* Waits until every member is here; writes before it are visible to all behind it. Spins briefly,
- * then yields, so that an oversubscribed machine still goes on. */
+ * then sleeps, so that an oversubscribed machine still goes on. */
 void team_barrier(struct team *team);
 
 /* Member m's share of n items in whole multiples of grain: [*ret_from, *ret_to). The shares of all
