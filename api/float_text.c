@@ -139,7 +139,8 @@ static char *put_plain(char *out, const char *digits, int n, int exponent)
 {
     int whole = n + exponent; /* digits before the point, -3 … 9 */
     if (whole <= 0) {
-        memcpy(out, "0.000", 5);
+        static const char zeros[5] = {'0', '.', '0', '0', '0'};
+        memcpy(out, zeros, sizeof(zeros));
         out += 2 - whole;
         /* A fixed size is one move instead of a call; what is behind n is overwritten or unused. */
         memcpy(out, digits, DIGITS_MAX);
@@ -148,7 +149,8 @@ static char *put_plain(char *out, const char *digits, int n, int exponent)
     if (exponent >= 0) {
         memcpy(out, digits, (size_t)n);
         memset(out + n, '0', (size_t)exponent);
-        memcpy(out + whole, ".0", 2);
+        out[whole] = '.';
+        out[whole + 1] = '0';
         return out + whole + 2;
     }
     memcpy(out, digits, (size_t)whole);
@@ -185,16 +187,18 @@ size_t float_text(float value, char out[FLOAT_TEXT_MAX])
     uint32_t fraction = bits & 0x7fffff;
     int biased = (int)(bits >> 23 & 0xff);
     if (biased == 0xff) {
-        memcpy(out, "null", 4);
-        return 4;
+        static const char null_text[4] = {'n', 'u', 'l', 'l'};
+        memcpy(out, null_text, sizeof(null_text));
+        return sizeof(null_text);
     }
     char *at = out;
     if (bits >> 31) {
         *at++ = '-';
     }
     if ((bits << 1) == 0) {
-        memcpy(at, "0.0", 3);
-        return (size_t)(at + 3 - out);
+        static const char zero_text[3] = {'0', '.', '0'};
+        memcpy(at, zero_text, sizeof(zero_text));
+        return (size_t)(at - out) + sizeof(zero_text);
     }
     struct decimal decimal = biased == 0 ? shortest(fraction, -149, false)
                                          : shortest(fraction | 0x800000, biased - 150,

@@ -170,7 +170,7 @@ static bool read_bool(struct reader *reader, const struct member *member, const 
 static bool read_dimensions(struct reader *reader, const struct member *member, const json_t *value)
 {
     struct path path = path_of(reader, member->name);
-    int64_t dimensions;
+    int64_t dimensions = 0;
     if (!reader_integer(reader, value, &path, 1, (int64_t)reader->limits->hidden, &dimensions)) {
         return false;
     }
@@ -181,7 +181,7 @@ static bool read_dimensions(struct reader *reader, const struct member *member, 
 static bool read_top_k(struct reader *reader, const struct member *member, const json_t *value)
 {
     struct path path = path_of(reader, member->name);
-    int64_t top_k;
+    int64_t top_k = 0;
     if (!reader_integer(reader, value, &path, 1, TOP_K_MAX, &top_k)) {
         return false;
     }
