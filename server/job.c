@@ -194,6 +194,10 @@ static bool answer_tokenize(struct job *job, const struct engine *engine, struct
             return false;
         }
         if (buf_failed(&job->response)) {
+            /* What is appended at once is far smaller than half of the ceiling. */
+            if (job->response.size < TOKENIZE_RESPONSE_MAX / 2) {
+                return out_of_memory(job);
+            }
             return problem_set(
                 &job->problem, PROBLEM_BODY_LARGE, NULL,
                 "the answer would be larger than %d MiB; send fewer or shorter texts",
