@@ -69,32 +69,68 @@ static enum err_code load_heads_inside(struct err *err)
     return code;
 }
 
-static const char one_head[] =
-    "{\"__metadata__\":{\"sentiment.labels\":\"[\\\"no\\\",\\\"yes\\\"]\",\"pooling\":\"mean\"},"
-    "\"sentiment.weight\":{\"dtype\":\"F16\",\"shape\":[2,32],\"data_offsets\":[0,128]},"
-    "\"sentiment.bias\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[128,132]}}";
+/* Two files, made while no allocation fails: one with a head whose labels take more memory than its
+ * weights, one with the other head. */
+static struct {
+    struct buf classifier;
+    struct buf sentiment;
+    struct heads *base; /* of the first */
+} uploads;
+
+static int make_uploads(void **state)
+{
+    (void)state;
+    enum { CLASSES = 40 };
+    static const float zeros[CLASSES * 32];
+    char labels[CLASSES * 260];
+    size_t used = 0;
+    for (int k = 0; k < CLASSES; k++) {
+        int put = snprintf(labels + used, sizeof labels - used, "%c\"%0255d\"", k ? ',' : '[', k);
+        used += (size_t)put;
+    }
+    (void)snprintf(labels + used, sizeof labels - used, "]");
+    const struct metadata_source many = {"classifier.labels", labels};
+    const struct metadata_source few = {"sentiment.labels", "[\"no\",\"yes\"]"};
+    const struct tensor_source classifier[] = {{"classifier.weight", 2, {CLASSES, 32}, zeros},
+                                               {"classifier.bias", 1, {CLASSES}, zeros}};
+    const struct tensor_source sentiment[] = {{"sentiment.weight", 2, {2, 32}, zeros},
+                                              {"sentiment.bias", 1, {2}, zeros}};
+    buf_init(&uploads.classifier, FILE_MAX);
+    buf_init(&uploads.sentiment, FILE_MAX);
+    bool made = safetensors_write(classifier, 2, &many, 1, &uploads.classifier, NULL) == ERR_OK &&
+                safetensors_write(sentiment, 2, &few, 1, &uploads.sentiment, NULL) == ERR_OK &&
+                heads_create(uploads.classifier.data, uploads.classifier.size, "base", &fit, true,
+                             NULL, &uploads.base, NULL) == ERR_OK;
+    return made ? 0 : -1;
+}
+
+static int free_uploads(void **state)
+{
+    (void)state;
+    heads_release(uploads.base);
+    buf_done(&uploads.sentiment);
+    buf_done(&uploads.classifier);
+    return 0;
+}
+
+static enum err_code create_from(const struct buf *file, const struct heads *base, struct err *err)
+{
+    struct heads *heads = NULL;
+    enum err_code code = heads_create(file->data, file->size, "upload", &fit, true, base, &heads,
+                                      err);
+    assert_int_equal(code == ERR_OK, heads != NULL);
+    heads_release(heads);
+    return code;
+}
+
+static enum err_code create_heads(struct err *err)
+{
+    return create_from(&uploads.classifier, NULL, err);
+}
 
 static enum err_code merge_heads(struct err *err)
 {
-    static struct heads *base; /* made once, before allocations fail */
-    static char file[sizeof(uint64_t) + sizeof one_head - 1 + 132];
-    if (!base) {
-        chaos_fail_at(0);
-        uint64_t length = sizeof one_head - 1;
-        memcpy(file, &length, sizeof length);
-        memcpy(file + sizeof length, one_head, sizeof one_head - 1);
-        assert_int_equal(heads_load(TINY "/heads.safetensors", &fit, true, &base, err), ERR_OK);
-        chaos_fail_at(1);
-    }
-    struct heads *heads = NULL;
-    enum err_code code = heads_create(file, sizeof file, "upload", &fit, true, base, &heads, err);
-    assert_int_equal(code == ERR_OK, heads != NULL);
-    heads_release(heads);
-    if (!chaos_failed()) {
-        heads_release(base);
-        base = NULL;
-    }
-    return code;
+    return create_from(&uploads.sentiment, uploads.base, err);
 }
 
 static enum err_code load_model(struct err *err)
@@ -148,6 +184,7 @@ static void test_heads_inside(void **state)
 static void test_merge(void **state)
 {
     (void)state;
+    try_every_allocation(create_heads);
     try_every_allocation(merge_heads);
 }
 
@@ -170,5 +207,5 @@ int main(void)
         cmocka_unit_test(test_heads_inside), cmocka_unit_test(test_merge),
         cmocka_unit_test(test_model),        cmocka_unit_test(test_batch),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_uploads, free_uploads);
 }
