@@ -186,19 +186,39 @@ static bool load_entries(const char *dir, const struct heads_fit *fit, struct st
     return whole;
 }
 
+/* Reads "heads-<version>-"; returns what stands behind it, or NULL. */
+static const char *parse_name(const char *name, uint64_t *ret_version)
+{
+    static const char prefix[] = "heads-";
+    size_t size = sizeof prefix - 1;
+    if (strncmp(name, prefix, size) != 0 || name[size] < '0' || name[size] > '9') {
+        return NULL;
+    }
+    char *end;
+    errno = 0;
+    unsigned long long version = strtoull(name + size, &end, 10);
+    if (errno || *end != '-' || version >= INT64_MAX) {
+        return NULL;
+    }
+    *ret_version = version;
+    return end + 1;
+}
+
 /* True for names that persist_write or file_write_atomic made. */
 static bool is_ours(const char *name)
 {
+    static const char suffix[] = ".safetensors";
     uint64_t version;
-    int end = 0;
-    if (strncmp(name, "state.json.tmp-", 15) == 0) {
-        return true;
+    const char *rest = parse_name(name, &version);
+    if (!rest) {
+        return strncmp(name, "state.json.tmp-", 15) == 0;
     }
-    if (sscanf(name, "heads-%" SCNu64 "-%*12[0-9a-f].safetensors%n", &version, &end) != 1 ||
-        end == 0) {
+    if (strspn(rest, "0123456789abcdef") != 12 ||
+        strncmp(rest + 12, suffix, sizeof suffix - 1) != 0) {
         return false;
     }
-    return name[end] == '\0' || strncmp(name + end, ".tmp-", 5) == 0;
+    rest += 12 + sizeof suffix - 1;
+    return *rest == '\0' || strncmp(rest, ".tmp-", 5) == 0;
 }
 
 /* Removes what a crash between two files left behind. */
@@ -233,8 +253,7 @@ static uint64_t next_by_names(const char *dir)
     }
     for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
         uint64_t version;
-        if (sscanf(entry->d_name, "heads-%" SCNu64 "-", &version) == 1 && version >= next &&
-            version < INT64_MAX) {
+        if (parse_name(entry->d_name, &version) && version >= next) {
             next = version + 1;
         }
     }

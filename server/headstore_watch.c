@@ -65,7 +65,11 @@ static enum err_code list_candidates(const char *dir, struct candidate **ret_can
     }
     struct candidate *candidates = calloc(FILES_MAX, sizeof *candidates);
     size_t n = 0;
-    enum err_code code = candidates ? ERR_OK : err_nomem(err, FILES_MAX);
+    if (!candidates) {
+        (void)closedir(folder);
+        return err_nomem(err, FILES_MAX * sizeof *candidates);
+    }
+    enum err_code code = ERR_OK;
     while (code == ERR_OK) {
         const struct dirent *entry = readdir(folder);
         if (!entry) {
@@ -265,14 +269,12 @@ enum err_code watch_create(struct headstore *store, const char *dir, struct watc
     watch->dir = strdup(dir);
     watch->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     watch->stop = eventfd(0, EFD_CLOEXEC);
-    enum err_code code = ERR_OK;
     if (!watch->dir || watch->stop < 0) {
-        code = err_set(err, ERR_NOMEM, "no memory or descriptor to watch --heads-dir");
+        watch_destroy(watch);
+        return err_set(err, ERR_NOMEM, "no memory or descriptor to watch --heads-dir");
     }
-    if (code == ERR_OK) {
-        add_watch(watch); /* before the scan, so that no change falls between */
-        code = scan(watch, err);
-    }
+    add_watch(watch); /* before the scan, so that no change falls between */
+    enum err_code code = scan(watch, err);
     if (code == ERR_OK) {
         int number = pthread_create(&watch->thread, NULL, watch_main, watch);
         watch->started = number == 0;

@@ -29,17 +29,17 @@ struct engine;
 struct job {
     /* Set by http before job_prepare. */
     enum api_kind kind;
-    enum head_kind head; /* of /classify, /sentiment, /predict?head= */
-    bool raw;            /* Accept: application/octet-stream */
-    const char *body;    /* borrowed until done */
-    size_t body_size;
+    enum head_kind head;   /* of /classify, /sentiment, /predict?head= */
+    bool raw;              /* Accept: application/octet-stream */
+    atomic_bool cancelled; /* set by http at any time: the connection has ended */
     char request_id[130];
+    const char *body; /* borrowed until done */
+    size_t body_size;
     uint64_t arrived_ns;
     uint64_t deadline_ns;               /* absolute, monotonic */
     void (*done)(struct job *job);      /* any thread, once; http resumes the connection */
     bool (*abandoned)(struct job *job); /* asked at batch assembly: has the client gone? */
     void *context;                      /* http's */
-    atomic_bool cancelled;              /* http: the connection has ended */
 
     /* Made by job_prepare. */
     struct arena arena;
@@ -56,11 +56,11 @@ struct job {
     bool queued;                     /* in both lists: texts wait and the job lives */
     bool visited;                    /* at the ring's head and has got its credit */
     bool dead;                       /* expired, abandoned or refused: problem says which */
+    unsigned refs;                   /* texts in batches, and glances at the client */
     size_t credit;                   /* tokens it may take before the next in the ring */
     size_t next_text;                /* first text not yet in a batch */
     size_t texts_left;               /* texts not yet computed */
     size_t tokens_waiting;           /* tokens of texts not yet in a batch */
-    unsigned refs;                   /* texts in batches, and glances at the client */
     uint64_t queued_ns;
     uint64_t started_ns; /* the first text went into a batch */
     uint64_t glanced_ns; /* `abandoned` was last asked */
@@ -68,9 +68,9 @@ struct job {
     /* Result. */
     float *embeddings;          /* [n,H], malloc'ed by the scheduler at admission */
     struct problem problem;     /* kind PROBLEM_NONE: answered */
+    unsigned retry_after_s;     /* with 429 and 503 */
     struct buf response;        /* whole body; JSON, or raw floats */
     char heads_id[32];          /* X-Heads: v<version>-<12 hex>, "" where no head took part */
-    unsigned retry_after_s;     /* with 429 and 503 */
     size_t raw_rows, raw_width; /* X-Shape of a raw answer */
     uint64_t tokenize_ns, queue_ns, encode_ns;
 };

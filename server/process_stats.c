@@ -1,7 +1,6 @@
 #include "server/process_stats.h"
 
 #include <dirent.h>
-#include <inttypes.h>
 #include <stddef.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -9,7 +8,7 @@
 
 #include "base/err.h"
 
-/* Seconds since 1970 when the machine started, from /proc/stat's btime. */
+/* Seconds since 1970 when the machine started, from /proc/stat's "btime N". */
 static double boot_seconds(void)
 {
     FILE *file = fopen("/proc/stat", "re");
@@ -18,17 +17,26 @@ static double boot_seconds(void)
     }
     char line[4096];
     uint64_t boot = 0;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "btime %" SCNu64, &boot) == 1) {
-            break;
+    while (boot == 0 && fgets(line, sizeof line, file)) {
+        if (strncmp(line, "btime ", 6) == 0) {
+            boot = strtoull(line + 6, NULL, 10);
         }
     }
     (void)fclose(file);
     return (double)boot;
 }
 
-/* Fields 14, 15 (CPU ticks), 20 (threads), 22 (start), 23 (virtual bytes) and 24 (resident pages)
- * of proc(5)'s /proc/self/stat; the name in field 2 may hold spaces and parentheses. */
+/* Fields of proc(5)'s /proc/self/stat, counted from 1. */
+enum {
+    FIELD_FIRST = 4, /* the first number */
+    FIELD_USER = 14,
+    FIELD_SYSTEM = 15,
+    FIELD_THREADS = 20,
+    FIELD_START = 22,
+    FIELD_VIRTUAL = 23,
+    FIELD_PAGES = 24,
+};
+
 static void read_stat(struct process_stats *stats)
 {
     FILE *file = fopen("/proc/self/stat", "re");
@@ -39,22 +47,24 @@ static void read_stat(struct process_stats *stats)
     size_t size = fread(line, 1, sizeof line - 1, file);
     (void)fclose(file);
     line[size] = '\0';
-    const char *rest = strrchr(line, ')');
-    uint64_t user;
-    uint64_t system;
-    uint64_t start;
-    uint64_t pages;
-    if (!rest ||
-        sscanf(rest + 1,
-               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-               " %*d %*d %*d %*d %" SCNu64 " %*d %" SCNu64 " %" SCNu64 " %" SCNu64,
-               &user, &system, &stats->threads, &start, &stats->virtual_bytes, &pages) != 6) {
+    /* The name in field 2 may hold spaces and parentheses; field 3 is a letter. */
+    const char *at = strrchr(line, ')');
+    if (!at || strlen(at) < 4) {
         return;
     }
+    at += 3;
+    uint64_t field[FIELD_PAGES + 1] = {0};
+    for (int i = FIELD_FIRST; i <= FIELD_PAGES; i++) {
+        char *end;
+        field[i] = strtoull(at, &end, 10); /* the negative ones are not used */
+        at = end;
+    }
     double ticks = (double)sysconf(_SC_CLK_TCK);
-    stats->cpu_seconds = (double)(user + system) / ticks;
-    stats->start_seconds = boot_seconds() + (double)start / ticks;
-    stats->resident_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    stats->cpu_seconds = (double)(field[FIELD_USER] + field[FIELD_SYSTEM]) / ticks;
+    stats->threads = field[FIELD_THREADS];
+    stats->start_seconds = boot_seconds() + (double)field[FIELD_START] / ticks;
+    stats->virtual_bytes = field[FIELD_VIRTUAL];
+    stats->resident_bytes = field[FIELD_PAGES] * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static uint64_t count_fds(void)

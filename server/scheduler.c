@@ -91,7 +91,7 @@ static void link_job(struct scheduler *scheduler, struct job *job)
 
 void scheduler_unlink(struct scheduler *scheduler, struct job *job)
 {
-    CHECK(job->queued);
+    CHECK(job->queued && job->next && job->prev);
     job->queued = false;
     scheduler->waiting_requests--;
     if (scheduler->ring == job) {

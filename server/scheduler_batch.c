@@ -19,7 +19,7 @@ enum err_code work_init(struct work *work, size_t max_texts, struct err *err)
 {
     *work = (struct work){.texts = NULL};
     work->texts = calloc(max_texts, sizeof *work->texts);
-    work->glances = calloc(max_texts, sizeof *work->glances);
+    work->glances = calloc(max_texts, sizeof(void *));
     if (!work->texts || !work->glances) {
         work_done(work);
         return err_nomem(err, max_texts * sizeof *work->texts);

@@ -13,6 +13,7 @@
 #include "server/metrics.h"
 #include "server/settings.h"
 #include "tests/support/heads_file.h"
+#include "tests/support/shell.h"
 #include "tests/support/testing.h"
 
 #define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert"
@@ -221,17 +222,13 @@ static bool run_child(struct headstore *store, const struct scenario *scenario, 
 
 static void replace_folder(const char *folder, const char *with)
 {
-    char command[1600];
-    (void)snprintf(command, sizeof command, "rm -rf '%s' && cp -a '%s' '%s'", folder, with, folder);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(shell("rm -rf '%s' && cp -a '%s' '%s'", folder, with, folder), 0);
 }
 
 /* The folder as it is before the change, to be copied for each kill. */
 static void prepare(const struct scenario *scenario)
 {
-    char command[600];
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", state_dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(shell("rm -rf '%s'", state_dir), 0);
     struct headstore *store = open_store();
     for (unsigned i = 1; i <= scenario->puts_before; i++) {
         assert_true(put(store, heads_of((float)i)));
@@ -242,9 +239,7 @@ static void prepare(const struct scenario *scenario)
 
 static bool has_damage(void)
 {
-    char command[600];
-    (void)snprintf(command, sizeof command, "ls '%s' | grep -q damaged", state_dir);
-    return system(command) == 0;
+    return shell("ls '%s' | grep -q damaged", state_dir) == 0;
 }
 
 /* One kill and its aftermath. False when the change was over before the call came. */

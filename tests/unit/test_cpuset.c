@@ -4,14 +4,12 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "tests/support/shell.h"
 #include "tests/support/testing.h"
 
 static void put_file(struct scratch *scratch, const char *name, const char *text)
 {
-    char command[1024];
-    (void)snprintf(command, sizeof command, "mkdir -p \"$(dirname '%s')\"",
-                   scratch_path(scratch, name));
-    assert_int_equal(system(command), 0);
+    assert_int_equal(shell("mkdir -p \"$(dirname '%s')\"", scratch_path(scratch, name)), 0);
     scratch_text(scratch, name, text);
 }
 

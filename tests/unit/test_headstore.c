@@ -417,14 +417,15 @@ static void test_damaged_state_is_set_aside(void **state)
 {
     struct fixture *fixture = *state;
     fixture->settings.state_dir = fixture->dir;
-    static const char *const damages[] = {
-        "",
-        "{",
-        "[]",
-        "{\"next_version\":3,\"versions\":[]}",
-        "{\"next_version\":3,\"versions\":[{\"version\":2}]}",
+    static const char escaping[] =
         "{\"next_version\":3,\"versions\":[{\"version\":2,\"loaded_wall_ns\":1,\"source\":\"x\","
-        "\"source_sha256\":\"x\",\"sha256\":\"../../../etc/passwd\"}]}"};
+        "\"source_sha256\":\"x\",\"sha256\":\"../../../etc/passwd\"}]}";
+    static const char *const damages[] = {"",
+                                          "{",
+                                          "[]",
+                                          "{\"next_version\":3,\"versions\":[]}",
+                                          "{\"next_version\":3,\"versions\":[{\"version\":2}]}",
+                                          escaping};
     unsigned n = sizeof damages / sizeof damages[0];
     for (unsigned i = 0; i < n; i++) {
         open_store(fixture);

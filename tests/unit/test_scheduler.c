@@ -37,8 +37,10 @@ static void on_finish(struct job *job, void *context)
 {
     (void)context;
     struct client *client = job->context;
-    for (size_t i = 0; i < job->request.n * HIDDEN; i++) {
-        CHECK(job->embeddings[i] == (float)(i / HIDDEN + 1));
+    for (size_t i = 0; i < job->request.n; i++) {
+        for (size_t h = 0; h < HIDDEN; h++) {
+            CHECK(job->embeddings[i * HIDDEN + h] == (float)(i + 1));
+        }
     }
     (void)atomic_fetch_add(&client->finished, 1);
 }
