@@ -213,6 +213,8 @@ static bool claim(struct exchange *x)
         return false;
     }
     if (!swapper_claim(x->server->swapper)) {
+        const struct swap *swap = x->state;
+        headstore_turned_away(swap->store, x->key_id, swap->rollback ? "rollback" : "put");
         exchange_fail(x, PROBLEM_SWAP_BUSY, NULL, "another swap is in progress");
         return false;
     }

@@ -280,6 +280,13 @@ enum swap_result headstore_put(struct headstore *store, const void *data, size_t
     return result;
 }
 
+void headstore_turned_away(struct headstore *store, const char *by, const char *what)
+{
+    struct err err = ERR_INIT;
+    err_set(&err, ERR_CONFLICT, "another swap is under way");
+    headstore_audit(store, by, what, NULL, SWAP_BUSY, false, clock_now_ns(), &err);
+}
+
 static enum swap_result rollback_locked(struct headstore *store, uint64_t number,
                                         struct heads_version *ret_now,
                                         struct heads_version *ret_previous, struct err *err)

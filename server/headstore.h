@@ -68,6 +68,9 @@ enum swap_result headstore_put(struct headstore *store, const void *data, size_t
 enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *by,
                                     struct heads_version *ret_now,
                                     struct heads_version *ret_previous, struct err *err);
+/* The audit line and count of an attempt that its caller turned away as SWAP_BUSY before it came
+ * here. what: "put", "rollback". */
+void headstore_turned_away(struct headstore *store, const char *by, const char *what);
 /* SIGHUP: reads --heads again. */
 void headstore_reload(struct headstore *store);
 /* The watched folder's last refusal, "" when none; for GET /admin/heads. */
