@@ -13,8 +13,8 @@
  *   I/O threads too.
  * - A malformed Content-Length is answered with a page whose header is sent twice; the connection
  *   is closed behind it.
- * - More query arguments than its memory pool holds make it spin: such a connection is shut down
- *   in the callback that comes before it parses them. */
+ * - With more query arguments than its memory pool holds it neither answers nor closes: such a
+ *   connection is shut down in the callback that comes before it parses them. */
 #ifndef ORTHRUS_SERVER_HTTP_H
 #define ORTHRUS_SERVER_HTTP_H
 

@@ -1,4 +1,6 @@
 """What two parties could read differently ends the connection."""
+import time
+
 import pytest
 
 BODY = b'{"inputs":"a"}'
@@ -110,22 +112,14 @@ def test_large_headers(server):
     assert server.get("/health").status == 200
 
 
-def test_many_query_arguments_cost_nothing(server):
-    """libmicrohttpd 0.9.75 spins on them when it is let."""
-    import os
-    ticks = lambda: sum(int(n) for n in open(f"/proc/{server.process.pid}/stat").read()  # noqa: E731
-                        .rsplit(")", 1)[1].split()[11:13])
-    connections = [server.connect() for _ in range(4)]
-    for connection in connections:
-        connection.send(b"GET /health?" + b"a&" * 4000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-    for connection in connections:
-        assert connection.read_reply() is None
-    import time
-    before = ticks()
-    time.sleep(1)
-    assert (ticks() - before) / os.sysconf("SC_CLK_TCK") < 0.5
-    for connection in connections:
-        connection.close()
+def test_many_query_arguments_end_the_connection(server):
+    """libmicrohttpd 0.9.75, left alone, would neither answer nor close."""
+    begin = time.monotonic()
+    for n in (100, 600, 4000):
+        with server.connect() as connection:
+            connection.send(b"GET /health?" + b"a&" * n + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.read_reply() is None
+    assert time.monotonic() - begin < 5
     long_query = server.get("/health?" + "a" * 600)
     assert (long_query.status, long_query.code) == (400, "bad_framing")
 
