@@ -53,7 +53,7 @@ struct exchange *exchange_create(struct server *server, const char *target)
     x->method_name = "";
     x->path = "";
     x->timeout_ms = server->settings->request_timeout_ms;
-    buf_init(&x->body, server->settings->max_body_bytes);
+    buf_init(&x->body, 0);
     buf_init(&x->reply.body, REPLY_BODY_MAX);
     make_request_id(x->request_id, sizeof x->request_id);
     const char *query = strchr(target, '?');

@@ -217,20 +217,18 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
 static enum MHD_Result body_call(struct io *io, struct exchange *x, const char *data, size_t size)
 {
     x->received += size;
-    if (!exchange_replied(x) && !buf_append(&x->body, data, size)) {
-        if (!(x->route->flags & ROUTE_BODY)) {
-            buf_clear(&x->body); /* a GET with a body: nobody asked for it */
-        } else if (x->received > x->body_max) {
+    /* A GET with a body is answered as if it had none. */
+    bool wanted = !exchange_replied(x) && x->route->flags & ROUTE_BODY;
+    if (wanted && !buf_append(&x->body, data, size)) {
+        if (x->received > x->body_max) {
             exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
                           x->body_max);
         } else {
             exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the body");
         }
-        if (exchange_replied(x)) {
-            buf_done(&x->body);
-            if (!reaper_enter(io->http->reaper, x->conn, CONN_DISCARD, x)) {
-                return MHD_NO;
-            }
+        buf_done(&x->body);
+        if (!reaper_enter(io->http->reaper, x->conn, CONN_DISCARD, x)) {
+            return MHD_NO;
         }
     }
     if (x->received > (uint64_t)x->body_max + DISCARD_MAX_BYTES) {
