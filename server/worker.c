@@ -88,6 +88,19 @@ static void lead(struct worker *worker)
     crew_wait(&worker->crew);
 }
 
+/* One small pass, so that the workspace's pages are there, on this thread's memory node, before the
+ * first request. */
+static void warm_up(struct worker *worker)
+{
+    static const int32_t ids[] = {0, 0};
+    struct team team;
+    team_init(&team, 1);
+    batch_clear(&worker->pass.batch);
+    if (batch_add(&worker->pass.batch, ids, sizeof ids / sizeof ids[0])) {
+        run_pass(&worker->pass, &team, 0);
+    }
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
@@ -97,6 +110,7 @@ static void *worker_main(void *argument)
     if (workers->pinned) {
         (void)cpuset_pin(&workers->pin, worker->index);
     }
+    warm_up(worker);
     for (;;) {
         struct crew *crew = NULL;
         unsigned member = 0;
