@@ -36,8 +36,7 @@ class Builder:
         command = ["buildah", "--root", self.folder / "root", "--runroot", self.folder / "run",
                    "--storage-driver", "vfs", *arguments]
         done = subprocess.run([str(c) for c in command], cwd=ROOT, text=True, check=False,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE)
+                              stdin=subprocess.DEVNULL, capture_output=True)
         with self.log.open("a") as log:
             log.write(f"$ {command}\n{done.stdout}{done.stderr}\n")
         assert done.returncode == 0, f"{arguments[0]}: {(done.stdout + done.stderr)[-3000:]}"
@@ -47,6 +46,11 @@ class Builder:
         done = subprocess.run(["debootstrap", "--variant=minbase", "bookworm", self.base_root],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:]
+        # What debootstrap leaves and the published image has not; else it would count as saved.
+        for left in (*self.base_root.glob("var/cache/apt/archives/*.deb"),
+                     *self.base_root.glob("var/lib/apt/lists/*_*"),
+                     *self.base_root.glob("var/cache/apt/*.bin")):
+            left.unlink()
         container = self.buildah("from", "scratch")
         self.buildah("add", container, f"{self.base_root}/", "/")
         self.buildah("config", "--cmd", "bash", container)

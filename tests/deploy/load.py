@@ -63,7 +63,7 @@ def same(a, b):
         return True
     if NUMBER.sub("#", a) != NUMBER.sub("#", b):
         return False
-    pairs = zip(NUMBER.findall(a), NUMBER.findall(b))
+    pairs = zip(NUMBER.findall(a), NUMBER.findall(b), strict=True)
     return all(abs(float(x) - float(y)) <= TOLERANCE for x, y in pairs)
 
 
@@ -222,9 +222,10 @@ class Volume:
         numbers = [float(x) for x in match[1].split()]
         names = ("requests", "wrong", "connect", "read", "write", "timeout", "slowest_us",
                  "seconds")
-        result = dict(zip(names, numbers))
+        result = dict(zip(names, numbers, strict=True))
         percentiles = re.search(r"^LATENCY (\d+) (\d+) (\d+)$", output, re.M)
-        result.update(zip(("p50_us", "p99_us", "p999_us"), map(int, percentiles.groups())))
+        result.update(zip(("p50_us", "p99_us", "p999_us"), map(int, percentiles.groups()),
+                          strict=True))
         result["failed"] = int(sum(result[k] for k in names[1:6]))
         result["example"] = re.search(r"^EXAMPLE (.*)$", output, re.M)[1]
         return result

@@ -38,8 +38,8 @@ def kustomize():
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     folder = cache / "orthrus" / "tools" / KUSTOMIZE.rsplit("@", 1)[1]
     if not (folder / "kustomize").exists():
-        done = subprocess.run(["go", "install", KUSTOMIZE], env={**os.environ, "GOBIN": str(folder)},
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(["go", "install", KUSTOMIZE], capture_output=True, text=True,
+                              env={**os.environ, "GOBIN": str(folder)}, check=False)
         if done.returncode != 0:
             pytest.skip(f"kustomize could not be built: {done.stderr[-300:]}")
     return str(folder / "kustomize")
@@ -224,8 +224,8 @@ def test_components_do_what_they_say(built):
     metrics = one(built["components/hpa-queue"], "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert [m["type"] for m in metrics] == ["Resource", "Pods"]
     for model in ("model-init", "model-pvc"):
-        mounts = {m["mountPath"]: m for m in container(built[f"components/{model}"])["volumeMounts"]}
-        assert mounts["/model"]["readOnly"]
+        mounts = container(built[f"components/{model}"])["volumeMounts"]
+        assert next(m for m in mounts if m["mountPath"] == "/model")["readOnly"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
