@@ -121,6 +121,19 @@ def test_memory_stays_under_its_limit(start):
         server.stop()
 
 
+@pytest.mark.skipif(os.environ.get("ORTHRUS_FULL") != "1", reason="ORTHRUS_FULL is not set")
+@pytest.mark.skipif("ORTHRUS_TEST_MODEL" not in os.environ, reason="ORTHRUS_TEST_MODEL not set")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_the_manifests_limit_is_enough_for_bert_base(start, precision):
+    limit = 1 << 30
+    with Group("memory", {1: {"memory.limit_in_bytes": str(limit)},
+                          2: {"memory.max": str(limit)}}) as group:
+        with group.birthplace():
+            server = start("--precision", precision, model=os.environ["ORTHRUS_TEST_MODEL"])
+        assert server.post("/embed", {"inputs": ["many words of a sentence"] * 64}).status == 200
+        server.stop()
+
+
 def test_taskset_is_followed_by_bulk_commands():
     """The command line's own default: `orthrus bench` says how many threads it used."""
     if not shutil.which("taskset"):
