@@ -171,17 +171,16 @@ static void run_add(struct text_cursor from, const struct run *run, const struct
                     struct text_word *word)
 {
     size_t shown = size_min(run->kept_total, TEXT_WORD_CHARS);
-    size_t hidden = run->kept_total - shown;
+    bool hidden = run->kept_total > shown;
     uint32_t rank = 0;
     struct run_item item;
-    for (size_t i = 0; i < shown + (hidden > 0); i++) {
+    for (size_t i = 0; i < shown + hidden; i++) {
         const struct run_slot *slot = i < shown ? &slots->first[i] : &slots->last;
         while (rank < slot->rank && run_next(&from, &item)) {
             rank++;
         }
         word_add(word, slot->scalar, from.index - 1);
     }
-    word->chars += hidden - (hidden > 0);
 }
 
 /* Takes a whole run that begins at the cursor, behind a starter that decomposed into `added`
@@ -201,7 +200,7 @@ static void run_take(struct text_cursor *cursor, const uint32_t *added, struct t
     }
     run_sum(&run);
 
-    struct run_slots slots;
+    struct run_slots slots = {0};
     for (size_t i = 0; added[i]; i++) {
         uint32_t scalar = unicode_value(added[i]);
         run_place(&run, &(struct run_item){scalar, unicode_class(scalar), true}, false, &slots);

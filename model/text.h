@@ -26,7 +26,7 @@ const char *text_special_word(enum text_special special);
 
 /* A normalized word. Positions are in code points of the original text. */
 struct text_word {
-    size_t chars; /* counted on past TEXT_WORD_CHARS; 0 for a special string */
+    size_t chars; /* exact up to TEXT_WORD_CHARS, else just more; 0 for a special string */
     size_t size;  /* bytes of the first TEXT_WORD_CHARS characters */
     char bytes[TEXT_WORD_BYTES];
     uint32_t source[TEXT_WORD_BYTES]; /* where the character that a byte is of came from */

@@ -47,8 +47,9 @@ struct encode_options {
 struct tokens {
     size_t n;
     int32_t *ids;     /* [n] */
-    uint32_t *starts; /* [n] offsets in code points of the original text; 0,0 for added specials */
-    uint32_t *stops;  /* [n] */
+    uint32_t *starts; /* [n] where asked for: offsets in code points of the original text; 0,0 for
+                         added specials */
+    uint32_t *stops;  /* [n] likewise */
     bool truncated;   /* tokens were cut off */
     size_t room;
 };
@@ -56,7 +57,8 @@ struct tokens {
 void tokens_done(struct tokens *tokens);
 
 /* Encodes size bytes of valid UTF-8 (the caller has checked). With TRUNCATE_RIGHT the work stops at
- * max_length. Time and memory are linear in size for any text. Errors: ERR_NOMEM. */
+ * max_length. Time is linear in size for any text, memory in the tokens that stay. Errors:
+ * ERR_NOMEM, ERR_LIMIT (4 GiB or more). */
 CHECK_RESULT enum err_code tokenizer_encode(const struct tokenizer *tokenizer, const char *text,
                                             size_t size, const struct encode_options *options,
                                             struct tokens *tokens, struct err *err);

@@ -70,12 +70,14 @@ static enum err_code split_lines(struct vocab *vocab, size_t size, const char *l
 {
     vocab->count = count_lines(vocab->data, size);
     if (vocab->count > CONFIG_VOCAB_MAX) {
-        return err_set(err, ERR_LIMIT, "%s: %zu words, at most %d are allowed", label, vocab->count,
-                       CONFIG_VOCAB_MAX);
+        (void)err_set(err, ERR_LIMIT, "%s: %zu words, at most %d are allowed", label, vocab->count,
+                      CONFIG_VOCAB_MAX);
+        return ERR_LIMIT;
     }
     vocab->words = calloc(vocab->count + 1, sizeof *vocab->words);
     if (!vocab->words) {
-        return err_nomem(err, vocab->count * sizeof *vocab->words);
+        (void)err_nomem(err, vocab->count * sizeof *vocab->words);
+        return ERR_NOMEM;
     }
     size_t at = 0;
     for (size_t i = 0; i < vocab->count; i++) {
@@ -83,8 +85,9 @@ static enum err_code split_lines(struct vocab *vocab, size_t size, const char *l
         char *end = memchr(line, '\n', size - at);
         size_t length = end ? (size_t)(end - line) : size - at;
         if (!utf8_valid(line, length) || memchr(line, '\0', length)) {
-            return err_set(err, ERR_INVALID, "%s: line %zu: %s", label, i + 1,
-                           utf8_valid(line, length) ? "holds a NUL" : "not UTF-8");
+            (void)err_set(err, ERR_INVALID, "%s: line %zu: %s", label, i + 1,
+                          utf8_valid(line, length) ? "holds a NUL" : "not UTF-8");
+            return ERR_INVALID;
         }
         line[trimmed(line, length)] = '\0';
         vocab->words[i] = (uint32_t)at;
@@ -115,11 +118,12 @@ static int compare_words(const void *left, const void *right, void *context)
     return order ? order : a < b ? -1 : a > b;
 }
 
-static enum err_code sort_words(struct vocab *vocab, struct sorted *ret_sorted, struct err *err)
+/* The ids of the words that can be looked up at all, in malloc'ed memory; NULL without memory. */
+static uint32_t *sort_words(struct vocab *vocab, size_t *ret_count)
 {
     uint32_t *ids = malloc((vocab->count + 1) * sizeof *ids);
     if (!ids) {
-        return err_nomem(err, vocab->count * sizeof *ids);
+        return NULL;
     }
     size_t count = 0;
     for (size_t i = 0; i < vocab->count; i++) {
@@ -129,8 +133,8 @@ static enum err_code sort_words(struct vocab *vocab, struct sorted *ret_sorted, 
         }
     }
     qsort_r(ids, count, sizeof *ids, compare_words, vocab);
-    *ret_sorted = (struct sorted){ids, count};
-    return ERR_OK;
+    *ret_count = count;
+    return ids;
 }
 
 static size_t count_nodes(const struct vocab *vocab, const struct sorted *sorted)
@@ -189,24 +193,26 @@ static void fill_trie(struct vocab *vocab, const struct sorted *sorted, struct s
 static enum err_code build_trie(struct vocab *vocab, struct err *err)
 {
     struct sorted sorted = {0};
-    enum err_code code = sort_words(vocab, &sorted, err);
-    if (code != ERR_OK) {
-        return code;
+    sorted.ids = sort_words(vocab, &sorted.count);
+    if (!sorted.ids) {
+        (void)err_nomem(err, vocab->count * sizeof *sorted.ids);
+        return ERR_NOMEM;
     }
     struct trie *trie = &vocab->trie;
     trie->nodes = count_nodes(vocab, &sorted);
-    trie->first = malloc((trie->nodes + 1) * sizeof *trie->first);
-    trie->ids = malloc(trie->nodes * sizeof *trie->ids);
-    trie->labels = malloc(trie->nodes);
-    struct span *spans = malloc(trie->nodes * sizeof *spans);
-    if (trie->first && trie->ids && trie->labels && spans) {
+    trie->first = calloc(trie->nodes + 1, sizeof *trie->first);
+    trie->ids = calloc(trie->nodes, sizeof *trie->ids);
+    trie->labels = calloc(trie->nodes, sizeof *trie->labels);
+    struct span *spans = calloc(trie->nodes, sizeof *spans);
+    bool made = trie->first && trie->ids && trie->labels && spans;
+    if (made) {
         fill_trie(vocab, &sorted, spans);
     } else {
-        code = err_nomem(err, trie->nodes * sizeof *spans);
+        (void)err_nomem(err, trie->nodes * sizeof *spans);
     }
     free(spans);
     free(sorted.ids);
-    return code;
+    return made ? ERR_OK : ERR_NOMEM;
 }
 
 /* The child of a node by a byte; 0, which is nobody's child, when there is none. */

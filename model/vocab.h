@@ -28,7 +28,7 @@ void vocab_destroy(struct vocab *vocab);
 size_t vocab_size(const struct vocab *vocab);
 /* The word of an id below vocab_size, NUL-terminated, borrowed. */
 const char *vocab_word(const struct vocab *vocab, int32_t id);
-/* The id of a word of at most VOCAB_WORD_MAX bytes, or VOCAB_NONE. */
+/* The id of a word, or VOCAB_NONE: so too for one longer than any word of a text can be. */
 int32_t vocab_find(const struct vocab *vocab, const char *word);
 
 enum vocab_place { VOCAB_BEGINS, VOCAB_CONTINUES };
