@@ -18,7 +18,7 @@ const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
     case PRECISION_BF16:
         return isa >= ISA_AVX512BF16 ? &tile_avx512_bf16 : NULL;
     case PRECISION_INT8:
-        break;
+        return isa >= ISA_AVX512VNNI ? &tile_avx512_int8 : NULL;
     }
     return NULL;
 }

@@ -1,6 +1,5 @@
 #include "model/encoder.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,7 +14,26 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
+    INT8_WIDE = 32,
 };
+
+/* The tiles that multiply a matrix, and how many of its inputs stay in fp32 beside the rounded
+ * ones. int8 stops at the second FFN matrix: what GELU gives is too uneven for 8 bits a token, so
+ * it is bf16 where the instruction set has that, else fp32. */
+static const struct tile_kernel *matrix_tile(const struct encoder *encoder, enum matrix matrix,
+                                             size_t in, size_t *ret_wide)
+{
+    *ret_wide = 0;
+    if (encoder->precision != PRECISION_INT8) {
+        return dispatch_tile(encoder->isa, encoder->precision);
+    }
+    if (matrix != MATRIX_FFN_OUT) {
+        *ret_wide = size_min(INT8_WIDE, in / 4);
+        return dispatch_tile(encoder->isa, PRECISION_INT8);
+    }
+    const struct tile_kernel *bf16 = dispatch_tile(encoder->isa, PRECISION_BF16);
+    return bf16 ? bf16 : dispatch_tile(encoder->isa, PRECISION_FP32);
+}
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
 {
@@ -23,24 +41,31 @@ static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
     norm->beta = region_take(region, hidden, sizeof(float));
 }
 
+static void layer_layout(const struct encoder *encoder, struct layer *layer, struct region *region)
+{
+    const struct config *config = &encoder->config;
+    const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
+                                     config->intermediate};
+    const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
+                                      config->hidden};
+    for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
+        size_t wide;
+        const struct tile_kernel *tile = matrix_tile(encoder, m, in[m], &wide);
+        linear_layout(&layer->linear[m], encoder->ops, tile, in[m], out[m], wide, region);
+    }
+    norm_layout(&layer->attention_norm, config->hidden, region);
+    norm_layout(&layer->ffn_norm, config->hidden, region);
+}
+
 /* Sizes and places of everything; run once to measure, once to take. */
 static void encoder_layout(struct encoder *encoder, struct region *region)
 {
     const struct config *config = &encoder->config;
-    const struct kernels *ops = encoder->ops;
-    const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
-    size_t hidden = config->hidden;
-    encoder->word = region_take(region, config->vocab * hidden, sizeof(float));
-    encoder->position = region_take(region, config->positions * hidden, sizeof(float));
-    norm_layout(&encoder->embeddings_norm, hidden, region);
+    encoder->word = region_take(region, config->vocab * config->hidden, sizeof(float));
+    encoder->position = region_take(region, config->positions * config->hidden, sizeof(float));
+    norm_layout(&encoder->embeddings_norm, config->hidden, region);
     for (size_t l = 0; l < config->layers; l++) {
-        struct layer *layer = &encoder->layers[l];
-        linear_layout(&layer->qkv, ops, tile, hidden, 3 * hidden, 0, region);
-        linear_layout(&layer->attention_out, ops, tile, hidden, hidden, 0, region);
-        norm_layout(&layer->attention_norm, hidden, region);
-        linear_layout(&layer->ffn_in, ops, tile, hidden, config->intermediate, 0, region);
-        linear_layout(&layer->ffn_out, ops, tile, config->intermediate, hidden, 0, region);
-        norm_layout(&layer->ffn_norm, hidden, region);
+        layer_layout(encoder, &encoder->layers[l], region);
     }
 }
 
@@ -103,42 +128,50 @@ static void pack_norms(const struct packing *packing)
     }
 }
 
-struct source {
-    struct linear *linear;
-    struct linear_part parts[3];
-    size_t n_parts;
-};
-
-static void layer_sources(struct layer *layer, const struct layer_tensors *tensors,
-                          struct source ret_sources[LINEARS])
+/* The tensors that stand below each other in a matrix; returns how many. */
+static size_t matrix_parts(const struct layer_tensors *tensors, enum matrix matrix,
+                           struct linear_part ret_parts[3])
 {
-    ret_sources[0] = (struct source){&layer->qkv,
-                                     {{tensors->query_w, tensors->query_b},
-                                      {tensors->key_w, tensors->key_b},
-                                      {tensors->value_w, tensors->value_b}},
-                                     3};
-    ret_sources[1] = (struct source){
-        &layer->attention_out, {{tensors->attention_out_w, tensors->attention_out_b}}, 1};
-    ret_sources[2] = (struct source){&layer->ffn_in, {{tensors->ffn_in_w, tensors->ffn_in_b}}, 1};
-    ret_sources[3] = (struct source){
-        &layer->ffn_out, {{tensors->ffn_out_w, tensors->ffn_out_b}}, 1};
+    switch (matrix) {
+    case MATRIX_QKV:
+        ret_parts[0] = (struct linear_part){tensors->query_w, tensors->query_b};
+        ret_parts[1] = (struct linear_part){tensors->key_w, tensors->key_b};
+        ret_parts[2] = (struct linear_part){tensors->value_w, tensors->value_b};
+        return 3;
+    case MATRIX_ATTENTION_OUT:
+        ret_parts[0] = (struct linear_part){tensors->attention_out_w, tensors->attention_out_b};
+        return 1;
+    case MATRIX_FFN_IN:
+        ret_parts[0] = (struct linear_part){tensors->ffn_in_w, tensors->ffn_in_b};
+        return 1;
+    case MATRIX_FFN_OUT:
+        ret_parts[0] = (struct linear_part){tensors->ffn_out_w, tensors->ffn_out_b};
+        return 1;
+    case MATRIX_COUNT:
+        break;
+    }
+    return 0;
 }
 
 static size_t layer_jobs(const struct layer *layer)
 {
-    return layer->qkv.panels + layer->attention_out.panels + layer->ffn_in.panels +
-           layer->ffn_out.panels;
+    size_t jobs = 0;
+    for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
+        jobs += layer->linear[m].panels;
+    }
+    return jobs;
 }
 
 static void pack_layer(const struct packing *packing, size_t l, size_t job, float *scratch)
 {
-    struct source sources[LINEARS];
-    layer_sources(&packing->encoder->layers[l], &packing->checkpoint->layers[l], sources);
-    size_t i = 0;
-    while (job >= sources[i].linear->panels) {
-        job -= sources[i++].linear->panels;
+    struct layer *layer = &packing->encoder->layers[l];
+    struct linear_part parts[3];
+    enum matrix m = 0;
+    while (job >= layer->linear[m].panels) {
+        job -= layer->linear[m++].panels;
     }
-    linear_pack(sources[i].linear, sources[i].parts, sources[i].n_parts, job, scratch);
+    size_t n_parts = matrix_parts(&packing->checkpoint->layers[l], m, parts);
+    linear_pack(&layer->linear[m], parts, n_parts, job, scratch);
 }
 
 /* Jobs in order: the word table's, positions, norms, then the layers' panels. */
@@ -178,17 +211,23 @@ static void *pack_thread(void *argument)
     return NULL;
 }
 
+/* What a call of pack packs. */
+enum pack_what { PACK_ALL, PACK_MATRICES };
+
 /* Packs on up to `threads` threads, the caller's among them; a thread that can't be started is one
  * helper less. */
-static enum err_code pack_all(struct encoder *encoder, const struct checkpoint *checkpoint,
-                              unsigned threads, struct err *err)
+static enum err_code pack(struct encoder *encoder, const struct checkpoint *checkpoint,
+                          enum pack_what what, unsigned threads, struct err *err)
 {
     const struct layer *layer = &encoder->layers[0];
     struct packing packing = {.encoder = encoder, .checkpoint = checkpoint};
-    packing.scratch_floats = size_max(linear_pack_floats(&layer->qkv),
-                                      linear_pack_floats(&layer->ffn_out));
-    packing.jobs = table_jobs(encoder->config.vocab) + 2 +
-                   encoder->config.layers * layer_jobs(layer);
+    size_t others = table_jobs(encoder->config.vocab) + 2;
+    packing.next = what == PACK_ALL ? 0 : others;
+    packing.jobs = others + encoder->config.layers * layer_jobs(layer);
+    for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
+        packing.scratch_floats = size_max(packing.scratch_floats,
+                                          linear_pack_floats(&layer->linear[m]));
+    }
     pthread_t helpers[THREADS_MAX];
     unsigned n = 0;
     while (n + 1 < threads && n < THREADS_MAX &&
@@ -257,7 +296,13 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
     blas_single_thread();
     code = encoder_allocate(encoder, err);
     if (code == ERR_OK) {
-        code = pack_all(encoder, checkpoint, options->threads, err);
+        code = pack(encoder, checkpoint, PACK_ALL, options->threads, err);
+    }
+    if (code == ERR_OK && encoder->precision == PRECISION_INT8) {
+        code = encoder_calibrate(encoder, err);
+        if (code == ERR_OK) {
+            code = pack(encoder, checkpoint, PACK_MATRICES, options->threads, err);
+        }
     }
     if (code != ERR_OK) {
         encoder_destroy(encoder);

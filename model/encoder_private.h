@@ -11,11 +11,17 @@ struct norm {
     float *beta;  /* [H] */
 };
 
+/* The matrices of a layer. */
+enum matrix {
+    MATRIX_QKV,           /* [3H,H]: queries, keys, values */
+    MATRIX_ATTENTION_OUT, /* [H,H] */
+    MATRIX_FFN_IN,        /* [I,H] */
+    MATRIX_FFN_OUT,       /* [H,I] */
+    MATRIX_COUNT,
+};
+
 struct layer {
-    struct linear qkv;           /* [3H,H]: queries, keys, values */
-    struct linear attention_out; /* [H,H] */
-    struct linear ffn_in;        /* [I,H] */
-    struct linear ffn_out;       /* [H,I] */
+    struct linear linear[MATRIX_COUNT];
     struct norm attention_norm;
     struct norm ffn_norm;
 };
@@ -49,6 +55,15 @@ struct workspace {
     unsigned char *scratch; /* [max_width][scratch_bytes] */
     size_t scratch_bytes;
     struct observer *observer; /* borrowed, may be NULL */
+    /* While calibrating, the largest magnitude that each input of each matrix has had:
+     * [L][MATRIX_COUNT][max(H,I)]; else NULL. Teams of one alone. */
+    float *largest;
 };
+
+/* Finds the inputs of every matrix whose magnitudes stand out and makes them its wide ones, from a
+ * pass over a few built-in sentences: no data is needed, because which few stand out is the
+ * model's property, not the text's. The encoder is packed with any choice; afterwards pack its
+ * matrices anew. Errors: ERR_NOMEM. */
+CHECK_RESULT enum err_code encoder_calibrate(struct encoder *encoder, struct err *err);
 
 #endif

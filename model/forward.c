@@ -1,4 +1,7 @@
+#include <math.h>
+
 #include "base/check.h"
+#include "base/size.h"
 #include "model/attention.h"
 #include "model/encoder_private.h"
 #include "model/pooling.h"
@@ -66,22 +69,53 @@ static void embed(struct pass *pass)
     phase_end(pass, PHASE_EMBED);
 }
 
-/* out = epilogue(x · W); residual only with FINISH_ADD. */
-static void multiply(struct pass *pass, const struct linear *linear, const float *x,
-                     enum finish finish, float *out, enum phase phase)
+/* Calibration: raises the matrix's row of largest magnitudes to x [T,K]'s. */
+static void note_largest(const struct pass *pass, size_t layer, enum matrix matrix, const float *x,
+                         size_t width)
 {
+    const struct config *config = &pass->encoder->config;
+    size_t widest = size_max(config->hidden, config->intermediate);
+    float *largest = pass->workspace->largest + (layer * MATRIX_COUNT + matrix) * widest;
+    for (size_t t = 0; t < pass->batch->total; t++) {
+        for (size_t i = 0; i < width; i++) {
+            float magnitude = fabsf(x[t * width + i]);
+            largest[i] = magnitude > largest[i] ? magnitude : largest[i];
+        }
+    }
+}
+
+/* How a matrix ends, and the phase that its time counts for. */
+static const struct matrix_run {
+    enum finish finish;
+    enum phase phase;
+} matrix_runs[MATRIX_COUNT] = {
+    [MATRIX_QKV] = {FINISH_BIAS, PHASE_QKV},
+    [MATRIX_ATTENTION_OUT] = {FINISH_ADD, PHASE_ATTENTION_OUT},
+    [MATRIX_FFN_IN] = {FINISH_GELU, PHASE_FFN_IN},
+    [MATRIX_FFN_OUT] = {FINISH_ADD, PHASE_FFN_OUT},
+};
+
+/* out = epilogue(x · W); what FINISH_ADD adds is the residual stream. */
+static void multiply(struct pass *pass, size_t layer, enum matrix matrix, const float *x,
+                     float *out)
+{
+    const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
+    const struct matrix_run *run = &matrix_runs[matrix];
     const struct linear_call call = {
         .x = x,
         .x_ld = linear->in,
         .rows = pass->batch->total,
-        .finish = finish,
-        .residual = finish == FINISH_ADD ? pass->workspace->hidden : NULL,
+        .finish = run->finish,
+        .residual = run->finish == FINISH_ADD ? pass->workspace->hidden : NULL,
         .residual_ld = linear->out,
         .out = out,
         .out_ld = linear->out,
     };
+    if (pass->workspace->largest) {
+        note_largest(pass, layer, matrix, x, linear->in);
+    }
     linear_run(linear, &call, pass->team, pass->member, pass->scratch);
-    phase_end(pass, phase);
+    phase_end(pass, run->phase);
 }
 
 /* LayerNorm of the sums → hidden, by rows. */
@@ -97,20 +131,20 @@ static void normalize(struct pass *pass, const struct norm *norm)
     phase_end(pass, PHASE_NORM);
 }
 
-static void run_layer(struct pass *pass, const struct layer *layer)
+static void run_layer(struct pass *pass, size_t l)
 {
     const struct config *config = &pass->encoder->config;
+    const struct layer *layer = &pass->encoder->layers[l];
     struct workspace *workspace = pass->workspace;
-    multiply(pass, &layer->qkv, workspace->hidden, FINISH_BIAS, workspace->qkv, PHASE_QKV);
+    multiply(pass, l, MATRIX_QKV, workspace->hidden, workspace->qkv);
     attention_run(pass->encoder->ops, workspace->qkv, pass->batch, config->heads,
                   config->hidden / config->heads, workspace->context, pass->team, pass->member,
                   pass->scratch);
     phase_end(pass, PHASE_ATTENTION);
-    multiply(pass, &layer->attention_out, workspace->context, FINISH_ADD, workspace->sums,
-             PHASE_ATTENTION_OUT);
+    multiply(pass, l, MATRIX_ATTENTION_OUT, workspace->context, workspace->sums);
     normalize(pass, &layer->attention_norm);
-    multiply(pass, &layer->ffn_in, workspace->hidden, FINISH_GELU, workspace->inner, PHASE_FFN_IN);
-    multiply(pass, &layer->ffn_out, workspace->inner, FINISH_ADD, workspace->sums, PHASE_FFN_OUT);
+    multiply(pass, l, MATRIX_FFN_IN, workspace->hidden, workspace->inner);
+    multiply(pass, l, MATRIX_FFN_OUT, workspace->inner, workspace->sums);
     normalize(pass, &layer->ffn_norm);
 }
 
@@ -135,7 +169,7 @@ void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
     embed(&pass);
     layer_done(&pass, 0);
     for (size_t l = 0; l < encoder->config.layers; l++) {
-        run_layer(&pass, &encoder->layers[l]);
+        run_layer(&pass, l);
         layer_done(&pass, l + 1);
     }
     size_t from;

@@ -1,5 +1,6 @@
 #include "model/linear.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -13,6 +14,25 @@ enum {
     ALIGN = PAGES_ALIGN,
 };
 
+static bool quantizes(const struct tile_kernel *kernel)
+{
+    return kernel->precision == PRECISION_INT8;
+}
+
+/* keep from wide_columns, of which the first n count. */
+static void note_keep(struct linear *linear, size_t n)
+{
+    if (!linear->keep) {
+        return;
+    }
+    for (size_t k = 0; k < linear->in; k++) {
+        linear->keep[k] = 1.0f;
+    }
+    for (size_t w = 0; w < n; w++) {
+        linear->keep[linear->wide_columns[w]] = 0.0f;
+    }
+}
+
 void linear_layout(struct linear *linear, const struct kernels *ops,
                    const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
                    struct region *region)
@@ -24,10 +44,14 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
     } else {
         linear->words = size_div_up(in, kernel->group);
         linear->wide = wide;
+        size_t extra = quantizes(kernel) ? 2 : 0; /* a scale and an offset for each column */
         linear->panels = size_div_up(out, kernel->columns);
-        linear->panel_bytes = size_round_up(linear->words * kernel->columns * sizeof(uint32_t),
-                                            ALIGN);
+        linear->panel_bytes = size_round_up(
+            (linear->words + wide + extra) * kernel->columns * sizeof(uint32_t), ALIGN);
         linear->weight = region_take(region, linear->panels, linear->panel_bytes);
+        linear->wide_columns = region_take(region, wide, sizeof(uint32_t));
+        linear->keep = quantizes(kernel) ? region_take(region, in, sizeof(float)) : NULL;
+        note_keep(linear, 0);
     }
     linear->bias = region_take(region, out, sizeof(float));
 }
@@ -45,6 +69,7 @@ void linear_choose_wide(struct linear *linear, const float *weight)
         }
     }
     CHECK(n == linear->wide);
+    note_keep(linear, n);
 }
 
 /* Columns of one pack job. */
@@ -87,6 +112,53 @@ static void pack_wide_weights(const struct linear *linear, float *rows, size_t n
     }
 }
 
+/* n rows [n,K] → words, fp32 or bf16. */
+static void interleave_weights(const struct linear *linear, const float *rows, size_t n,
+                               uint32_t *words)
+{
+    const struct tile_kernel *kernel = linear->kernel;
+    for (size_t first = 0; first < kernel->columns; first += kernel->pack_max) {
+        const struct pack_args args = {
+            .x = first < n ? rows + first * linear->in : rows,
+            .ld = linear->in,
+            .rows = first < n ? size_min(n - first, kernel->pack_max) : 0,
+            .in = linear->in,
+            .stride = kernel->columns,
+            .words = words + first,
+        };
+        kernel->pack_rows(&args);
+    }
+}
+
+/* n rows [n,K] → words of int8, each row by its own scale; then the scales, and the offsets that
+ * take back the 128 which pack_rows adds to the other side's bytes. */
+static void quantize_weights(const struct linear *linear, const float *rows, size_t n,
+                             uint32_t *words)
+{
+    size_t columns = linear->kernel->columns;
+    float *scales = (float *)(words + (linear->words + linear->wide) * columns);
+    int32_t *offsets = (int32_t *)(scales + columns);
+    int8_t *bytes = (int8_t *)words;
+    memset(words, 0, linear->words * columns * sizeof *words);
+    memset(scales, 0, 2 * columns * sizeof *scales);
+    for (size_t c = 0; c < n; c++) {
+        const float *row = rows + c * linear->in;
+        float largest = 0.0f;
+        for (size_t k = 0; k < linear->in; k++) {
+            largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+        }
+        float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        int32_t sum = 0;
+        for (size_t k = 0; k < linear->in; k++) {
+            int32_t value = (int32_t)rintf(row[k] * inverse);
+            bytes[(k / 4 * columns + c) * 4 + k % 4] = (int8_t)value;
+            sum += value;
+        }
+        scales[c] = largest / 127.0f;
+        offsets[c] = -128 * sum;
+    }
+}
+
 void linear_pack(struct linear *linear, const struct linear_part *parts, size_t n_parts,
                  size_t panel, float *scratch)
 {
@@ -103,17 +175,10 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
     uint32_t *words = (uint32_t *)(linear->weight + panel * linear->panel_bytes);
     pack_wide_weights(linear, scratch, to - from,
                       (float *)(words + linear->words * kernel->columns));
-    for (size_t first = 0; first < columns; first += kernel->pack_max) {
-        size_t rows = from + first < to ? size_min(to - from - first, kernel->pack_max) : 0;
-        const struct pack_args args = {
-            .x = scratch + first * linear->in,
-            .ld = linear->in,
-            .rows = rows,
-            .in = linear->in,
-            .stride = columns,
-            .words = words + first,
-        };
-        kernel->pack_rows(&args);
+    if (quantizes(kernel)) {
+        quantize_weights(linear, scratch, to - from, words);
+    } else {
+        interleave_weights(linear, scratch, to - from, words);
     }
 }
 
@@ -121,7 +186,8 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
 static size_t block_bytes(const struct linear *linear)
 {
     const struct tile_kernel *kernel = linear->kernel;
-    size_t words = (linear->words + linear->wide) * kernel->rows_max + kernel->pack_max;
+    size_t words = (linear->words + linear->wide + quantizes(kernel)) * kernel->rows_max +
+                   kernel->pack_max;
     return size_round_up(words * sizeof(uint32_t), ALIGN);
 }
 
@@ -156,6 +222,7 @@ static size_t block_start(size_t rows, size_t blocks, size_t b)
 static void pack_block(const struct linear *linear, const struct linear_call *call, size_t from,
                        size_t to, unsigned char *block)
 {
+    float scales[TILE_ROWS_MAX];
     const struct pack_args args = {
         .x = call->x + from * call->x_ld,
         .ld = call->x_ld,
@@ -163,6 +230,8 @@ static void pack_block(const struct linear *linear, const struct linear_call *ca
         .in = linear->in,
         .stride = to - from,
         .words = (uint32_t *)block,
+        .keep = linear->keep,
+        .scales = scales,
     };
     linear->kernel->pack_rows(&args);
     float *wide = (float *)(args.words + linear->words * args.rows);
@@ -171,6 +240,9 @@ static void pack_block(const struct linear *linear, const struct linear_call *ca
         for (size_t r = 0; r < args.rows; r++) {
             *wide++ = x[r * args.ld];
         }
+    }
+    if (quantizes(linear->kernel)) {
+        memcpy(wide, scales, args.rows * sizeof *wide);
     }
 }
 

@@ -26,6 +26,7 @@ struct linear {
     unsigned char *weight;            /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
     float *bias;                      /* [N] */
     uint32_t *wide_columns;           /* [wide] which, ascending */
+    float *keep;                      /* [K] 0 for the wide inputs, 1 for the others; int8 alone */
 };
 
 /* Weights and biases that stand below each other in one matrix: Q, K and V are multiplied at once.

@@ -9,12 +9,10 @@ static size_t member_scratch(const struct encoder *encoder, size_t max_tokens)
 {
     const struct config *config = &encoder->config;
     const struct layer *layer = &encoder->layers[0];
-    const struct linear *linears[] = {&layer->qkv, &layer->attention_out, &layer->ffn_in,
-                                      &layer->ffn_out};
     size_t longest = size_min(max_tokens, config->positions);
     size_t bytes = attention_scratch_bytes(encoder->ops, longest, config->hidden / config->heads);
-    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) {
-        bytes = size_max(bytes, linear_scratch_bytes(linears[i], max_tokens));
+    for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
+        bytes = size_max(bytes, linear_scratch_bytes(&layer->linear[m], max_tokens));
     }
     return size_round_up(bytes, PAGES_ALIGN);
 }

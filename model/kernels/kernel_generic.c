@@ -88,7 +88,8 @@ static void softmax(float *row, size_t n, float scale)
     }
     float sum = 0.0f;
     for (size_t i = 0; i < n; i++) {
-        row[i] = expf(fmaxf(row[i] - largest, -87.0f));
+        float below = row[i] - largest;
+        row[i] = expf(below < -87.0f ? -87.0f : below); /* NaN stays */
         sum += row[i];
     }
     for (size_t i = 0; i < n; i++) {
