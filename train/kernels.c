@@ -1,5 +1,7 @@
-#include "train/kernels/kernels.h"
+#include <stdatomic.h>
+
 #include "model/cpu.h"
+#include "train/kernels/kernels.h"
 
 const struct train_kernels *train_kernels_level(unsigned level)
 {
@@ -17,7 +19,7 @@ const struct train_kernels *train_kernels_level(unsigned level)
     }
 }
 
-const struct train_kernels *train_kernels_get(void)
+static const struct train_kernels *choose(void)
 {
     for (unsigned level = 2; level > 0; level--) {
         const struct train_kernels *table = train_kernels_level(level);
@@ -26,4 +28,17 @@ const struct train_kernels *train_kernels_get(void)
         }
     }
     return &train_kernels_generic;
+}
+
+const struct train_kernels *train_kernels_get(void)
+{
+    /* CPUID is slow, and a trap on a virtual machine: ask once. The answer never changes, so it
+     * does no harm when two threads ask at the same time. */
+    static const struct train_kernels *_Atomic chosen;
+    const struct train_kernels *table = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (!table) {
+        table = choose();
+        atomic_store_explicit(&chosen, table, memory_order_relaxed);
+    }
+    return table;
 }
