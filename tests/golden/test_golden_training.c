@@ -1,18 +1,11 @@
 /* golden/training.json: five epochs over the notebook's five texts as PyTorch trains them, in
  * eight modes. Needs the real model; two modes by default, all with ORTHRUS_FULL=1. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "base/jval.h"
+#include "tests/support/testing.h"
 #include "train/learner.h"
+#include "train/train.h"
 
 #define GOLDEN ORTHRUS_TEST_DATA "/golden/"
 
@@ -268,12 +261,97 @@ static void check_run(const struct fixture *fixture, const struct jval *run)
     learner_destroy(learner);
 }
 
+/* The same through the whole trainer: data from a file, heads from a file, losses from
+ * train.jsonl. */
+static void check_whole(const struct fixture *fixture, size_t index, const char *const *freeze,
+                        size_t n_freeze)
+{
+    const struct jval *run = jval_at(jval_get(fixture->golden, "runs"), index);
+    const struct jval *steps = jval_get(run, "steps");
+    const struct jval *texts = jval_get(fixture->golden, "texts");
+    struct scratch scratch;
+    struct train_options options;
+    struct err err = ERR_INIT;
+    char data[512];
+    char output[512];
+    scratch_make(&scratch);
+    snprintf(data, sizeof data, "%s/data.jsonl", scratch.dir);
+    snprintf(output, sizeof output, "%s/out", scratch.dir);
+    FILE *file = fopen(data, "w");
+    assert_non_null(file);
+    for (size_t i = 0; i < TEXTS; i++) {
+        struct buf line;
+        const char *text;
+        size_t size;
+        buf_init(&line, 1 << 16);
+        assert_true(jval_string(jval_at(texts, i), &text, &size));
+        assert_true(jval_append_string(&line, text, size));
+        fprintf(file, "{\"text\": %s, \"classifier\": %d, \"sentiment\": %d}\n", line.data,
+                (int)fixture->labels[HEAD_CLASSIFIER][i], (int)fixture->labels[HEAD_SENTIMENT][i]);
+        buf_done(&line);
+    }
+    assert_int_equal(fclose(file), 0);
+    train_options_default(&options);
+    options.model_dir = fixture->model_dir;
+    options.data = data;
+    options.output = output;
+    options.init_heads = GOLDEN "heads-init.safetensors";
+    options.dropout = 0;
+    options.shuffle = false;
+    options.freeze = freeze;
+    options.n_freeze = n_freeze;
+    options.threads = 2;
+    if (train_run(&options, NULL, &err) != ERR_OK) {
+        fail_msg("%s", err.text);
+    }
+    file = fopen(scratch_path(&scratch, "out/train.jsonl"), "r");
+    assert_non_null(file);
+    char line[4096];
+    size_t step = 0;
+    for (; fgets(line, sizeof line, file); step++) {
+        struct jval *object;
+        assert_int_equal(jval_parse(line, strlen(line), &object, &err), ERR_OK);
+        near(number(jval_get(object, "loss_classifier")), number(jval_at(jval_at(steps, step), 0)),
+             loss_tolerance, 0, "classifier, from train.jsonl");
+        near(number(jval_get(object, "loss_sentiment")), number(jval_at(jval_at(steps, step), 1)),
+             loss_tolerance, 0, "sentiment, from train.jsonl");
+        jval_free(object);
+    }
+    fclose(file);
+    assert_int_equal(step, jval_array_size(steps));
+    scratch_remove(&scratch);
+}
+
+static bool is_full(void)
+{
+    const char *full = getenv("ORTHRUS_FULL");
+    return full && strcmp(full, "1") == 0;
+}
+
+static void test_whole_frozen(void **state)
+{
+    const struct fixture *fixture = *state;
+    const char *const freeze[] = {"backbone"};
+    if (!fixture->model_dir) {
+        skip();
+    }
+    check_whole(fixture, 1, freeze, 1);
+}
+
+static void test_whole_all(void **state)
+{
+    const struct fixture *fixture = *state;
+    if (!fixture->model_dir || !is_full()) {
+        skip();
+    }
+    check_whole(fixture, 0, NULL, 0);
+}
+
 static void check_mode(void **state, size_t index)
 {
     const struct fixture *fixture = *state;
     bool by_default = index == 0 || index == 4;
-    const char *full = getenv("ORTHRUS_FULL");
-    if (!fixture->model_dir || (!by_default && !(full && strcmp(full, "1") == 0))) {
+    if (!fixture->model_dir || (!by_default && !is_full())) {
         skip();
     }
     const struct jval *runs = jval_get(fixture->golden, "runs");
@@ -307,6 +385,8 @@ int main(void)
         cmocka_unit_test(test_layer_decay),
         cmocka_unit_test(test_loss_weights),
         cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_whole_frozen),
+        cmocka_unit_test(test_whole_all),
     };
     return cmocka_run_group_tests_name("golden training", tests, set_up, tear_down);
 }

@@ -2,15 +2,8 @@
  * double reference that this file holds: so the differences are exact to about 1e-9 and what is
  * measured is the trainer's own rounding. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "tests/support/testing.h"
 #include "train/dropout.h"
 #include "train/kernels/kernels.h"
 #include "train/learner.h"
