@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "server/admission.h"
 #include "server/cpuset.h"
 #include "server/measure.h"
 #include "server/prepare.h"

@@ -49,7 +49,8 @@ void engine_destroy(struct engine *engine);
 enum { PREPARE_INLINE_MAX = 16 * 1024 };
 
 /* Admission, before the connection is suspended: reserves the job's tokens in the queue. False
- * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE. Call after job_prepare. */
+ * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the
+ * queue). Call after job_prepare. */
 CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
 /* Hands an admitted job over. Touch nothing of it afterwards. */
 void engine_enqueue(struct engine *engine, struct job *job);

@@ -25,7 +25,7 @@ struct heads_version {
     uint64_t version;    /* counts up from 1 */
     struct heads *heads; /* NULL: no heads in service */
     uint64_t loaded_wall_ns;
-    char source[512];       /* file, "PUT", "rollback to 3", … */
+    char source[512];       /* the file's path, or "PUT" */
     char source_sha256[65]; /* of the upload or file that brought it */
     char id[32];            /* "v<version>-<12 hex>" */
 };
@@ -64,7 +64,8 @@ enum swap_result headstore_put(struct headstore *store, const void *data, size_t
                                const char *if_match, bool dry_run, const char *by,
                                struct heads_version *ret_now, struct heads_version *ret_previous,
                                struct err *err);
-/* version 0: the one before the active one. */
+/* Makes a kept version active again, under its old number. version 0: the one that was active
+ * before the active one. */
 enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *by,
                                     struct heads_version *ret_now,
                                     struct heads_version *ret_previous, struct err *err);
