@@ -90,7 +90,7 @@ static enum err_code choose_budgets(struct engine *engine, struct err *err)
                                                           engine->max_length);
     engine->max_queue_tokens = settings->max_queue_tokens
                                    ? settings->max_queue_tokens
-                                   : size_max((size_t)(engine->tokens_per_s * 5),
+                                   : size_max((size_t)(engine->tokens_per_s * ADMISSION_QUEUE_S),
                                               engine->max_batch_tokens);
     return ERR_OK;
 }
