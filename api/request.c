@@ -96,19 +96,16 @@ bool reader_no_memory(struct reader *reader)
                        "out of memory while reading the request");
 }
 
-bool reader_is_integer(const struct reader *reader, const json_t *value)
+bool reader_is_integer(const json_t *value)
 {
-    if (reader->integers_as_real && json_is_real(value)) {
-        double real = json_real_value(value);
-        return trunc(real) == real;
-    }
-    return json_is_integer(value);
+    return json_is_integer(value) ||
+           (json_is_real(value) && trunc(json_real_value(value)) == json_real_value(value));
 }
 
 bool reader_integer(struct reader *reader, const json_t *value, const struct path *path,
                     int64_t least, int64_t most, int64_t *ret)
 {
-    if (!reader_is_integer(reader, value)) {
+    if (!reader_is_integer(value)) {
         return reader_wrong_type(reader, path, "an integer");
     }
     /* Every bound is below 2^53: a real that holds an integer is compared exactly. */
@@ -371,7 +368,7 @@ bool request_parse(enum api_kind kind, const char *body, size_t size,
         .request = ret_request,
         .problem = problem,
     };
-    json_t *tree = request_parse_json(kind, body, size, &reader.integers_as_real, problem);
+    json_t *tree = request_parse_json(kind, body, size, problem);
     if (!tree) {
         return false;
     }

@@ -68,7 +68,8 @@ struct api_request {
  * bounded in values. On failure returns false with the problem set and *ret_request unspecified.
  * Hugging Face's "parameters" makes `single` false for /classify and /sentiment (its client
  * expects [[…]]); function_to_apply "none" is raw_scores, "softmax" not; others are a problem.
- * JSON null counts as absent everywhere. Integers are JSON integers (5.0 is none). */
+ * JSON null counts as absent everywhere. An integer is a number without a
+ * fraction, as in JSON Schema (5.0 is one). */
 CHECK_RESULT bool request_parse(enum api_kind kind, const char *body, size_t size,
                                 const struct api_limits *limits, struct arena *arena,
                                 struct api_request *ret_request, struct problem *problem);

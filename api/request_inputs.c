@@ -218,7 +218,7 @@ bool read_openai_input(struct reader *reader, const char *name, const json_t *va
     if (json_is_array(first)) {
         return read_id_arrays(reader, &path, value);
     }
-    if (first && reader_is_integer(reader, first)) {
+    if (first && reader_is_integer(first)) {
         if (!start_batch(reader, &path, 1) ||
             !read_ids(reader, &path, value, &reader->request->inputs[0])) {
             return false;

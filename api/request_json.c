@@ -182,14 +182,12 @@ static char *without_nul_names(const char *body, size_t size)
     return copy;
 }
 
-static json_t *load(const char *body, size_t size, bool *ret_integers_as_real, json_error_t *error)
+static json_t *load(const char *body, size_t size, json_error_t *error)
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
     *error = (json_error_t){.line = 0};
     json_t *tree = json_loadb(body, size, flags, error);
-    *ret_integers_as_real = false;
     if (!tree && error->text[0] && json_error_code(error) == json_error_numeric_overflow) {
-        *ret_integers_as_real = true;
         *error = (json_error_t){.line = 0};
         tree = json_loadb(body, size, flags | JSON_DECODE_INT_AS_REAL, error);
     }
@@ -197,15 +195,15 @@ static json_t *load(const char *body, size_t size, bool *ret_integers_as_real, j
 }
 
 json_t *request_parse_json(enum api_kind kind, const char *body, size_t size,
-                           bool *ret_integers_as_real, struct problem *problem)
+                           struct problem *problem)
 {
     json_error_t error;
-    json_t *tree = load(body, size, ret_integers_as_real, &error);
+    json_t *tree = load(body, size, &error);
     if (!tree && kind == API_OPENAI && error.text[0] &&
         json_error_code(&error) == json_error_null_byte_in_key) {
         char *copy = without_nul_names(body, size);
         if (copy) {
-            tree = load(copy, size, ret_integers_as_real, &error);
+            tree = load(copy, size, &error);
             free(copy);
         }
     }

@@ -13,9 +13,8 @@ struct reader {
     struct arena *arena;
     struct api_request *request; /* being filled */
     struct problem *problem;
-    bool in_parameters;    /* inside Hugging Face's "parameters" */
-    bool has_parameters;   /* it was there */
-    bool integers_as_real; /* the body holds a number beyond 64 bits: see request_parse_json */
+    bool in_parameters;  /* inside Hugging Face's "parameters" */
+    bool has_parameters; /* it was there */
 };
 
 /* Names as messages and `param` carry them: "name", "parameters.name", "name[3]", "name[3][0]". */
@@ -33,8 +32,8 @@ bool reader_no_memory(struct reader *reader);
 bool reader_integer(struct reader *reader, const json_t *value, const struct path *path,
                     int64_t least, int64_t most, int64_t *ret);
 
-/* Do the tokens look like an integer (of any size)? */
-bool reader_is_integer(const struct reader *reader, const json_t *value);
+/* JSON Schema's meaning: any number without a fraction, 5.0 too. */
+bool reader_is_integer(const json_t *value);
 
 /* The grammars of `inputs` and of OpenAI's `input`: fill request->inputs, n and single. */
 bool read_inputs(struct reader *reader, const char *name, const json_t *value);
@@ -52,7 +51,7 @@ bool request_body_ok(enum api_kind kind, const char *body, size_t size,
  * integer as a real where one is beyond 64 bits, and, for OpenAI's routes, with other names where
  * one holds U+0000. */
 json_t *request_parse_json(enum api_kind kind, const char *body, size_t size,
-                           bool *ret_integers_as_real, struct problem *problem);
+                           struct problem *problem);
 
 /* True where a field's name may be repeated to the client: 1 … 64 printable ASCII characters. An
  * arbitrary one would let a body write into logs and terminals. */

@@ -14,6 +14,7 @@ static void sanitize(char *text)
     }
 }
 
+PRINTF_LIKE(3, 0)
 static void set_text(struct err *err, enum err_code code, const char *fmt, va_list args)
 {
     err->code = code;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,7 +175,7 @@ static struct swap *make_swap(struct exchange *x)
     return swap;
 }
 
-/* If-Match: "<sha256>" or *. */
+/* If-Match: "<sha256>" or *. What is neither can't be the active set's: the guard fails (412). */
 static bool take_if_match(struct exchange *x, struct swap *swap)
 {
     const char *text = x->headers.if_match;
@@ -184,7 +185,7 @@ static bool take_if_match(struct exchange *x, struct swap *swap)
     size_t hex = strspn(text + (*text == '"'), "0123456789abcdef");
     if (strlen(text) != SHA256_HEX_SIZE + 2 || *text != '"' || hex != SHA256_HEX_SIZE ||
         text[SHA256_HEX_SIZE + 1] != '"') {
-        exchange_fail(x, PROBLEM_HEADER_VALUE, "If-Match",
+        exchange_fail(x, PROBLEM_PRECONDITION, "If-Match",
                       "If-Match: one quoted SHA-256 in lower-case hexadecimal, or *, is allowed");
         return false;
     }
@@ -234,11 +235,18 @@ static bool put(struct exchange *x)
     return claim(x);
 }
 
+/* A version as JSON writes it: a number without a fraction, from 1, that a double holds exactly. */
+static bool is_version(const struct jval *member, double *ret)
+{
+    const double most = 9007199254740991.0;
+    return jval_double(member, ret) && *ret >= 1 && *ret <= most && trunc(*ret) == *ret;
+}
+
 /* {"version": n}, {} or nothing. */
 static bool take_rollback(struct exchange *x, struct swap *swap)
 {
     struct jval *body = NULL;
-    int64_t version = 0;
+    double version = 0;
     if (x->body.size == 0) {
         return true;
     }
@@ -249,7 +257,7 @@ static bool take_rollback(struct exchange *x, struct swap *swap)
     }
     const struct jval *member = jval_get(body, "version");
     bool ok = jval_is_object(body) && jval_object_size(body) == (member ? 1 : 0) &&
-              (!member || jval_is_null(member) || (jval_int(member, &version) && version > 0));
+              (!member || jval_is_null(member) || is_version(member, &version));
     jval_free(body);
     if (!ok) {
         exchange_fail(x, PROBLEM_FIELD_VALUE, "version",

@@ -186,7 +186,7 @@ static void test_wrong_fields(void **state)
         {"{\"inputs\":\"a\",\"dimensions\":0}", PROBLEM_FIELD_RANGE, "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":769}", PROBLEM_FIELD_RANGE, "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":-1}", PROBLEM_FIELD_RANGE, "dimensions"},
-        {"{\"inputs\":\"a\",\"dimensions\":5.0}", PROBLEM_FIELD_TYPE, "dimensions"},
+        {"{\"inputs\":\"a\",\"dimensions\":5.5}", PROBLEM_FIELD_TYPE, "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":\"5\"}", PROBLEM_FIELD_TYPE, "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":true}", PROBLEM_FIELD_TYPE, "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":99999999999999999999}", PROBLEM_FIELD_RANGE,
@@ -444,8 +444,8 @@ static void test_openai_ids(void **state)
                    "input[9]");
     assert_problem(API_OPENAI, "{\"input\":[1,99999999999999999999]}", PROBLEM_FIELD_RANGE,
                    "input[1]");
-    assert_problem(API_OPENAI, "{\"input\":[1,2.0]}", PROBLEM_FIELD_TYPE, "input[1]");
-    assert_problem(API_OPENAI, "{\"input\":[1.0]}", PROBLEM_FIELD_TYPE, "input");
+    assert_problem(API_OPENAI, "{\"input\":[1,2.5]}", PROBLEM_FIELD_TYPE, "input[1]");
+    assert_problem(API_OPENAI, "{\"input\":[1.5]}", PROBLEM_FIELD_TYPE, "input");
     assert_problem(API_OPENAI, "{\"input\":[1,\"a\"]}", PROBLEM_FIELD_TYPE, "input[1]");
     assert_problem(API_OPENAI, "{\"input\":[[1],2]}", PROBLEM_FIELD_TYPE, "input[1]");
     assert_problem(API_OPENAI, "{\"input\":[[1],\"a\"]}", PROBLEM_FIELD_TYPE, "input[1]");
