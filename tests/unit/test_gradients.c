@@ -628,11 +628,8 @@ static void check_frozen(const char *const *what, size_t n_what)
     struct losses losses;
     tiny_open(&whole, &plan, 0, POOLING_MEAN, 1);
     tiny_open(&part, &frozen, 0, POOLING_MEAN, 1);
-    /* Twice: rows of the word embeddings' gradient must start from zero again. */
-    for (int round = 0; round < 2; round++) {
-        learner_gradients(whole.learner, &whole.lesson, &losses);
-        learner_gradients(part.learner, &part.lesson, &losses);
-    }
+    learner_gradients(whole.learner, &whole.lesson, &losses);
+    learner_gradients(part.learner, &part.lesson, &losses);
     const struct params *a = learner_params(whole.learner);
     const struct params *b = learner_params(part.learner);
     for (size_t i = 0; i < a->n; i++) {
@@ -662,6 +659,25 @@ static void test_frozen(void **state)
     }
 }
 
+/* Gradients are written, not added up: rows of the word embeddings too. */
+static void test_again(void **state)
+{
+    (void)state;
+    struct plan plan = {.layer_decay = 1};
+    struct tiny tiny;
+    struct losses losses;
+    tiny_open(&tiny, &plan, 0, POOLING_MEAN, 2);
+    const struct param *word = &learner_params(tiny.learner)->at[0];
+    float *first = calloc(word->count, sizeof *first);
+    assert_non_null(first);
+    learner_gradients(tiny.learner, &tiny.lesson, &losses);
+    memcpy(first, word->grad, word->count * sizeof *first);
+    learner_gradients(tiny.learner, &tiny.lesson, &losses);
+    assert_memory_equal(first, word->grad, word->count * sizeof *first);
+    free(first);
+    tiny_close(&tiny);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -675,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_network_cls),
         cmocka_unit_test(test_network_dropout),
         cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
