@@ -3,7 +3,7 @@ add_library(orthrus_flags INTERFACE)
 target_compile_definitions(orthrus_flags INTERFACE _GNU_SOURCE)
 target_compile_options(orthrus_flags INTERFACE
   -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes
-  -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wnull-dereference
+  -Wwrite-strings -Wformat=2 -Wundef -Wvla
   -fno-math-errno -ffp-contract=off -fstack-protector-strong)
 if(ORTHRUS_WERROR)
   target_compile_options(orthrus_flags INTERFACE -Werror)
