@@ -14,26 +14,8 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
-    INT8_WIDE = 32,
+    INT8_WIDE = 8,
 };
-
-/* The tiles that multiply a matrix, and how many of its inputs stay in fp32 beside the rounded
- * ones. int8 stops at the second FFN matrix: what GELU gives is too uneven for 8 bits a token, so
- * it is bf16 where the instruction set has that, else fp32. */
-static const struct tile_kernel *matrix_tile(const struct encoder *encoder, enum matrix matrix,
-                                             size_t in, size_t *ret_wide)
-{
-    *ret_wide = 0;
-    if (encoder->precision != PRECISION_INT8) {
-        return dispatch_tile(encoder->isa, encoder->precision);
-    }
-    if (matrix != MATRIX_FFN_OUT) {
-        *ret_wide = size_min(INT8_WIDE, in / 4);
-        return dispatch_tile(encoder->isa, PRECISION_INT8);
-    }
-    const struct tile_kernel *bf16 = dispatch_tile(encoder->isa, PRECISION_BF16);
-    return bf16 ? bf16 : dispatch_tile(encoder->isa, PRECISION_FP32);
-}
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
 {
@@ -44,14 +26,15 @@ static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
 static void layer_layout(const struct encoder *encoder, struct layer *layer, struct region *region)
 {
     const struct config *config = &encoder->config;
+    const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
+    size_t wide = encoder->precision == PRECISION_INT8 ? INT8_WIDE : 0;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
                                       config->hidden};
     for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
-        size_t wide;
-        const struct tile_kernel *tile = matrix_tile(encoder, m, in[m], &wide);
-        linear_layout(&layer->linear[m], encoder->ops, tile, in[m], out[m], wide, region);
+        linear_layout(&layer->linear[m], encoder->ops, tile, in[m], out[m],
+                      size_min(wide, in[m] / 4), region);
     }
     norm_layout(&layer->attention_norm, config->hidden, region);
     norm_layout(&layer->ffn_norm, config->hidden, region);

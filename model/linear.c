@@ -19,17 +19,25 @@ static bool quantizes(const struct tile_kernel *kernel)
     return kernel->precision == PRECISION_INT8;
 }
 
-/* keep from wide_columns, of which the first n count. */
+/* 32-bit words that a row or a column takes: its inputs, wide ones, two scales for each group. */
+static size_t column_words(const struct linear *linear)
+{
+    return linear->words + linear->wide + 2 * linear->groups;
+}
+
+/* keep: all inputs but the first n of wide_columns. */
 static void note_keep(struct linear *linear, size_t n)
 {
     if (!linear->keep) {
         return;
     }
+    memset(linear->keep, 0, size_div_up(linear->in, 16) * sizeof *linear->keep);
     for (size_t k = 0; k < linear->in; k++) {
-        linear->keep[k] = 1.0f;
+        linear->keep[k / 16] |= (uint16_t)(1u << k % 16);
     }
     for (size_t w = 0; w < n; w++) {
-        linear->keep[linear->wide_columns[w]] = 0.0f;
+        size_t k = linear->wide_columns[w];
+        linear->keep[k / 16] &= (uint16_t) ~(1u << k % 16);
     }
 }
 
@@ -44,13 +52,15 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
     } else {
         linear->words = size_div_up(in, kernel->group);
         linear->wide = wide;
-        size_t extra = quantizes(kernel) ? 2 : 0; /* a scale and an offset for each column */
+        linear->groups = quantizes(kernel) ? size_div_up(in, INT8_GROUP) : 0;
         linear->panels = size_div_up(out, kernel->columns);
         linear->panel_bytes = size_round_up(
-            (linear->words + wide + extra) * kernel->columns * sizeof(uint32_t), ALIGN);
+            column_words(linear) * kernel->columns * sizeof(uint32_t), ALIGN);
         linear->weight = region_take(region, linear->panels, linear->panel_bytes);
         linear->wide_columns = region_take(region, wide, sizeof(uint32_t));
-        linear->keep = quantizes(kernel) ? region_take(region, in, sizeof(float)) : NULL;
+        linear->keep = quantizes(kernel)
+                           ? region_take(region, size_div_up(in, 16), sizeof(uint16_t))
+                           : NULL;
         note_keep(linear, 0);
     }
     linear->bias = region_take(region, out, sizeof(float));
@@ -108,7 +118,6 @@ static void pack_wide_weights(const struct linear *linear, float *rows, size_t n
             wide[c] = column[c * linear->in];
             column[c * linear->in] = 0.0f;
         }
-        memset(wide + n, 0, (columns - n) * sizeof *wide);
     }
 }
 
@@ -130,32 +139,44 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
     }
 }
 
-/* n rows [n,K] → words of int8, each row by its own scale; then the scales, and the offsets that
- * take back the 128 which pack_rows adds to the other side's bytes. */
-static void quantize_weights(const struct linear *linear, const float *rows, size_t n,
-                             uint32_t *words)
+/* One group of a row's inputs → int8 at bytes, every fourth next to the other, the next four
+ * `stride` bytes on; returns their sum. */
+static int32_t quantize_group(const float *x, size_t n, int8_t *bytes, size_t stride,
+                              float *ret_scale)
+{
+    float largest = 0.0f;
+    for (size_t k = 0; k < n; k++) {
+        largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+    }
+    float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    int32_t sum = 0;
+    for (size_t k = 0; k < n; k++) {
+        int32_t value = (int32_t)rintf(x[k] * inverse);
+        bytes[k / 4 * stride + k % 4] = (int8_t)value;
+        sum += value;
+    }
+    *ret_scale = largest / 127.0f;
+    return sum;
+}
+
+/* n rows [n,K] → a panel of int8, as struct multiply_args says. */
+static void quantize_weights(const struct linear *linear, float *rows, size_t n, float *panel)
 {
     size_t columns = linear->kernel->columns;
-    float *scales = (float *)(words + (linear->words + linear->wide) * columns);
-    int32_t *offsets = (int32_t *)(scales + columns);
-    int8_t *bytes = (int8_t *)words;
-    memset(words, 0, linear->words * columns * sizeof *words);
-    memset(scales, 0, 2 * columns * sizeof *scales);
+    float *sums = panel + linear->groups * columns;
+    float *wide = sums + linear->groups * columns;
+    uint32_t *words = (uint32_t *)(wide + linear->wide * columns);
+    memset(panel, 0, linear->panel_bytes);
+    pack_wide_weights(linear, rows, n, wide);
     for (size_t c = 0; c < n; c++) {
-        const float *row = rows + c * linear->in;
-        float largest = 0.0f;
-        for (size_t k = 0; k < linear->in; k++) {
-            largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+        for (size_t g = 0; g < linear->groups; g++) {
+            size_t k = g * INT8_GROUP;
+            size_t at = g * columns + c;
+            int8_t *bytes = (int8_t *)(words + k / 4 * columns + c);
+            sums[at] = (float)quantize_group(rows + c * linear->in + k,
+                                             size_min(INT8_GROUP, linear->in - k), bytes,
+                                             columns * sizeof *words, &panel[at]);
         }
-        float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-        int32_t sum = 0;
-        for (size_t k = 0; k < linear->in; k++) {
-            int32_t value = (int32_t)rintf(row[k] * inverse);
-            bytes[(k / 4 * columns + c) * 4 + k % 4] = (int8_t)value;
-            sum += value;
-        }
-        scales[c] = largest / 127.0f;
-        offsets[c] = -128 * sum;
     }
 }
 
@@ -172,13 +193,11 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
         return;
     }
     read_rows(linear, parts, n_parts, from, to, scratch);
-    uint32_t *words = (uint32_t *)(linear->weight + panel * linear->panel_bytes);
-    pack_wide_weights(linear, scratch, to - from,
-                      (float *)(words + linear->words * kernel->columns));
+    unsigned char *out = linear->weight + panel * linear->panel_bytes;
     if (quantizes(kernel)) {
-        quantize_weights(linear, scratch, to - from, words);
+        quantize_weights(linear, scratch, to - from, (float *)out);
     } else {
-        interleave_weights(linear, scratch, to - from, words);
+        interleave_weights(linear, scratch, to - from, (uint32_t *)out);
     }
 }
 
@@ -186,8 +205,7 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
 static size_t block_bytes(const struct linear *linear)
 {
     const struct tile_kernel *kernel = linear->kernel;
-    size_t words = (linear->words + linear->wide + quantizes(kernel)) * kernel->rows_max +
-                   kernel->pack_max;
+    size_t words = column_words(linear) * kernel->rows_max + kernel->pack_max;
     return size_round_up(words * sizeof(uint32_t), ALIGN);
 }
 
@@ -222,27 +240,26 @@ static size_t block_start(size_t rows, size_t blocks, size_t b)
 static void pack_block(const struct linear *linear, const struct linear_call *call, size_t from,
                        size_t to, unsigned char *block)
 {
-    float scales[TILE_ROWS_MAX];
+    size_t rows = to - from;
+    float *lows = (float *)block + linear->groups * rows;
+    float *wide = lows + linear->groups * rows;
     const struct pack_args args = {
         .x = call->x + from * call->x_ld,
         .ld = call->x_ld,
-        .rows = to - from,
+        .rows = rows,
         .in = linear->in,
-        .stride = to - from,
-        .words = (uint32_t *)block,
+        .stride = rows,
+        .words = (uint32_t *)(wide + linear->wide * rows),
         .keep = linear->keep,
-        .scales = scales,
+        .scales = (float *)block,
+        .lows = lows,
     };
     linear->kernel->pack_rows(&args);
-    float *wide = (float *)(args.words + linear->words * args.rows);
     for (size_t w = 0; w < linear->wide; w++) {
         const float *x = args.x + linear->wide_columns[w];
-        for (size_t r = 0; r < args.rows; r++) {
-            *wide++ = x[r * args.ld];
+        for (size_t r = 0; r < rows; r++) {
+            wide[w * rows + r] = x[r * args.ld];
         }
-    }
-    if (quantizes(linear->kernel)) {
-        memcpy(wide, scales, args.rows * sizeof *wide);
     }
 }
 
@@ -282,6 +299,7 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
             const struct multiply_args args = {
                 .rows = to - from,
                 .words = linear->words,
+                .groups = linear->groups,
                 .wide = linear->wide,
                 .a = packed + (block - first_block) * each,
                 .b = b,

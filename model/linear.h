@@ -20,13 +20,14 @@ struct linear {
     size_t in;                        /* K */
     size_t out;                       /* N */
     size_t words;                     /* per row: ⌈K / group⌉ */
-    size_t wide;                      /* inputs that are multiplied in fp32 beside the words */
+    size_t wide;                      /* int8 alone: inputs that stay in fp32 */
+    size_t groups;                    /* int8 alone: ⌈K / INT8_GROUP⌉ */
     size_t panels;                    /* ⌈N / columns⌉ */
     size_t panel_bytes;               /* see struct multiply_args; 0 with OpenBLAS */
     unsigned char *weight;            /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
     float *bias;                      /* [N] */
     uint32_t *wide_columns;           /* [wide] which, ascending */
-    float *keep;                      /* [K] 0 for the wide inputs, 1 for the others; int8 alone */
+    uint16_t *keep;                   /* int8 alone: see struct pack_args */
 };
 
 /* Weights and biases that stand below each other in one matrix: Q, K and V are multiplied at once.
@@ -37,7 +38,7 @@ struct linear_part {
 };
 
 /* Fills the sizes and takes the memory from region (none while that measures). kernel may be NULL
- * for OpenBLAS in fp32. wide ≤ K is 0 for fp32. */
+ * for OpenBLAS in fp32. wide ≤ K is 0 but for int8. */
 void linear_layout(struct linear *linear, const struct kernels *ops,
                    const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
                    struct region *region);

@@ -21,8 +21,7 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
-/* Two products and their sum a step in bf16 × bf16 → fp32, then the wide columns in fp32 on top of
- * the same sums. */
+/* Two products and their sum a step, bf16 × bf16 → fp32. */
 INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 {
     const uint32_t *a = args->a;
@@ -48,18 +47,6 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
         a += rows;
         b += TILE_COLUMNS;
         next += TILE_COLUMNS * sizeof *b;
-    }
-    for (size_t k = 0; k < args->wide; k++) {
-        vf b0 = _mm512_load_ps(b);
-        vf b1 = _mm512_load_ps(b + TILE_LANES);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf x = _mm512_castsi512_ps(_mm512_set1_epi32((int)a[r]));
-            sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
-            sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
-        }
-        a += rows;
-        b += TILE_COLUMNS;
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {

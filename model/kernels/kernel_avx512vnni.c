@@ -1,37 +1,32 @@
 #if defined(__x86_64__)
+#include <math.h>
+
 #include "model/kernels/avx512_tile.h"
 #include "model/kernels/kernels.h"
 #include "model/kernels/simd_avx512.h"
 
-/* The largest magnitude among a row's columns that are quantized. */
-static float row_largest(const float *x, const float *keep, size_t n)
+enum { GROUP_WORDS = INT8_GROUP / 4, VECTORS = INT8_GROUP / 16 };
+
+/* Lanes of 16 columns that are there and not wide. */
+INLINE __mmask16 kept(const struct pack_args *args, size_t k)
 {
-    vf largest = vf_set1(0.0f);
-    for (size_t k = 0; k < n; k += LANES) {
-        size_t some = n - k < LANES ? n - k : LANES;
-        vf v = vf_mul(vf_load_n(x + k, some), vf_load_n(keep + k, some));
-        largest = vf_max(largest, _mm512_abs_ps(v));
-    }
-    return vf_largest(largest);
+    return (__mmask16)args->keep[k / 16];
 }
 
-/* 16 columns as bytes: round(x·inverse) + 128, wide columns 128. */
-INLINE __m128i quantize(const float *x, const float *keep, size_t n, vf inverse)
+/* Up to 16 columns as bytes: round((x − low)·inverse). What stands in wide columns meets zeros. */
+INLINE __m128i quantize(const float *x, size_t n, vf low, vf inverse)
 {
-    vf v = vf_mul(vf_load_n(x, n), vf_mul(vf_load_n(keep, n), inverse));
-    __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
-    return _mm_xor_si128(bytes, _mm_set1_epi8((char)0x80));
+    vf v = vf_mul(vf_sub(vf_load_n(x, n), low), inverse);
+    return _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v));
 }
 
-/* Up to 64 columns of a row. */
-INLINE __m512i quantize_row(const float *x, const float *keep, size_t n, vf inverse)
+INLINE __m512i quantize_64(const float *x, size_t n, vf low, vf inverse)
 {
     __m128i parts[4];
     UNROLL
     for (size_t i = 0; i < 4; i++) {
         size_t some = n > 16 * i ? n - 16 * i : 0;
-        size_t at = some > 0 ? 16 * i : 0;
-        parts[i] = quantize(x + at, keep + at, some, inverse);
+        parts[i] = quantize(some > 0 ? x + 16 * i : x, some, low, inverse);
     }
     __m512i words = _mm512_castsi128_si512(parts[0]);
     words = _mm512_inserti32x4(words, parts[1], 1);
@@ -39,86 +34,66 @@ INLINE __m512i quantize_row(const float *x, const float *keep, size_t n, vf inve
     return _mm512_inserti32x4(words, parts[3], 3);
 }
 
-/* Words of four bytes, each row by its own scale: largest magnitude ↔ 127. */
+/* The range of a row's group; 0 … 0 where every column is wide. */
+INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
+                        float *ret_high)
+{
+    vf low = vf_set1(INFINITY);
+    vf high = vf_set1(-INFINITY);
+    for (size_t i = 0; i < VECTORS && k + 16 * i < args->in; i++) {
+        __mmask16 mask = kept(args, k + 16 * i);
+        vf v = _mm512_maskz_loadu_ps(mask, x + 16 * i);
+        low = _mm512_mask_min_ps(low, mask, low, v);
+        high = _mm512_mask_max_ps(high, mask, high, v);
+    }
+    *ret_low = _mm512_reduce_min_ps(low);
+    *ret_high = _mm512_reduce_max_ps(high);
+    if (!(*ret_low <= *ret_high)) {
+        *ret_low = 0.0f;
+        *ret_high = 0.0f;
+    }
+}
+
+/* Words of four unsigned bytes; each group of a row by its own range. */
 static void pack_rows(const struct pack_args *args)
 {
-    float inverse[TILE_PACK];
-    for (size_t r = 0; r < args->rows; r++) {
-        float largest = row_largest(args->x + r * args->ld, args->keep, args->in);
-        args->scales[r] = largest / 127.0f;
-        inverse[r] = largest > 0.0f ? 127.0f / largest : 0.0f;
-    }
-    for (size_t k = 0; k < args->in; k += 64) {
-        size_t n = args->in - k < 64 ? args->in - k : 64;
-        __m512i rows[16];
-        UNROLL
-        for (size_t r = 0; r < 16; r++) {
-            rows[r] = r < args->rows ? quantize_row(args->x + r * args->ld + k, args->keep + k, n,
-                                                    vf_set1(inverse[r]))
-                                     : _mm512_setzero_si512();
+    for (size_t k = 0; k < args->in; k += INT8_GROUP) {
+        size_t group = k / INT8_GROUP;
+        vf inverses[TILE_PACK];
+        vf lows[TILE_PACK];
+        for (size_t r = 0; r < args->rows; r++) {
+            float low;
+            float high;
+            group_range(args, args->x + r * args->ld + k, k, &low, &high);
+            args->scales[group * args->rows + r] = (high - low) / 255.0f;
+            args->lows[group * args->rows + r] = low;
+            inverses[r] = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
+            lows[r] = vf_set1(low);
         }
-        store_interleaved(rows, (n + 3) / 4, args->words + k / 4 * args->stride, args->stride);
-    }
-}
-
-/* The integer sums, left in the tile as they are. */
-INLINE void multiply_words(const size_t rows, const struct multiply_args *args)
-{
-    const uint32_t *a = args->a;
-    const uint32_t *b = args->b;
-    const char *next = args->next;
-    __m512i sums[TILE_ROWS][2];
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = _mm512_setzero_si512();
-        sums[r][1] = _mm512_setzero_si512();
-    }
-    for (size_t k = 0; k < args->words; k++) {
-        __m512i b0 = _mm512_load_si512(b);
-        __m512i b1 = _mm512_load_si512(b + TILE_LANES);
-        _mm_prefetch(next, _MM_HINT_T1);
-        _mm_prefetch(next + 64, _MM_HINT_T1);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            __m512i x = _mm512_set1_epi32((int)a[r]);
-            sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], x, b0);
-            sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], x, b1);
+        for (size_t at = k; at < k + INT8_GROUP && at < args->in; at += 64) {
+            size_t n = args->in - at < 64 ? args->in - at : 64;
+            __m512i rows[16];
+            UNROLL
+            for (size_t r = 0; r < 16; r++) {
+                rows[r] = r < args->rows
+                              ? quantize_64(args->x + r * args->ld + at, n, lows[r], inverses[r])
+                              : _mm512_setzero_si512();
+            }
+            store_interleaved(rows, (n + 3) / 4, args->words + at / 4 * args->stride, args->stride);
         }
-        a += rows;
-        b += TILE_COLUMNS;
-        next += TILE_COLUMNS * sizeof *b;
-    }
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        _mm512_storeu_si512(args->tile + r * args->ld, sums[r][0]);
-        _mm512_storeu_si512(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
     }
 }
 
-/* Integer sums of 16 columns → fp32. */
-INLINE vf dequantize(const float *tile, const int32_t *offsets, const float *scales, vf row_scale)
-{
-    __m512i whole = _mm512_add_epi32(_mm512_loadu_si512(tile), _mm512_load_si512(offsets));
-    return _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_load_ps(scales)),
-                         row_scale);
-}
-
-/* Scales, then the wide columns in fp32 on top of the same sums. */
+/* tile = the wide columns' products in fp32. */
 INLINE void multiply_wide(const size_t rows, const struct multiply_args *args)
 {
-    const float *a = (const float *)args->a + args->words * rows;
-    const float *b = (const float *)args->b + args->words * TILE_COLUMNS;
-    const float *row_scales = a + args->wide * rows;
-    const float *scales = b + args->wide * TILE_COLUMNS;
-    const int32_t *offsets = (const int32_t *)(scales + TILE_COLUMNS);
+    const float *a = (const float *)args->a + 2 * args->groups * rows;
+    const float *b = (const float *)args->b + 2 * args->groups * TILE_COLUMNS;
     vf sums[TILE_ROWS][2];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        const float *tile = args->tile + r * args->ld;
-        vf scale = _mm512_set1_ps(row_scales[r]);
-        sums[r][0] = dequantize(tile, offsets, scales, scale);
-        sums[r][1] = dequantize(tile + TILE_LANES, offsets + TILE_LANES, scales + TILE_LANES,
-                                scale);
+        sums[r][0] = _mm512_setzero_ps();
+        sums[r][1] = _mm512_setzero_ps();
     }
     for (size_t k = 0; k < args->wide; k++) {
         vf b0 = _mm512_load_ps(b);
@@ -139,12 +114,91 @@ INLINE void multiply_wide(const size_t rows, const struct multiply_args *args)
     }
 }
 
-/* Two steps over the tile's memory: with one array of sums for both, the compiler keeps a copy of
- * it on the stack, which halves the speed. */
+/* tile += the group's integer sums, put back to scale: Σ x·w = scale_w·(scale_x·Σ u·v + low·Σ v)
+ * for x = low + scale_x·u and w = scale_w·v. */
+INLINE void add_scaled(float *tile, __m512i dots, vf scale, vf low, const float *column_scales,
+                       const float *column_sums)
+{
+    vf sum = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scale);
+    sum = _mm512_fmadd_ps(low, _mm512_load_ps(column_sums), sum);
+    sum = _mm512_fmadd_ps(sum, _mm512_load_ps(column_scales), _mm512_loadu_ps(tile));
+    _mm512_storeu_ps(tile, sum);
+}
+
+typedef int ints __attribute__((vector_size(64)));
+
+/* One group's place in both blocks. */
+struct group {
+    const uint32_t *a;
+    const uint32_t *b;
+    const char *next;
+    size_t words;
+    const float *row_scales;
+    const float *row_lows;
+    const float *column_scales;
+    const float *column_sums;
+};
+
+INLINE void multiply_group(const size_t rows, const struct multiply_args *args,
+                           const struct group *group)
+{
+    const uint32_t *a = group->a;
+    const uint32_t *b = group->b;
+    const char *next = group->next;
+    ints dots[TILE_ROWS][2];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        dots[r][0] = (ints)_mm512_setzero_si512();
+        dots[r][1] = (ints)_mm512_setzero_si512();
+    }
+    for (size_t k = 0; k < group->words; k++) {
+        __m512i b0 = _mm512_load_si512(b);
+        __m512i b1 = _mm512_load_si512(b + TILE_LANES);
+        _mm_prefetch(next, _MM_HINT_T1);
+        _mm_prefetch(next + 64, _MM_HINT_T1);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            __m512i x = _mm512_set1_epi32((int)a[r]);
+            dots[r][0] = (ints)_mm512_dpbusd_epi32((__m512i)dots[r][0], x, b0);
+            dots[r][1] = (ints)_mm512_dpbusd_epi32((__m512i)dots[r][1], x, b1);
+        }
+        a += rows;
+        b += TILE_COLUMNS;
+        next += TILE_COLUMNS * sizeof *b;
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        float *tile = args->tile + r * args->ld;
+        vf scale = _mm512_set1_ps(group->row_scales[r]);
+        vf low = _mm512_set1_ps(group->row_lows[r]);
+        add_scaled(tile, (__m512i)dots[r][0], scale, low, group->column_scales, group->column_sums);
+        add_scaled(tile + TILE_LANES, (__m512i)dots[r][1], scale, low,
+                   group->column_scales + TILE_LANES, group->column_sums + TILE_LANES);
+    }
+}
+
 INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 {
-    multiply_words(rows, args);
+    const float *row_scales = args->a;
+    const float *row_lows = row_scales + args->groups * rows;
+    const float *column_scales = args->b;
+    const float *column_sums = column_scales + args->groups * TILE_COLUMNS;
+    size_t before = 2 * args->groups + args->wide; /* the words */
     multiply_wide(rows, args);
+    for (size_t g = 0; g < args->groups; g++) {
+        size_t first = g * GROUP_WORDS;
+        const struct group group = {
+            .a = (const uint32_t *)args->a + (before + first) * rows,
+            .b = (const uint32_t *)args->b + (before + first) * TILE_COLUMNS,
+            .next = (const char *)args->next + first * TILE_COLUMNS * sizeof(uint32_t),
+            .words = args->words - first < GROUP_WORDS ? args->words - first : GROUP_WORDS,
+            .row_scales = row_scales + g * rows,
+            .row_lows = row_lows + g * rows,
+            .column_scales = column_scales + g * TILE_COLUMNS,
+            .column_sums = column_sums + g * TILE_COLUMNS,
+        };
+        multiply_group(rows, args, &group);
+    }
 }
 
 static void multiply(const struct multiply_args *args)

@@ -18,6 +18,9 @@
 /* Limits of every tile_kernel below, for arrays on the stack. */
 enum { TILE_ROWS_MAX = 16, TILE_COLUMNS_MAX = 32, TILE_PACK_MAX = 16 };
 
+/* int8: so many inputs in a row have one scale, on both sides. */
+enum { INT8_GROUP = 128 };
+
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
 struct pack_args {
@@ -26,22 +29,26 @@ struct pack_args {
     size_t rows; /* 0 … pack_max */
     size_t in;   /* K; inputs behind it in the last word are zero */
     size_t stride;
-    uint32_t *words;   /* each k writes pack_max words, those behind `rows` zero or, where stride is
-                          less, overwritten by the next k: leave pack_max words of slack */
-    const float *keep; /* int8 alone: [K], 1 for a column that is quantized, 0 for a wide one */
-    float *scales;     /* int8 alone: [rows], written */
+    uint32_t *words; /* each k writes pack_max words, those behind `rows` zero or, where stride is
+                        less, overwritten by the next k: leave pack_max words of slack */
+    /* int8 alone. Each row's group is mapped from its range to 0 … 255: x = low + scale·u. */
+    const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
+    float *scales;        /* [groups][rows], written */
+    float *lows;          /* [groups][rows], written */
 };
 
-/* One tile: rows × columns. Blocks, in this order:
- *   a: words[words][rows], wide float[wide][rows], int8: scales float[rows]
- *   b: words[words][columns], wide float[wide][columns], int8: scales float[columns],
- *      offsets int32[columns]; aligned to 64 bytes
- * Without int8: tile = Σ_k a·b in fp32. With: the words' integer sum plus the column's offset,
- * times the row's and the column's scale; then the wide products are added in fp32. */
+/* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
+ *   a: scales float[groups][rows], lows float[groups][rows], wide float[wide][rows],
+ *      words[words][rows]
+ *   b: scales float[groups][columns], sums of the groups' bytes float[groups][columns],
+ *      wide float[wide][columns], words[words][columns]; aligned to 64 bytes
+ * Without int8: tile = Σ_k a·b in fp32. With: the wide inputs' products in fp32, then group by
+ * group scale_b·(scale_a·Σ of the words' products + low_a·sum_b). */
 struct multiply_args {
     size_t rows; /* 1 … rows_max */
     size_t words;
-    size_t wide;
+    size_t groups; /* int8 alone */
+    size_t wide;   /* int8 alone */
     const void *a;
     const void *b;
     const void *next; /* as long as b: prefetched on the way; b itself for nothing */

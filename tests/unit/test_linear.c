@@ -49,7 +49,7 @@ static void make(struct fixture *fixture, enum isa isa, enum precision precision
     linear_layout(&fixture->linear, ops, kernel, in, out, wide, &region);
     fixture->weight = test_floats(out * in, seed);
     fixture->bias = test_floats(out, seed);
-    if (kernel && precision != PRECISION_FP32) {
+    if (wide > 0) {
         float *score = test_floats(in, seed);
         linear_choose_wide(&fixture->linear, score);
         free(score);
@@ -122,44 +122,77 @@ static double to_bf16(float x)
     return (double)x;
 }
 
-/* Step of a row's int8 numbers. */
-static double step_of(const struct linear *linear, const float *row)
+/* A group's int8 numbers: x = low + step·u. */
+struct grid {
+    double low;
+    double step;
+};
+
+/* Of a group of a row of x (its range ↔ 0 … 255) or of weights (largest magnitude ↔ 127). */
+static struct grid grid_of(const struct linear *linear, const float *row, size_t first, bool weight)
 {
-    float largest = 0.0f;
-    for (size_t k = 0; k < linear->in; k++) {
-        largest = is_wide(linear, k) ? largest : fmaxf(largest, fabsf(row[k]));
+    double low = INFINITY;
+    double high = -INFINITY;
+    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
+        if (!is_wide(linear, k)) {
+            low = fmin(low, (double)row[k]);
+            high = fmax(high, (double)row[k]);
+        }
     }
-    return (double)largest / 127.0;
+    if (low > high) {
+        return (struct grid){0.0, 0.0};
+    }
+    if (weight) {
+        return (struct grid){0.0, fmax(-low, high) / 127.0};
+    }
+    return (struct grid){low, (high - low) / 255.0};
 }
 
-/* One element in double, its factors rounded as the precision says, and how far the kernel may be
- * off: rounding of K sums in fp32; for int8 also a step where a factor is half-way. */
+static double on_grid(float x, struct grid grid)
+{
+    return grid.step > 0.0 ? grid.low + rint(((double)x - grid.low) / grid.step) * grid.step
+                           : grid.low;
+}
+
+/* One group of one element in double, its factors rounded as the precision says, and how far the
+ * kernel may be off: rounding in fp32; for int8 also steps where a factor is half-way. */
+static double expect_group(const struct linear *linear, enum precision precision, const float *x,
+                           const float *w, size_t first, double *magnitude, double *steps)
+{
+    struct grid x_grid = grid_of(linear, x, first, false);
+    struct grid w_grid = grid_of(linear, w, first, true);
+    double sum = 0.0;
+    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
+        double a = (double)x[k];
+        double b = (double)w[k];
+        if (precision == PRECISION_BF16) {
+            a = to_bf16(x[k]);
+            b = to_bf16(w[k]);
+        } else if (precision == PRECISION_INT8 && !is_wide(linear, k)) {
+            a = on_grid(x[k], x_grid);
+            b = on_grid(w[k], w_grid);
+            *magnitude += fabs(x_grid.low * b); /* taken out and put back */
+        }
+        sum += a * b;
+        *magnitude += fabs(a * b);
+    }
+    *steps = fmax(*steps, x_grid.step + w_grid.step);
+    return sum;
+}
+
 static double expect_sum(const struct fixture *fixture, enum precision precision, const float *x,
                          const float *w, double *ret_tolerance)
 {
     const struct linear *linear = &fixture->linear;
-    double x_step = step_of(linear, x);
-    double w_step = step_of(linear, w);
     double sum = 0.0;
     double magnitude = 0.0;
-    for (size_t k = 0; k < linear->in; k++) {
-        double a = (double)x[k];
-        double b = (double)w[k];
-        if (precision != PRECISION_FP32 && is_wide(linear, k)) {
-            /* as it is */
-        } else if (precision == PRECISION_BF16) {
-            a = to_bf16(x[k]);
-            b = to_bf16(w[k]);
-        } else if (precision == PRECISION_INT8) {
-            a = x_step > 0.0 ? rint(a / x_step) * x_step : 0.0;
-            b = w_step > 0.0 ? rint(b / w_step) * w_step : 0.0;
-        }
-        sum += a * b;
-        magnitude += fabs(a * b);
+    double steps = 0.0;
+    for (size_t first = 0; first < linear->in; first += INT8_GROUP) {
+        sum += expect_group(linear, precision, x, w, first, &magnitude, &steps);
     }
     *ret_tolerance = 4e-7 * (magnitude + 1.0) * sqrt((double)linear->in);
     if (precision == PRECISION_INT8) {
-        *ret_tolerance += 2.0 * (x_step + w_step);
+        *ret_tolerance += 2.0 * steps;
     }
     return sum;
 }
@@ -199,7 +232,7 @@ static void try_shape(enum isa isa, enum precision precision, struct shape shape
 {
     uint32_t seed = (uint32_t)(shape.in * 1000 + shape.out);
     struct fixture fixture;
-    size_t wide = precision == PRECISION_FP32 ? 0 : size_min(shape.in / 4, 9);
+    size_t wide = precision == PRECISION_INT8 ? size_min(shape.in / 4, 9) : 0;
     size_t n_parts = shape.out % 3 == 0 ? 3 : 1;
     make(&fixture, isa, precision, shape.in, shape.out, wide, n_parts, &seed);
     enum { ROWS_MAX = 40 };
@@ -284,7 +317,7 @@ static void many_rows(enum isa isa)
         enum { IN = 768, OUT = 40, ROWS = 1500, PROBE = 1437 };
         uint32_t seed = 5;
         struct fixture fixture;
-        make(&fixture, isa, precision, IN, OUT, precision == PRECISION_FP32 ? 0 : 8, 1, &seed);
+        make(&fixture, isa, precision, IN, OUT, precision == PRECISION_INT8 ? 8 : 0, 1, &seed);
         float *x = test_floats((size_t)ROWS * IN, &seed);
         float *all = test_floats((size_t)ROWS * OUT, &seed);
         float one[OUT];
@@ -313,7 +346,7 @@ static void zero_rows(enum isa isa)
         }
         uint32_t seed = 9;
         struct fixture fixture;
-        make(&fixture, isa, precision, 70, 35, precision == PRECISION_FP32 ? 0 : 4, 1, &seed);
+        make(&fixture, isa, precision, 70, 35, precision == PRECISION_INT8 ? 4 : 0, 1, &seed);
         float x[3 * 70] = {0};
         float out[3 * 35];
         run(&fixture, x, 3, FINISH_BIAS, NULL, 1, out);
