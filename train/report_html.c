@@ -7,7 +7,7 @@
 #include "train/report.h"
 #include "train/svg.h"
 
-enum { POINTS_MAX = 600 };
+enum { POINTS_MAX = 600, WIDE = 1000, NARROW = 480 };
 
 static const char style[] =
     ":root{--bg:#fbfaf8;--card:#fff;--ink:#1d2430;--soft:#6b7484;--rule:#e6e3dd;--c1:#c2512f;"
@@ -24,13 +24,15 @@ static const char style[] =
     "padding:14px 16px;margin:0}.card b{display:block;font-size:24px;line-height:1.2}"
     ".card span{color:var(--soft);font-size:13px}"
     ".grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:14px}"
-    "figcaption{margin-bottom:8px}.key{margin-left:14px;color:var(--soft);font-size:13px}"
+    "figcaption{margin-bottom:8px}.key{display:inline-block;margin-left:14px;color:var(--soft);"
+    "font-size:13px}"
     ".key::before{content:\"\";display:inline-block;width:14px;height:3px;border-radius:2px;"
     "margin-right:6px;vertical-align:middle;background:currentColor}"
     "svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}"
     ".end{text-anchor:end}.mid{text-anchor:middle}.grid{stroke:var(--rule);fill:none}"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke:currentColor}"
-    ".dot{fill:currentColor}.raw{color:var(--c1);opacity:.28}.line.raw{stroke-width:1}"
+    ".dot{fill:currentColor}.key.raw{color:var(--c1);opacity:.6}.line.raw{color:var(--c1);opacity:."
+    "28;stroke-width:1}"
     ".c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}"
     ".matrix text{fill:var(--ink)}.matrix .soft{fill:var(--soft)}.matrix .over{fill:var(--over)}"
     ".cell{fill:var(--cell)}table{border-collapse:collapse;width:100%;font-size:14px}"
@@ -118,12 +120,14 @@ static void append_step_charts(const struct report *report, struct buf *out)
     smooth(y, n, even);
     const struct svg_line loss[] = {{"each step", "raw", x, y, n, false},
                                     {"smoothed", "c1", x, even, n, false}};
-    svg_chart(out, "Training loss", "step", loss, 2, false, false);
+    const struct svg_axes axes = {"Training loss", "step", WIDE, false, false};
+    svg_chart(out, &axes, loss, 2);
     buf_append_str(out, "<div class=\"grid2\" style=\"margin-top:14px\">");
     for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
         n = thin(report, small[i].offset, x, y);
         const struct svg_line line = {small[i].title, small[i].class, x, y, n, false};
-        svg_chart(out, small[i].title, "step", &line, 1, true, false);
+        const struct svg_axes narrow = {small[i].title, "step", NARROW, true, false};
+        svg_chart(out, &narrow, &line, 1);
     }
     buf_append_str(out, "</div>\n");
 }
@@ -183,7 +187,8 @@ static void append_epoch_charts(const struct report *report, struct buf *out)
                                                   n <= 60};
             }
         }
-        svg_chart(out, charts[c].title, "epoch", lines, used, true, charts[c].share);
+        const struct svg_axes axes = {charts[c].title, "epoch", NARROW, true, charts[c].share};
+        svg_chart(out, &axes, lines, used);
     }
     out->failed = out->failed || !x || !y;
     free(x);
@@ -276,7 +281,7 @@ bool report_html(const struct report *report, struct buf *out)
     if (run->eval.n > 0) {
         buf_printf(out, ", %zu held out", run->eval.n);
     }
-    buf_printf(out, ", %zu epochs, %llu steps, %.1f s; the encoder was %s.</p>\n",
+    buf_printf(out, ", %zu epochs, %llu steps, %.3g s; the encoder was %s.</p>\n",
                run->state.epochs_done, (unsigned long long)run->state.steps, seconds,
                run->deep ? "trained" : "frozen");
     append_summary(report, out);

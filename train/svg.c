@@ -6,7 +6,7 @@
 #include "base/size.h"
 #include "base/utf8.h"
 
-enum { WIDTH = 720, HEIGHT = 260, LEFT = 52, RIGHT = 14, TOP = 14, BOTTOM = 34, TICKS = 5 };
+enum { HEIGHT = 240, LEFT = 58, RIGHT = 14, TOP = 14, BOTTOM = 34, TICKS = 5 };
 enum { LABEL_SHOWN = 14, CELL_MAX = 64, CELL_MIN = 14, MATRIX_LEFT = 118, MATRIX_TOP = 30 };
 
 bool svg_append_text(struct buf *out, const char *text)
@@ -34,11 +34,12 @@ bool svg_append_text(struct buf *out, const char *text)
 
 struct frame {
     double x0, x1, y0, y1;
+    int width;
 };
 
 static double place_x(const struct frame *frame, double x)
 {
-    return LEFT + (x - frame->x0) / (frame->x1 - frame->x0) * (WIDTH - LEFT - RIGHT);
+    return LEFT + (x - frame->x0) / (frame->x1 - frame->x0) * (frame->width - LEFT - RIGHT);
 }
 
 static double place_y(const struct frame *frame, double y)
@@ -46,9 +47,9 @@ static double place_y(const struct frame *frame, double y)
     return HEIGHT - BOTTOM - (y - frame->y0) / (frame->y1 - frame->y0) * (HEIGHT - TOP - BOTTOM);
 }
 
-static struct frame find_frame(const struct svg_line *lines, size_t n, bool floor, bool ceiling)
+static struct frame find_frame(const struct svg_axes *axes, const struct svg_line *lines, size_t n)
 {
-    struct frame frame = {INFINITY, -INFINITY, INFINITY, -INFINITY};
+    struct frame frame = {INFINITY, -INFINITY, INFINITY, -INFINITY, (int)axes->width};
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < lines[i].n; j++) {
             if (!isfinite(lines[i].y[j])) {
@@ -61,10 +62,10 @@ static struct frame find_frame(const struct svg_line *lines, size_t n, bool floo
         }
     }
     if (!(frame.x0 <= frame.x1)) {
-        frame = (struct frame){0, 1, 0, 1};
+        frame = (struct frame){0, 1, 0, 1, (int)axes->width};
     }
-    frame.y0 = floor ? 0 : frame.y0;
-    frame.y1 = ceiling ? 1 : frame.y1;
+    frame.y0 = axes->floor ? 0 : frame.y0;
+    frame.y1 = axes->ceiling ? 1 : frame.y1;
     frame.x1 = frame.x1 > frame.x0 ? frame.x1 : frame.x0 + 1;
     frame.y1 = frame.y1 > frame.y0 ? frame.y1 : frame.y0 + 1;
     return frame;
@@ -75,14 +76,18 @@ static void append_axes(struct buf *out, const struct frame *frame, const char *
     for (int i = 0; i < TICKS; i++) {
         double share = (double)i / (TICKS - 1);
         double y = frame->y0 + share * (frame->y1 - frame->y0);
-        double x = frame->x0 + share * (frame->x1 - frame->x0);
+        /* x counts steps or epochs. */
+        double x = round(frame->x0 + share * (frame->x1 - frame->x0));
+        if (x > frame->x1) {
+            continue;
+        }
         double at = place_y(frame, y);
-        buf_printf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/>", LEFT, at, WIDTH - RIGHT);
+        buf_printf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/>", LEFT, at, frame->width - RIGHT);
         buf_printf(out, "<text x=\"%d\" y=\"%.1f\" class=\"end\">%.3g</text>", LEFT - 8, at + 4, y);
-        buf_printf(out, "<text x=\"%.1f\" y=\"%d\" class=\"mid\">%.4g</text>", place_x(frame, x),
+        buf_printf(out, "<text x=\"%.1f\" y=\"%d\" class=\"mid\">%.0f</text>", place_x(frame, x),
                    HEIGHT - BOTTOM + 16, x);
     }
-    buf_printf(out, "<text x=\"%d\" y=\"%d\" class=\"mid\">", (LEFT + WIDTH - RIGHT) / 2,
+    buf_printf(out, "<text x=\"%d\" y=\"%d\" class=\"mid\">", (LEFT + frame->width - RIGHT) / 2,
                HEIGHT - 4);
     svg_append_text(out, x_title);
     buf_append_str(out, "</text>");
@@ -113,21 +118,20 @@ static void append_line(struct buf *out, const struct frame *frame, const struct
     }
 }
 
-bool svg_chart(struct buf *out, const char *title, const char *x_title,
-               const struct svg_line *lines, size_t n, bool floor, bool ceiling)
+bool svg_chart(struct buf *out, const struct svg_axes *axes, const struct svg_line *lines, size_t n)
 {
-    struct frame frame = find_frame(lines, n, floor, ceiling);
+    struct frame frame = find_frame(axes, lines, n);
     buf_append_str(out, "<figure><figcaption><b>");
-    svg_append_text(out, title);
+    svg_append_text(out, axes->title);
     buf_append_str(out, "</b>");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; n > 1 && i < n; i++) {
         buf_printf(out, "<span class=\"key %s\">%s</span>", lines[i].class, lines[i].name);
     }
-    buf_printf(out, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH,
-               HEIGHT);
-    svg_append_text(out, title);
+    buf_printf(out, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"",
+               frame.width, HEIGHT);
+    svg_append_text(out, axes->title);
     buf_append_str(out, "\">");
-    append_axes(out, &frame, x_title);
+    append_axes(out, &frame, axes->x_title);
     for (size_t i = 0; i < n; i++) {
         append_line(out, &frame, &lines[i]);
     }

@@ -14,10 +14,16 @@ struct svg_line {
     bool dots; /* mark each point */
 };
 
-/* A chart of up to 8 lines with axes from their extremes (y from 0 where floor is set, to 1 where
- * ceiling is). False when the buffer is full. */
-bool svg_chart(struct buf *out, const char *title, const char *x_title,
-               const struct svg_line *lines, size_t n, bool floor, bool ceiling);
+struct svg_axes {
+    const char *title, *x_title;
+    unsigned width; /* of the drawing; its type is as large as the page's where it isn't scaled */
+    bool floor;     /* y from 0 */
+    bool ceiling;   /* y to 1 */
+};
+
+/* A chart of lines with axes from their extremes. False when the buffer is full. */
+bool svg_chart(struct buf *out, const struct svg_axes *axes, const struct svg_line *lines,
+               size_t n);
 
 /* Rows are labels, columns predictions; each cell's shade is its share of the row. */
 bool svg_confusion(struct buf *out, const struct tally *tally, const struct label_set *labels);
