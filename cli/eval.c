@@ -118,9 +118,9 @@ static enum err_code choose_heads(const struct model *model, const char *path,
 static enum err_code measure(const struct model *model, const struct eval_flags *flags,
                              struct err *err)
 {
-    struct heads *heads;
+    struct heads *heads = NULL;
     enum err_code code = choose_heads(model, flags->heads, &heads, err);
-    if (code != ERR_OK) {
+    if (code != ERR_OK || !heads) {
         return code;
     }
     struct progress progress;
@@ -154,7 +154,7 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
     used.threads = flags->threads ? flags->threads : command_default_threads();
     struct encoder_options options = {
         .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = used.threads};
-    struct model *model;
+    struct model *model = NULL;
     enum err_code code;
     if (!flags->data) {
         code = err_set(err, ERR_USAGE, "--data: must be a JSONL file");
@@ -163,7 +163,7 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
     } else {
         code = model_load(dir, &options, &model, err);
     }
-    if (code == ERR_OK) {
+    if (code == ERR_OK && model) {
         code = measure(model, &used, err);
         model_destroy(model);
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "base/jval.h"
 #include "base/size.h"
@@ -94,7 +95,7 @@ static enum err_code add_example(struct reader *reader, const struct jval *objec
     struct tokens *tokens = &reader->tokens;
     const char *text;
     size_t size;
-    int32_t labels[HEAD_COUNT];
+    int32_t labels[HEAD_COUNT] = {0};
     if (!jval_is_object(object)) {
         return bad_line(reader, err, "must be a JSON object like {\"text\": \"…\"}");
     }
@@ -115,6 +116,7 @@ static enum err_code add_example(struct reader *reader, const struct jval *objec
     if (code != ERR_OK) {
         return code;
     }
+    CHECK(data->starts && data->ids);
     if (data->n == 0) {
         data->starts[0] = 0;
     }

@@ -126,9 +126,9 @@ enum err_code embedder_run(const struct encoder *encoder, const struct dataset *
         .dataset = dataset,
         .progress = progress,
         .pooling = pooling,
-        .out = out,
     };
     struct crew *crew = NULL;
+    run.out = out;
     pthread_mutex_init(&run.lock, NULL);
     enum err_code code = prepare(&run, threads, err);
     if (code == ERR_OK) {

@@ -207,7 +207,7 @@ void params_destroy(struct params *params)
     if (!params) {
         return;
     }
-    for (size_t i = 0; i < params->n; i++) {
+    for (size_t i = 0; params->at && i < params->n; i++) {
         if (params->at[i].by_rows) {
             free(params->at[i].grad);
             free(params->at[i].m);

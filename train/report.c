@@ -82,7 +82,7 @@ static enum err_code read_steps(struct run *run, struct report_step **ret_steps,
     if (!steps) {
         return err_nomem(err, run->state.steps * sizeof *steps);
     }
-    struct file_map map;
+    struct file_map map = {0};
     enum err_code code = ERR_OK;
     size_t n = 0;
     if (fflush(run->log) != 0) {

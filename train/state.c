@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/size.h"
+#include "base/check.h"
 #include "train/tensorfile.h"
 
 enum { NAME_MAX_BYTES = 112, JSON_MAX = 256 * 1024 * 1024, KINDS = 3 };
@@ -311,6 +311,7 @@ static enum err_code read_tensors(const struct tensors *tensors, const struct sa
         }
     }
     size_t next = 0;
+    CHECK(tensors->at);
     for (size_t i = 0; i < params->n; i++) {
         struct param *param = &params->at[i];
         float *const data[KINDS] = {param->value, param->m, param->v};
@@ -324,6 +325,7 @@ static enum err_code read_tensors(const struct tensors *tensors, const struct sa
 
 static void read_confusions(struct state *state, const struct safetensors *file, float *scratch)
 {
+    CHECK(scratch);
     for (size_t split = 0; split < 2; split++) {
         for (size_t kind = 0; kind < HEAD_COUNT; kind++) {
             struct tally *tally = split == 0 ? &state->train[kind] : &state->eval[kind];
