@@ -12,6 +12,7 @@ enum {
     CHUNK_BYTES = 512 * 1024,
     BLAS_COLUMNS = 64, /* a member's share is a multiple of it */
     ALIGN = PAGES_ALIGN,
+    FLOATS_A_LINE = 16,
 };
 
 static bool quantizes(const struct tile_kernel *kernel)
@@ -283,6 +284,23 @@ static void finish_tile(const struct linear *linear, const struct linear_call *c
     linear->ops->finish(&args);
 }
 
+/* Asks for the lines that finish_tile will write (and read) while the tile is multiplied: stores to
+ * lines that are far away stall it otherwise. */
+static void prefetch_tile(const struct linear *linear, const struct linear_call *call, size_t from,
+                          size_t to, size_t panel)
+{
+    size_t first = panel * linear->kernel->columns;
+    size_t columns = size_min(linear->kernel->columns, linear->out - first);
+    for (size_t row = from; row < to; row++) {
+        for (size_t c = first; c < first + columns; c += FLOATS_A_LINE) {
+            __builtin_prefetch(call->out + row * call->out_ld + c, 1);
+            if (call->finish == FINISH_ADD) {
+                __builtin_prefetch(call->residual + row * call->residual_ld + c, 0);
+            }
+        }
+    }
+}
+
 /* One chunk of packed row blocks against this member's panels. While the first block is
  * multiplied, the panel after it is fetched from memory. */
 static void run_chunk(const struct linear *linear, const struct linear_call *call, size_t blocks,
@@ -307,6 +325,7 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
                 .tile = tile,
                 .ld = linear->kernel->columns,
             };
+            prefetch_tile(linear, call, from, to, panel);
             linear->kernel->multiply(&args);
             finish_tile(linear, call, tile, from, to, panel);
         }
