@@ -190,7 +190,7 @@ static enum err_code bench(struct bulk *bulk, const struct bench_flags *flags, s
     }
     size_t hidden = bulk->model->config.hidden;
     float *rows = calloc((size_t)BULK_CHUNK_TEXTS * hidden, sizeof *rows);
-    struct result result;
+    struct result result = {0};
     if (!lines.n) {
         code = err_set(err, ERR_INVALID, "the input has no lines");
     } else if (!rows) {

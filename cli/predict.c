@@ -123,7 +123,7 @@ static enum err_code choose_heads(const struct bulk *bulk, const struct predict_
 
 static enum err_code predict(struct bulk *bulk, const struct predict_flags *flags, struct err *err)
 {
-    struct heads *heads;
+    struct heads *heads = NULL;
     struct lines lines;
     enum err_code code = choose_heads(bulk, flags, &heads, err);
     if (code != ERR_OK) {

@@ -64,7 +64,7 @@ static enum err_code tokenize_lines(const struct tokenizer *tokenizer, const str
 static enum err_code tokenize(const char *model_dir, const char *input, struct err *err)
 {
     struct config config;
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer = NULL;
     struct lines lines;
     enum err_code code = config_load(model_dir, &config, err);
     if (code != ERR_OK) {

@@ -38,8 +38,8 @@ struct settings {
     uint64_t header_timeout_ms; /* a request's headers, from its first byte or its connection's */
     uint64_t body_timeout_ms;   /* a request's body */
     uint64_t idle_timeout_ms;   /* a connection between two requests */
-    const char *cors_origin; /* NULL: none */
-    const char *version;     /* of the program */
+    const char *cors_origin;    /* NULL: none */
+    const char *version;        /* of the program */
 };
 
 #endif
