@@ -152,7 +152,7 @@ static int32_t quantize_group(const float *x, size_t n, int8_t *bytes, size_t st
     float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     int32_t sum = 0;
     for (size_t k = 0; k < n; k++) {
-        int32_t value = (int32_t)rintf(x[k] * inverse);
+        int32_t value = (int32_t)lrintf(x[k] * inverse);
         bytes[k / 4 * stride + k % 4] = (int8_t)value;
         sum += value;
     }

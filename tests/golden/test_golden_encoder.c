@@ -281,6 +281,56 @@ static void test_bert_base_fp32(void **state)
     for_each_isa(run_encoder_fp32, dir);
 }
 
+/* What rounding may cost on these 71 texts, against PyTorch's fp32. */
+static const struct bound {
+    enum precision precision;
+    double mean;
+    double least;
+} bounds[] = {
+    {PRECISION_BF16, 0.99999, 0.9995},
+    {PRECISION_INT8, 0.9999, 0.998},
+};
+
+static void check_cosines(const char *dir, enum isa isa, const struct bound *bound)
+{
+    struct fixture fixture;
+    open_fixture(&fixture, dir, isa, bound->precision);
+    batch_texts(&fixture, dir, 71);
+    forward(&fixture);
+    size_t width = fixture.checkpoint->config.hidden;
+    float *expected = read_tensor("encoder.safetensors", "embeddings", 71 * width);
+    double sum = 0.0;
+    double least = 1.0;
+    for (size_t i = 0; i < 71; i++) {
+        double one = cosine(fixture.out + i * width, expected + i * width, width);
+        sum += one;
+        least = fmin(least, one);
+    }
+    print_message("%s %s: mean cosine %.6f, least %.6f\n", isa_name(isa),
+                  precision_name(bound->precision), sum / 71.0, least);
+    assert_true(sum / 71.0 >= bound->mean);
+    assert_true(least >= bound->least);
+    free(expected);
+    close_fixture(&fixture);
+}
+
+static void test_bert_base_rounded(void **state)
+{
+    (void)state;
+    char dir[512];
+    (void)snprintf(dir, sizeof dir, "%s", real_model());
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
+            enum precision precision;
+            struct err err = ERR_INIT;
+            if (cpu_has(isa) && precision_parse(precision_name(bounds[i].precision), isa,
+                                                &precision, &err) == ERR_OK) {
+                check_cosines(dir, isa, &bounds[i]);
+            }
+        }
+    }
+}
+
 struct captured {
     float *layers[4]; /* after layer 0, 1, 6, 12: [T,H] */
 };
@@ -365,6 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny_every_dtype_and_naming),
         cmocka_unit_test(test_bert_base_fp32),
+        cmocka_unit_test(test_bert_base_rounded),
         cmocka_unit_test(test_bert_base_hidden_states),
         cmocka_unit_test(test_minilm),
     };
