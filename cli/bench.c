@@ -210,20 +210,12 @@ int command_bench(int argc, char **argv)
 {
     struct bench_flags f = {0};
     const struct flag flags[] = {
-        {"model", 0, FLAG_STRING, &f.bulk.model_dir, "DIR", "the fetched bert-base-uncased",
-         "model folder", 0, 0, true},
+        BULK_FLAG_MODEL(f.bulk),
         {"input", 'i', FLAG_STRING, &f.input, "FILE", "512 built-in sentences",
          "one text a line, UTF-8", 0, 0, false},
         {"batch-tokens", 0, FLAG_SIZE, &f.bulk.batch_tokens, "N", "1024",
          "token budget of one packed batch", 2, 1 << 20, false},
-        {"max-length", 0, FLAG_SIZE, &f.bulk.max_length, "N", "the model's, else 128",
-         "tokens per text", 2, 65536, true},
-        {"precision", 0, FLAG_STRING, &f.bulk.precision, "P", "auto", "auto, fp32, bf16 or int8", 0,
-         0, true},
-        {"isa", 0, FLAG_STRING, &f.bulk.isa, "LEVEL", "auto", "highest instruction set to use", 0,
-         0, true},
-        {"threads", 0, FLAG_UINT, &f.bulk.threads, "N", "the CPUs allowed", "compute threads", 1,
-         1024, true},
+        BULK_FLAGS_ENCODER(f.bulk),
         {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
         {0},
     };
@@ -237,12 +229,9 @@ int command_bench(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("bench", &err);
-    }
-    if (help) {
-        return EXIT_DONE;
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
     struct bulk bulk;
     enum err_code code = bulk_open(&f.bulk, &bulk, &err);

@@ -23,6 +23,32 @@ struct bulk_flags {
 
 enum { BULK_BATCH_TOKENS = 1024 };
 
+/* Their entries for a command's table of flags (cli/flags.h). */
+#define BULK_FLAG_MODEL(bulk)                                                               \
+    {                                                                                       \
+        "model", 0, FLAG_STRING, &(bulk).model_dir, "DIR", "the fetched bert-base-uncased", \
+            "model folder", 0, 0, true                                                      \
+    }
+#define BULK_FLAGS_ENCODER(bulk)                                                                  \
+    {"max-length",                                                                                \
+     0,                                                                                           \
+     FLAG_SIZE,                                                                                   \
+     &(bulk).max_length,                                                                          \
+     "N",                                                                                         \
+     "the model's, else 128",                                                                     \
+     "tokens per text",                                                                           \
+     2,                                                                                           \
+     65536,                                                                                       \
+     true},                                                                                       \
+        {"precision", 0, FLAG_STRING, &(bulk).precision, "P", "auto", "auto, fp32, bf16 or int8", \
+         0,           0, true},                                                                   \
+        {"isa", 0, FLAG_STRING, &(bulk).isa, "LEVEL", "auto", "highest instruction set to use",   \
+         0,     0, true},                                                                         \
+    {                                                                                             \
+        "threads", 0, FLAG_UINT, &(bulk).threads, "N", "the CPUs allowed", "compute threads", 1,  \
+            1024, true                                                                            \
+    }
+
 /* Command lifetime; one caller at a time. */
 struct bulk {
     struct model *model; /* owned */

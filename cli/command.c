@@ -9,6 +9,21 @@
 #include "base/file.h"
 #include "server/cpuset.h"
 
+bool command_begin(const struct command *command, int argc, char **argv, char ***ret_arguments,
+                   size_t *ret_n_arguments, int *ret_status)
+{
+    struct err err = ERR_INIT;
+    bool help;
+    enum err_code code = flags_parse(command, argc, argv, ret_arguments, ret_n_arguments, &help,
+                                     &err);
+    if (code != ERR_OK) {
+        *ret_status = command_fail(command->name, &err);
+        return false;
+    }
+    *ret_status = EXIT_DONE;
+    return !help;
+}
+
 int command_fail(const char *command, const struct err *err)
 {
     (void)fprintf(stderr, "orthrus %s: %s\n", command, err->text);

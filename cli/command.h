@@ -3,7 +3,11 @@
 #ifndef ORTHRUS_CLI_COMMAND_H
 #define ORTHRUS_CLI_COMMAND_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "base/err.h"
+#include "cli/flags.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -16,6 +20,11 @@ int command_eval(int argc, char **argv);
 int command_health(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_bench(int argc, char **argv);
+
+/* flags_parse, and what every command does with its outcome. True: go on. False: the command has
+ * ended, with its help or a usage error printed, and *ret_status is its exit status. */
+CHECK_RESULT bool command_begin(const struct command *command, int argc, char **argv,
+                                char ***ret_arguments, size_t *ret_n_arguments, int *ret_status);
 
 /* Prints "orthrus COMMAND: text" to stderr; returns the exit status that fits the code. */
 int command_fail(const char *command, const struct err *err);

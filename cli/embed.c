@@ -127,8 +127,7 @@ int command_embed(int argc, char **argv)
 {
     struct embed_flags f = {.format = "ndjson"};
     const struct flag flags[] = {
-        {"model", 0, FLAG_STRING, &f.bulk.model_dir, "DIR", "the fetched bert-base-uncased",
-         "model folder", 0, 0, true},
+        BULK_FLAG_MODEL(f.bulk),
         {"input", 'i', FLAG_STRING, &f.input, "FILE", "standard input", "one text a line, UTF-8", 0,
          0, false},
         {"output", 'o', FLAG_STRING, &f.output, "FILE", "standard output", "where the vectors go",
@@ -137,14 +136,7 @@ int command_embed(int argc, char **argv)
          "ndjson: one JSON array a line; npy: one NumPy float32 array [N,H]", 0, 0, false},
         {"normalize", 0, FLAG_BOOL, &f.normalize, NULL, "off",
          "divide each vector by its Euclidean norm", 0, 0, false},
-        {"max-length", 0, FLAG_SIZE, &f.bulk.max_length, "N", "the model's, else 128",
-         "tokens per text", 2, 65536, true},
-        {"precision", 0, FLAG_STRING, &f.bulk.precision, "P", "auto", "auto, fp32, bf16 or int8", 0,
-         0, true},
-        {"isa", 0, FLAG_STRING, &f.bulk.isa, "LEVEL", "auto", "highest instruction set to use", 0,
-         0, true},
-        {"threads", 0, FLAG_UINT, &f.bulk.threads, "N", "the CPUs allowed", "compute threads", 1,
-         1024, true},
+        BULK_FLAGS_ENCODER(f.bulk),
         {0},
     };
     const struct command command = {
@@ -156,12 +148,9 @@ int command_embed(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("embed", &err);
-    }
-    if (help) {
-        return EXIT_DONE;
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
     if (strcmp(f.format, "ndjson") != 0 && strcmp(f.format, "npy") != 0) {
         err_set(&err, ERR_USAGE, "--format: ndjson or npy is allowed");

@@ -180,18 +180,15 @@ int command_health(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
     struct target target = {.port = "0"};
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("health", &err);
-    }
-    if (help) {
-        return EXIT_DONE;
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
     if (parse_target(n_arguments ? arguments[0] : default_url(), &target, &err) != ERR_OK) {
         return command_fail("health", &err);
     }
-    int status = ask(&target, timeout_ms, &err);
+    status = ask(&target, timeout_ms, &err);
     if (!status) {
         return command_fail("health", &err);
     }

@@ -145,12 +145,9 @@ int command_inspect(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("inspect", &err);
-    }
-    if (help) {
-        return EXIT_DONE;
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
     struct stat st;
     bool folder = stat(arguments[0], &st) == 0 && S_ISDIR(st.st_mode);

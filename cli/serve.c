@@ -148,9 +148,9 @@ int command_serve(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("serve", &err);
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
-    return help ? EXIT_DONE : serve(&s, &log_choice, &err);
+    return serve(&s, &log_choice, &err);
 }

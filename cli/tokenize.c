@@ -106,12 +106,9 @@ int command_tokenize(int argc, char **argv)
     struct err err = ERR_INIT;
     char **arguments;
     size_t n_arguments;
-    bool help;
-    if (flags_parse(&command, argc, argv, &arguments, &n_arguments, &help, &err) != ERR_OK) {
-        return command_fail("tokenize", &err);
-    }
-    if (help) {
-        return EXIT_DONE;
+    int status;
+    if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
+        return status;
     }
     char *default_model = model_dir ? NULL : command_default_model();
     const char *dir = model_dir ? model_dir : default_model;
