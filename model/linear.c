@@ -174,9 +174,10 @@ static void quantize_weights(const struct linear *linear, float *rows, size_t n,
             size_t k = g * INT8_GROUP;
             size_t at = g * columns + c;
             int8_t *bytes = (int8_t *)(words + k / 4 * columns + c);
-            sums[at] = (float)quantize_group(rows + c * linear->in + k,
-                                             size_min(INT8_GROUP, linear->in - k), bytes,
-                                             columns * sizeof *words, &panel[at]);
+            int32_t sum = quantize_group(rows + c * linear->in + k,
+                                         size_min(INT8_GROUP, linear->in - k), bytes,
+                                         columns * sizeof *words, &panel[at]);
+            sums[at] = panel[at] * (float)sum;
         }
     }
 }

@@ -84,18 +84,23 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
-/* tile = the wide columns' products in fp32. */
-INLINE void multiply_wide(const size_t rows, const struct multiply_args *args)
+/* Not __m512i: where one array is used as two types, gcc 12 keeps a copy of it on the stack. */
+typedef int ints __attribute__((vector_size(64)));
+
+/* Half as many rows as the other precisions: the integer sums of a group and the fp32 sums of all
+ * groups are in registers together. */
+enum { ROWS = 7 };
+
+/* What stands before the words, in fp32: sums = Σ low·(its weight) + Σ wide·(its weight). */
+INLINE void multiply_floats(const size_t rows, size_t n, const float *a, const float *b,
+                            vf sums[ROWS][2])
 {
-    const float *a = (const float *)args->a + 2 * args->groups * rows;
-    const float *b = (const float *)args->b + 2 * args->groups * TILE_COLUMNS;
-    vf sums[TILE_ROWS][2];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = _mm512_setzero_ps();
         sums[r][1] = _mm512_setzero_ps();
     }
-    for (size_t k = 0; k < args->wide; k++) {
+    for (size_t k = 0; k < n; k++) {
         vf b0 = _mm512_load_ps(b);
         vf b1 = _mm512_load_ps(b + TILE_LANES);
         UNROLL
@@ -107,51 +112,18 @@ INLINE void multiply_wide(const size_t rows, const struct multiply_args *args)
         a += rows;
         b += TILE_COLUMNS;
     }
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
-        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
-    }
 }
 
-/* tile += the group's integer sums, put back to scale: Σ x·w = scale_w·(scale_x·Σ u·v + low·Σ v)
- * for x = low + scale_x·u and w = scale_w·v. */
-INLINE void add_scaled(float *tile, __m512i dots, vf scale, vf low, const float *column_scales,
-                       const float *column_sums)
+/* dots = the integer sums of one group. */
+INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const uint32_t *b,
+                           const char *next, ints dots[ROWS][2])
 {
-    vf sum = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scale);
-    sum = _mm512_fmadd_ps(low, _mm512_load_ps(column_sums), sum);
-    sum = _mm512_fmadd_ps(sum, _mm512_load_ps(column_scales), _mm512_loadu_ps(tile));
-    _mm512_storeu_ps(tile, sum);
-}
-
-typedef int ints __attribute__((vector_size(64)));
-
-/* One group's place in both blocks. */
-struct group {
-    const uint32_t *a;
-    const uint32_t *b;
-    const char *next;
-    size_t words;
-    const float *row_scales;
-    const float *row_lows;
-    const float *column_scales;
-    const float *column_sums;
-};
-
-INLINE void multiply_group(const size_t rows, const struct multiply_args *args,
-                           const struct group *group)
-{
-    const uint32_t *a = group->a;
-    const uint32_t *b = group->b;
-    const char *next = group->next;
-    ints dots[TILE_ROWS][2];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         dots[r][0] = (ints)_mm512_setzero_si512();
         dots[r][1] = (ints)_mm512_setzero_si512();
     }
-    for (size_t k = 0; k < group->words; k++) {
+    for (size_t k = 0; k < n; k++) {
         __m512i b0 = _mm512_load_si512(b);
         __m512i b1 = _mm512_load_si512(b + TILE_LANES);
         _mm_prefetch(next, _MM_HINT_T1);
@@ -166,51 +138,82 @@ INLINE void multiply_group(const size_t rows, const struct multiply_args *args,
         b += TILE_COLUMNS;
         next += TILE_COLUMNS * sizeof *b;
     }
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        float *tile = args->tile + r * args->ld;
-        vf scale = _mm512_set1_ps(group->row_scales[r]);
-        vf low = _mm512_set1_ps(group->row_lows[r]);
-        add_scaled(tile, (__m512i)dots[r][0], scale, low, group->column_scales, group->column_sums);
-        add_scaled(tile + TILE_LANES, (__m512i)dots[r][1], scale, low,
-                   group->column_scales + TILE_LANES, group->column_sums + TILE_LANES);
-    }
+}
+
+/* sums + dots·row·columns */
+INLINE vf add_scaled(vf sums, ints dots, vf row, vf columns)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)dots), row), columns, sums);
 }
 
 INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 {
     const float *row_scales = args->a;
-    const float *row_lows = row_scales + args->groups * rows;
     const float *column_scales = args->b;
-    const float *column_sums = column_scales + args->groups * TILE_COLUMNS;
-    size_t before = 2 * args->groups + args->wide; /* the words */
-    multiply_wide(rows, args);
-    for (size_t g = 0; g < args->groups; g++) {
-        size_t first = g * GROUP_WORDS;
-        const struct group group = {
-            .a = (const uint32_t *)args->a + (before + first) * rows,
-            .b = (const uint32_t *)args->b + (before + first) * TILE_COLUMNS,
-            .next = (const char *)args->next + first * TILE_COLUMNS * sizeof(uint32_t),
-            .words = args->words - first < GROUP_WORDS ? args->words - first : GROUP_WORDS,
-            .row_scales = row_scales + g * rows,
-            .row_lows = row_lows + g * rows,
-            .column_scales = column_scales + g * TILE_COLUMNS,
-            .column_sums = column_sums + g * TILE_COLUMNS,
-        };
-        multiply_group(rows, args, &group);
+    const float *floats_a = row_scales + args->groups * rows;
+    const float *floats_b = column_scales + args->groups * TILE_COLUMNS;
+    size_t floats = args->groups + args->wide;
+    const uint32_t *a = (const uint32_t *)(floats_a + floats * rows);
+    const uint32_t *b = (const uint32_t *)(floats_b + floats * TILE_COLUMNS);
+    const char *next = args->next;
+    vf sums[ROWS][2];
+    multiply_floats(rows, floats, floats_a, floats_b, sums);
+    for (size_t k = 0; k < args->words; k += GROUP_WORDS) {
+        size_t n = args->words - k < GROUP_WORDS ? args->words - k : GROUP_WORDS;
+        ints dots[ROWS][2];
+        multiply_words(rows, n, a, b, next, dots);
+        vf columns[2] = {_mm512_load_ps(column_scales), _mm512_load_ps(column_scales + TILE_LANES)};
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            vf row = _mm512_set1_ps(row_scales[r]);
+            sums[r][0] = add_scaled(sums[r][0], dots[r][0], row, columns[0]);
+            sums[r][1] = add_scaled(sums[r][1], dots[r][1], row, columns[1]);
+        }
+        a += n * rows;
+        b += n * TILE_COLUMNS;
+        next += n * TILE_COLUMNS * sizeof *b;
+        row_scales += rows;
+        column_scales += TILE_COLUMNS;
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
+        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
     }
 }
 
 static void multiply(const struct multiply_args *args)
 {
-    TILE_DISPATCH(multiply_rows, args)
+    switch (args->rows) {
+    case 1:
+        multiply_rows(1, args);
+        break;
+    case 2:
+        multiply_rows(2, args);
+        break;
+    case 3:
+        multiply_rows(3, args);
+        break;
+    case 4:
+        multiply_rows(4, args);
+        break;
+    case 5:
+        multiply_rows(5, args);
+        break;
+    case 6:
+        multiply_rows(6, args);
+        break;
+    default:
+        multiply_rows(7, args);
+        break;
+    }
 }
 
 const struct tile_kernel tile_avx512_int8 = {
     .name = "avx512 int8",
     .precision = PRECISION_INT8,
     .group = 4,
-    .rows_max = TILE_ROWS,
+    .rows_max = ROWS,
     .columns = TILE_COLUMNS,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,

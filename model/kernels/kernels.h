@@ -19,7 +19,7 @@
 enum { TILE_ROWS_MAX = 16, TILE_COLUMNS_MAX = 32, TILE_PACK_MAX = 16 };
 
 /* int8: so many inputs in a row have one scale, on both sides. */
-enum { INT8_GROUP = 128 };
+enum { INT8_GROUP = 64 };
 
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
@@ -40,10 +40,11 @@ struct pack_args {
 /* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
  *   a: scales float[groups][rows], lows float[groups][rows], wide float[wide][rows],
  *      words[words][rows]
- *   b: scales float[groups][columns], sums of the groups' bytes float[groups][columns],
- *      wide float[wide][columns], words[words][columns]; aligned to 64 bytes
- * Without int8: tile = Σ_k a·b in fp32. With: the wide inputs' products in fp32, then group by
- * group scale_b·(scale_a·Σ of the words' products + low_a·sum_b). */
+ *   b: scales float[groups][columns], sums of the groups' weights as their bytes have them
+ *      float[groups][columns], wide float[wide][columns], words[words][columns];
+ *      aligned to 64 bytes
+ * Without int8: tile = Σ_k a·b in fp32. With: Σ low_a·sum_b + Σ wide products in fp32, then group
+ * by group scale_a·scale_b·(Σ of the words' products). */
 struct multiply_args {
     size_t rows; /* 1 … rows_max */
     size_t words;
