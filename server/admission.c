@@ -33,9 +33,10 @@ static size_t shrunk_bound(const struct admission *admission)
 size_t admission_bound_now(const struct admission *admission, uint64_t now_ns)
 {
     size_t bound = admission_bound(admission);
-    double standing_s = now_ns > admission->short_ns
-                            ? (double)(now_ns - admission->short_ns) / (double)NS_PER_S
-                            : 0;
+    if (admission->full_ns == 0 || now_ns <= admission->full_ns) {
+        return bound;
+    }
+    double standing_s = (double)(now_ns - admission->full_ns) / (double)NS_PER_S;
     double cut = standing_s * admission->tokens_per_s * SHRINK_RATE;
     size_t shrunk = shrunk_bound(admission);
     if (cut >= (double)(bound - shrunk)) {
@@ -52,7 +53,10 @@ size_t admission_charge(const struct admission *admission, size_t tokens)
 void admission_seen(struct admission *admission, size_t backlog, uint64_t now_ns)
 {
     if (backlog <= shrunk_bound(admission) / 2) {
-        admission->short_ns = now_ns;
+        admission->full_ns = 0;
+    } else if (admission->full_ns == 0 &&
+               backlog + admission->text_tokens > admission_bound(admission)) {
+        admission->full_ns = now_ns;
     }
 }
 

@@ -5,10 +5,12 @@
  * in the backlog for at most one longest text, and a bigger newcomer is held against what the
  * others have of its own size. For equal requests that is the plain sum of their tokens.
  *
- * A burst may fill the whole bound. A queue that stands (that has not been short for a while) adds
- * waiting time and no throughput, so its bound shrinks with time, a little more slowly than the
- * workers drain a burst, down to what keeps them busy; once the queue has been short the whole
- * bound is back. Source of the idea: CoDel (Nichols and Jacobson, ACM Queue 2012).
+ * A burst may fill the whole bound, and callers who wait for their answers may keep a queue below
+ * it standing: each of them slows itself down. A queue that has filled the bound and is not short
+ * again is overload: it adds waiting time and no throughput, so its bound shrinks with time, a
+ * little more slowly than the workers drain a burst, down to what keeps them busy; once the queue
+ * has been short the whole bound is back. Source of the idea: CoDel (Nichols and Jacobson, ACM
+ * Queue 2012).
  *
  * Lives inside the scheduler, under its lock. */
 #ifndef ORTHRUS_SERVER_ADMISSION_H
@@ -26,7 +28,7 @@ struct admission {
     size_t text_tokens;    /* the longest text */
 
     double tokens_per_s; /* throughput of all workers; measured at the start, then followed */
-    uint64_t short_ns;   /* when the queue was last seen short */
+    uint64_t full_ns;    /* when the bound was first filled since the queue was short; 0: not yet */
 };
 
 /* Seconds of throughput that may wait where no number of tokens was given. */

@@ -10,9 +10,6 @@
 #include "server/scheduler.h"
 #include "server/worker.h"
 
-/* The automatic queue bound holds so many of the longest texts at least. */
-enum { QUEUE_TEXTS_MIN = 32 };
-
 /* Threads for large bodies, and how many of these may wait: their memory is the connections'. */
 enum { PREPARE_THREADS = 2, PREPARE_JOBS_MAX = 256 };
 /* The shortest text is [CLS][SEP], but clients may send single ids; rows for every token would be
@@ -91,13 +88,10 @@ static enum err_code choose_budgets(struct engine *engine, struct err *err)
                                    ? size_max(settings->max_batch_tokens, engine->max_length)
                                    : measure_batch_tokens(engine->tokens_per_s / engine->threads,
                                                           engine->max_length);
-    /* A start beside other work measures too little; the floor lets an ordinary number of clients
-     * in all the same, and a queue that then stands is shrunk by admission. */
-    size_t least = size_max(engine->max_batch_tokens, QUEUE_TEXTS_MIN * engine->max_length);
     engine->max_queue_tokens = settings->max_queue_tokens
                                    ? settings->max_queue_tokens
                                    : size_max((size_t)(engine->tokens_per_s * ADMISSION_QUEUE_S),
-                                              least);
+                                              engine->max_batch_tokens);
     return ERR_OK;
 }
 

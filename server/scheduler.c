@@ -405,9 +405,8 @@ static void init_admission(struct scheduler *scheduler)
         .busy_tokens = 2 * (size_t)options->workers * options->batch_tokens,
         .text_tokens = options->text_tokens,
         .tokens_per_s = fmax(options->tokens_per_s, 1),
-        .short_ns = clock_now_ns(),
     };
-    scheduler_publish(scheduler, scheduler->admission.short_ns);
+    scheduler_publish(scheduler, clock_now_ns());
 }
 
 enum err_code scheduler_create(const struct scheduler_options *options,
