@@ -47,11 +47,12 @@ size_t attention_scratch_bytes(const struct kernels *ops, size_t n, size_t head_
     return region.used;
 }
 
-static void pack(const struct tile_kernel *kernel, const float *x, size_t ld, size_t rows,
-                 size_t in, size_t stride, float *out)
+/* Query rows, or rows of weights: the left side. */
+static void pack_rows(const struct tile_kernel *kernel, const float *x, size_t ld, size_t rows,
+                      size_t in, float *out)
 {
     const struct pack_args args = {
-        .x = x, .ld = ld, .rows = rows, .in = in, .stride = stride, .words = (uint32_t *)out};
+        .x = x, .ld = ld, .rows = rows, .in = in, .stride = rows, .words = (uint32_t *)out};
     kernel->pack_rows(&args);
 }
 
@@ -64,8 +65,15 @@ static void pack_keys(const struct attend *attend)
         size_t rows = first < attend->n ? size_min(attend->n - first, kernel->pack_max) : 0;
         float *words = attend->keys + panel * attend->width * kernel->columns +
                        first % kernel->columns;
-        const float *x = rows > 0 ? attend->key + first * attend->ld : attend->key;
-        pack(kernel, x, attend->ld, rows, attend->width, kernel->columns, words);
+        const struct pack_args args = {
+            .x = rows > 0 ? attend->key + first * attend->ld : attend->key,
+            .ld = attend->ld,
+            .rows = rows,
+            .in = attend->width,
+            .stride = kernel->columns,
+            .words = (uint32_t *)words,
+        };
+        kernel->pack_columns(&args);
     }
 }
 
@@ -100,8 +108,8 @@ static void attend_rows(const struct attend *attend, size_t from, size_t to)
     size_t padded = size_round_up(attend->n, columns);
     float scale = 1.0f / sqrtf((float)attend->width);
 
-    pack(kernel, attend->query + from * attend->ld, attend->ld, rows, attend->width, rows,
-         attend->packed);
+    pack_rows(kernel, attend->query + from * attend->ld, attend->ld, rows, attend->width,
+              attend->packed);
     for (size_t first = 0; first < padded; first += columns) {
         multiply(kernel, rows, attend->width, attend->packed, attend->keys + first * attend->width,
                  attend->scores + first, padded);
@@ -109,7 +117,7 @@ static void attend_rows(const struct attend *attend, size_t from, size_t to)
     for (size_t r = 0; r < rows; r++) {
         ops->softmax(attend->scores + r * padded, attend->n, scale);
     }
-    pack(kernel, attend->scores, padded, rows, attend->n, rows, attend->packed);
+    pack_rows(kernel, attend->scores, padded, rows, attend->n, attend->packed);
     for (size_t first = 0; first < attend->width; first += columns) {
         float *out = attend->out + from * attend->out_ld + first;
         const float *values = attend->values + first * attend->n;

@@ -5,6 +5,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* What CPUID says and XCR0 lets us use. Bit numbers: Intel SDM volume 2, CPUID. */
 struct features {
@@ -13,12 +15,26 @@ struct features {
     bool avx512;
     bool avx512_vnni;
     bool avx512_bf16;
+    bool amx;
 };
 
 enum {
     XCR0_YMM = 0x6,  /* SSE and AVX state */
     XCR0_ZMM = 0xe6, /* and opmask, upper halves, upper registers */
+    XCR0_TILES = 0x60000,
 };
+
+/* Linux keeps tile state off until a process asks for it (Documentation/arch/x86/xstate.rst).
+ * Asking again does no harm; threads inherit the answer. */
+static bool tiles_permitted(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
 
 static bool bit(uint32_t word, unsigned index)
 {
@@ -49,12 +65,14 @@ static struct features read_features(void)
         return features;
     }
     uint32_t subleaf_max = a;
+    bool amx = bit(d, 22) && bit(d, 24) && bit(d, 25) && (xcr0 & XCR0_TILES) == XCR0_TILES;
     features.avx2 = ymm && fma && f16c && bit(b, 5);
     features.avx512 = features.avx2 && zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
     features.avx512_vnni = features.avx512 && bit(c, 11);
     if (subleaf_max >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         features.avx_vnni = features.avx2 && bit(a, 4);
         features.avx512_bf16 = features.avx512_vnni && bit(a, 5);
+        features.amx = features.avx512_bf16 && amx && tiles_permitted();
     }
     return features;
 }
@@ -75,7 +93,8 @@ bool cpu_has(enum isa isa)
         return features.avx512_vnni;
     case ISA_AVX512BF16:
         return features.avx512_bf16;
-    case ISA_AMX: /* has no kernels; such machines run the level below */
+    case ISA_AMX:
+        return features.amx;
     case ISA_COUNT:
         return false;
     }

@@ -21,8 +21,8 @@ enum isa {
 
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
 
-/* The best level of this machine; asks the kernel for AMX tile permission once (arch_prctl).
- * Thread-safe after the first call. */
+/* The best level of this machine; where it has AMX, asks Linux for the permission to use tiles
+ * (arch_prctl). Thread-safe. */
 enum isa cpu_detect(void);
 /* True if this machine can run code of that level. */
 bool cpu_has(enum isa isa);

@@ -16,6 +16,9 @@ const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
     case PRECISION_FP32:
         return isa >= ISA_AVX2 ? dispatch_kernels(isa)->f32 : NULL;
     case PRECISION_BF16:
+        if (isa >= ISA_AMX) {
+            return &tile_amx_bf16;
+        }
         return isa >= ISA_AVX512BF16 ? &tile_avx512_bf16 : NULL;
     case PRECISION_INT8:
         return isa >= ISA_AVX512VNNI ? &tile_avx512_int8 : NULL;

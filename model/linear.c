@@ -13,6 +13,7 @@ enum {
     BLAS_COLUMNS = 64, /* a member's share is a multiple of it */
     ALIGN = PAGES_ALIGN,
     FLOATS_A_LINE = 16,
+    FETCHED_ROWS = 16, /* of output: more lines at once would only wait for each other */
 };
 
 static bool quantizes(const struct tile_kernel *kernel)
@@ -51,7 +52,7 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
         linear->panels = size_div_up(out, BLAS_COLUMNS);
         linear->weight = region_take(region, out * in, sizeof(float));
     } else {
-        linear->words = size_div_up(in, kernel->group);
+        linear->words = size_round_up(size_div_up(in, kernel->group), kernel->word_unit);
         linear->wide = wide;
         linear->groups = quantizes(kernel) ? size_div_up(in, INT8_GROUP) : 0;
         linear->panels = size_div_up(out, kernel->columns);
@@ -136,7 +137,7 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
             .stride = kernel->columns,
             .words = words + first,
         };
-        kernel->pack_rows(&args);
+        kernel->pack_columns(&args);
     }
 }
 
@@ -233,10 +234,11 @@ size_t linear_scratch_bytes(const struct linear *linear, size_t rows)
     return tile_bytes(linear->kernel) + size_min(fit, blocks) * block_bytes(linear);
 }
 
-/* The rows of block b of `blocks`: as even as can be, so that none is left with a single row. */
-static size_t block_start(size_t rows, size_t blocks, size_t b)
+/* Where block b of `blocks` starts: as even as can be, so that none is left with a single row. */
+static size_t block_start(const struct linear *linear, size_t rows, size_t blocks, size_t b)
 {
-    return rows * b / blocks;
+    size_t unit = linear->kernel->row_unit;
+    return size_min(size_div_up(rows, unit) * b / blocks * unit, rows);
 }
 
 static void pack_block(const struct linear *linear, const struct linear_call *call, size_t from,
@@ -313,8 +315,8 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
         const unsigned char *b = linear->weight + panel * linear->panel_bytes;
         const unsigned char *next = panel + 1 < to_panel ? b + linear->panel_bytes : b;
         for (size_t block = first_block; block < end_block; block++) {
-            size_t from = block_start(call->rows, blocks, block);
-            size_t to = block_start(call->rows, blocks, block + 1);
+            size_t from = block_start(linear, call->rows, blocks, block);
+            size_t to = block_start(linear, call->rows, blocks, block + 1);
             const struct multiply_args args = {
                 .rows = to - from,
                 .words = linear->words,
@@ -326,7 +328,9 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
                 .tile = tile,
                 .ld = linear->kernel->columns,
             };
-            prefetch_tile(linear, call, from, to, panel);
+            if (to - from <= FETCHED_ROWS) {
+                prefetch_tile(linear, call, from, to, panel);
+            }
             linear->kernel->multiply(&args);
             finish_tile(linear, call, tile, from, to, panel);
         }
@@ -343,8 +347,8 @@ static void run_tiles(const struct linear *linear, const struct linear_call *cal
     for (size_t first = 0; first < blocks; first += each) {
         size_t end = size_min(first + each, blocks);
         for (size_t block = first; block < end; block++) {
-            pack_block(linear, call, block_start(call->rows, blocks, block),
-                       block_start(call->rows, blocks, block + 1),
+            pack_block(linear, call, block_start(linear, call->rows, blocks, block),
+                       block_start(linear, call->rows, blocks, block + 1),
                        packed + (block - first) * block_bytes(linear));
         }
         run_chunk(linear, call, blocks, first, end, from_panel, to_panel, packed, tile);
@@ -381,9 +385,15 @@ void linear_run(const struct linear *linear, const struct linear_call *call,
     if (from == to || call->rows == 0) {
         return;
     }
-    if (linear->kernel) {
-        run_tiles(linear, call, from, to, scratch);
-    } else {
+    if (!linear->kernel) {
         run_blas(linear, call, from * BLAS_COLUMNS, size_min(to * BLAS_COLUMNS, linear->out));
+        return;
+    }
+    if (linear->kernel->enter) {
+        linear->kernel->enter();
+    }
+    run_tiles(linear, call, from, to, scratch);
+    if (linear->kernel->leave) {
+        linear->kernel->leave();
     }
 }

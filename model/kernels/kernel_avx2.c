@@ -110,9 +110,12 @@ const struct tile_kernel tile_avx2_f32 = {
     .precision = PRECISION_FP32,
     .group = 1,
     .rows_max = TILE_ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
     .columns = TILE_COLUMNS,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
+    .pack_columns = pack_rows,
     .multiply = multiply,
 };
 

@@ -1,25 +1,5 @@
 #if defined(__x86_64__)
-#include "model/kernels/avx512_tile.h"
-#include "model/kernels/kernels.h"
-#include "model/kernels/simd_avx512.h"
-
-/* Words of two bf16, rounded to nearest even. */
-static void pack_rows(const struct pack_args *args)
-{
-    for (size_t k = 0; k < args->in; k += 32) {
-        size_t n = args->in - k < 32 ? args->in - k : 32;
-        size_t low = n < 16 ? n : 16;
-        __m512i rows[16];
-        UNROLL
-        for (size_t r = 0; r < 16; r++) {
-            const float *x = args->x + r * args->ld + k;
-            rows[r] = r < args->rows ? (__m512i)_mm512_cvtne2ps_pbh(vf_load_n(x + low, n - low),
-                                                                    vf_load_n(x, low))
-                                     : _mm512_setzero_si512();
-        }
-        store_interleaved(rows, (n + 1) / 2, args->words + k / 2 * args->stride, args->stride);
-    }
-}
+#include "model/kernels/bf16_pack.h"
 
 /* Two products and their sum a step, bf16 × bf16 → fp32. */
 INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
@@ -65,9 +45,12 @@ const struct tile_kernel tile_avx512_bf16 = {
     .precision = PRECISION_BF16,
     .group = 2,
     .rows_max = TILE_ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
     .columns = TILE_COLUMNS,
     .pack_max = TILE_PACK,
-    .pack_rows = pack_rows,
+    .pack_rows = bf16_interleave,
+    .pack_columns = bf16_interleave,
     .multiply = multiply,
 };
 #endif

@@ -40,9 +40,12 @@ const struct tile_kernel tile_generic_f32 = {
     .precision = PRECISION_FP32,
     .group = 1,
     .rows_max = ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
     .columns = COLUMNS,
     .pack_max = PACK,
     .pack_rows = pack_rows,
+    .pack_columns = pack_rows,
     .multiply = multiply,
 };
 

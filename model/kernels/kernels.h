@@ -15,9 +15,6 @@
 
 #include "model/cpu.h"
 
-/* Limits of every tile_kernel below, for arrays on the stack. */
-enum { TILE_ROWS_MAX = 16, TILE_COLUMNS_MAX = 32, TILE_PACK_MAX = 16 };
-
 /* int8: so many inputs in a row have one scale, on both sides. */
 enum { INT8_GROUP = 64 };
 
@@ -26,7 +23,7 @@ enum { INT8_GROUP = 64 };
 struct pack_args {
     const float *x; /* [rows,in] */
     size_t ld;
-    size_t rows; /* 0 … pack_max */
+    size_t rows; /* 0 … pack_max, or rows_max for pack_rows */
     size_t in;   /* K; inputs behind it in the last word are zero */
     size_t stride;
     uint32_t *words; /* each k writes pack_max words, those behind `rows` zero or, where stride is
@@ -60,12 +57,20 @@ struct multiply_args {
 struct tile_kernel {
     const char *name;
     enum precision precision;
-    unsigned group;    /* inputs per word: 1, 2, 4 */
-    unsigned rows_max; /* rows of a tile */
-    unsigned columns;  /* columns of a tile, a multiple of pack_max */
-    unsigned pack_max; /* rows of one pack call */
+    unsigned group;     /* inputs per word: 1, 2, 4 */
+    unsigned word_unit; /* words of a row come in multiples of it, filled up with zeros */
+    unsigned rows_max;  /* rows of a tile, a multiple of row_unit */
+    unsigned row_unit;  /* rows are computed in multiples of it: where a tile ends early is waste */
+    unsigned columns;   /* columns of a tile, a multiple of pack_max */
+    unsigned pack_max;  /* rows of one pack_columns call */
+    /* a: the rows of one tile, stride their number; AMX has its own order, see amx_bf16.h */
     void (*pack_rows)(const struct pack_args *args);
+    /* b: pack_max columns, stride `columns`; NULL for int8, whose columns linear.c quantizes */
+    void (*pack_columns)(const struct pack_args *args);
     void (*multiply)(const struct multiply_args *args);
+    /* Around a thread's calls of multiply; NULL where there is nothing to set up. */
+    void (*enter)(void);
+    void (*leave)(void);
 };
 
 enum finish {
@@ -119,6 +124,7 @@ extern const struct kernels kernels_avx512;
 extern const struct tile_kernel tile_avx512_f32;
 extern const struct tile_kernel tile_avx512_bf16;
 extern const struct tile_kernel tile_avx512_int8;
+extern const struct tile_kernel tile_amx_bf16;
 #endif
 
 /* out [rows, columns] = x [rows,K] · weight [columns,K] transposed, by OpenBLAS in fp32 on the

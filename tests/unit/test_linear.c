@@ -1,267 +1,5 @@
-/* Every multiply kernel against plain sums in double precision, on shapes that leave remainders
- * everywhere. */
-#include "base/size.h"
-#include "model/linear.h"
-#include "tests/support/kernels_testing.h"
-
-struct shape {
-    size_t in;
-    size_t out;
-};
-
-static const struct shape shapes[] = {{1, 1},    {2, 3},    {7, 33},  {13, 64},
-                                      {32, 32},  {32, 96},  {65, 31}, {100, 130},
-                                      {384, 65}, {257, 48}, {768, 97}};
-static const size_t row_counts[] = {1, 2, 5, 6, 7, 13, 14, 15, 16, 27, 28, 29, 40};
-
-/* A matrix with its plain numbers. */
-struct fixture {
-    struct linear linear;
-    void *memory;
-    size_t memory_bytes;
-    float *weight; /* [out,in] */
-    float *bias;   /* [out] */
-};
-
-static struct tensor view(const float *data, size_t rows, size_t columns)
-{
-    return (struct tensor){.name = "test",
-                           .dtype = DTYPE_F32,
-                           .rank = 2,
-                           .shape = {rows, columns},
-                           .count = rows * columns,
-                           .data = (const unsigned char *)data,
-                           .size = rows * columns * sizeof *data};
-}
-
-/* Packs random weights whose first inputs are chosen as the wide ones. */
-static void make(struct fixture *fixture, enum isa isa, enum precision precision, size_t in,
-                 size_t out, size_t wide, size_t n_parts, uint32_t *seed)
-{
-    const struct kernels *ops = dispatch_kernels(isa);
-    const struct tile_kernel *kernel = dispatch_tile(isa, precision);
-    struct region region = {.base = NULL};
-    linear_layout(&fixture->linear, ops, kernel, in, out, wide, &region);
-    fixture->memory_bytes = region.used;
-    fixture->memory = pages_alloc(region.used);
-    assert_non_null(fixture->memory);
-    region = (struct region){.base = fixture->memory};
-    linear_layout(&fixture->linear, ops, kernel, in, out, wide, &region);
-    fixture->weight = test_floats(out * in, seed);
-    fixture->bias = test_floats(out, seed);
-    if (wide > 0) {
-        float *score = test_floats(in, seed);
-        linear_choose_wide(&fixture->linear, score);
-        free(score);
-    }
-    struct tensor weights[3];
-    struct tensor biases[3];
-    struct linear_part parts[3];
-    for (size_t p = 0; p < n_parts; p++) {
-        size_t rows = out / n_parts;
-        weights[p] = view(fixture->weight + p * rows * in, rows, in);
-        biases[p] = view(fixture->bias + p * rows, 1, rows);
-        parts[p] = (struct linear_part){&weights[p], &biases[p]};
-    }
-    size_t scratch_floats = linear_pack_floats(&fixture->linear);
-    float *scratch = test_floats(scratch_floats, seed);
-    for (size_t panel = 0; panel < fixture->linear.panels; panel++) {
-        linear_pack(&fixture->linear, parts, n_parts, panel, scratch);
-    }
-    free(scratch);
-}
-
-static void done(struct fixture *fixture)
-{
-    free(fixture->bias);
-    free(fixture->weight);
-    pages_free(fixture->memory, fixture->memory_bytes);
-}
-
-static void run(const struct fixture *fixture, const float *x, size_t rows, enum finish finish,
-                const float *residual, unsigned width, float *out)
-{
-    const struct linear *linear = &fixture->linear;
-    size_t bytes = linear_scratch_bytes(linear, rows);
-    void *scratch = pages_alloc(bytes);
-    assert_non_null(scratch);
-    const struct linear_call call = {.x = x,
-                                     .x_ld = linear->in,
-                                     .rows = rows,
-                                     .finish = finish,
-                                     .residual = residual,
-                                     .residual_ld = linear->out,
-                                     .out = out,
-                                     .out_ld = linear->out};
-    struct team team;
-    team_init(&team, width);
-    for (unsigned member = 0; member < width; member++) {
-        linear_run(linear, &call, &team, member, scratch);
-    }
-    pages_free(scratch, bytes);
-}
-
-static bool is_wide(const struct linear *linear, size_t k)
-{
-    for (size_t w = 0; w < linear->wide; w++) {
-        if (linear->wide_columns[w] == k) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Nearest bf16, ties to even. */
-static double to_bf16(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits += 0x7fff + ((bits >> 16) & 1);
-    bits &= 0xffff0000u;
-    memcpy(&x, &bits, sizeof x);
-    return (double)x;
-}
-
-/* A group's int8 numbers: x = low + step·u. */
-struct grid {
-    double low;
-    double step;
-};
-
-/* Of a group of a row of x (its range ↔ 0 … 255) or of weights (largest magnitude ↔ 127). */
-static struct grid grid_of(const struct linear *linear, const float *row, size_t first, bool weight)
-{
-    double low = INFINITY;
-    double high = -INFINITY;
-    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
-        if (!is_wide(linear, k)) {
-            low = fmin(low, (double)row[k]);
-            high = fmax(high, (double)row[k]);
-        }
-    }
-    if (low > high) {
-        return (struct grid){0.0, 0.0};
-    }
-    if (weight) {
-        return (struct grid){0.0, fmax(-low, high) / 127.0};
-    }
-    return (struct grid){low, (high - low) / 255.0};
-}
-
-static double on_grid(float x, struct grid grid)
-{
-    return grid.step > 0.0 ? grid.low + rint(((double)x - grid.low) / grid.step) * grid.step
-                           : grid.low;
-}
-
-/* One group of one element in double, its factors rounded as the precision says, and how far the
- * kernel may be off: rounding in fp32; for int8 also steps where a factor is half-way. */
-static double expect_group(const struct linear *linear, enum precision precision, const float *x,
-                           const float *w, size_t first, double *magnitude, double *steps)
-{
-    struct grid x_grid = grid_of(linear, x, first, false);
-    struct grid w_grid = grid_of(linear, w, first, true);
-    double sum = 0.0;
-    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
-        double a = (double)x[k];
-        double b = (double)w[k];
-        if (precision == PRECISION_BF16) {
-            a = to_bf16(x[k]);
-            b = to_bf16(w[k]);
-        } else if (precision == PRECISION_INT8 && !is_wide(linear, k)) {
-            a = on_grid(x[k], x_grid);
-            b = on_grid(w[k], w_grid);
-            *magnitude += fabs(x_grid.low * b); /* taken out and put back */
-        }
-        sum += a * b;
-        *magnitude += fabs(a * b);
-    }
-    *steps = fmax(*steps, x_grid.step + w_grid.step);
-    return sum;
-}
-
-static double expect_sum(const struct fixture *fixture, enum precision precision, const float *x,
-                         const float *w, double *ret_tolerance)
-{
-    const struct linear *linear = &fixture->linear;
-    double sum = 0.0;
-    double magnitude = 0.0;
-    double steps = 0.0;
-    for (size_t first = 0; first < linear->in; first += INT8_GROUP) {
-        sum += expect_group(linear, precision, x, w, first, &magnitude, &steps);
-    }
-    *ret_tolerance = 4e-7 * (magnitude + 1.0) * sqrt((double)linear->in);
-    if (precision == PRECISION_INT8) {
-        *ret_tolerance += 2.0 * steps;
-    }
-    return sum;
-}
-
-static double gelu(double x)
-{
-    return 0.5 * x * erfc(-x / sqrt(2.0));
-}
-
-static void check(const struct fixture *fixture, enum precision precision, const float *x,
-                  size_t rows, enum finish finish, const float *residual, const float *out)
-{
-    const struct linear *linear = &fixture->linear;
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t n = 0; n < linear->out; n++) {
-            double tolerance;
-            double sum = expect_sum(fixture, precision, x + r * linear->in,
-                                    fixture->weight + n * linear->in, &tolerance);
-            double expected = sum + (double)fixture->bias[n];
-            if (finish == FINISH_GELU) {
-                expected = gelu(expected);
-            } else if (finish == FINISH_ADD) {
-                expected += (double)residual[r * linear->out + n];
-            }
-            double error = fabs((double)out[r * linear->out + n] - expected);
-            if (!(error <= 1.2 * tolerance + 2e-6)) {
-                fail_msg("K %zu N %zu rows %zu: [%zu,%zu] off by %.3e, allowed %.3e", linear->in,
-                         linear->out, rows, r, n, error, tolerance);
-            }
-        }
-    }
-}
-
-/* Rows counts, epilogues and team widths of one shape; and a row's bits may depend on none of
- * them, except on OpenBLAS. */
-static void try_shape(enum isa isa, enum precision precision, struct shape shape)
-{
-    uint32_t seed = (uint32_t)(shape.in * 1000 + shape.out);
-    struct fixture fixture;
-    size_t wide = precision == PRECISION_INT8 ? size_min(shape.in / 4, 9) : 0;
-    size_t n_parts = shape.out % 3 == 0 ? 3 : 1;
-    make(&fixture, isa, precision, shape.in, shape.out, wide, n_parts, &seed);
-    enum { ROWS_MAX = 40 };
-    float *x = test_floats(ROWS_MAX * shape.in, &seed);
-    float *residual = test_floats(ROWS_MAX * shape.out, &seed);
-    float *all = test_floats(ROWS_MAX * shape.out, &seed);
-    for (enum finish finish = FINISH_BIAS; finish <= FINISH_ADD; finish++) {
-        run(&fixture, x, ROWS_MAX, finish, residual, 1, all);
-        check(&fixture, precision, x, ROWS_MAX, finish, residual, all);
-        for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
-            size_t rows = row_counts[i];
-            size_t from = ROWS_MAX - rows;
-            float *some = test_floats(rows * shape.out, &seed);
-            run(&fixture, x + from * shape.in, rows, finish, residual + from * shape.out,
-                1 + (unsigned)(i % 3), some);
-            if (fixture.linear.kernel) {
-                assert_true(same_bits(some, all + from * shape.out, rows * shape.out));
-            } else {
-                check(&fixture, precision, x + from * shape.in, rows, finish,
-                      residual + from * shape.out, some);
-            }
-            free(some);
-        }
-    }
-    free(all);
-    free(residual);
-    free(x);
-    done(&fixture);
-}
+/* Every multiply kernel of this machine; tests/unit/test_amx.c has AMX's on any machine. */
+#include "tests/support/linear_testing.h"
 
 static void try_precision(enum isa isa, enum precision precision)
 {
@@ -269,9 +7,7 @@ static void try_precision(enum isa isa, enum precision precision)
         return;
     }
     print_message("%s, %s\n", isa_name(isa), precision_name(precision));
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        try_shape(isa, precision, shapes[s]);
-    }
+    try_shapes(dispatch_kernels(isa), dispatch_tile(isa, precision));
 }
 
 static void try_fp32(enum isa isa)
@@ -317,7 +53,8 @@ static void many_rows(enum isa isa)
         enum { IN = 768, OUT = 40, ROWS = 1500, PROBE = 1437 };
         uint32_t seed = 5;
         struct fixture fixture;
-        make(&fixture, isa, precision, IN, OUT, precision == PRECISION_INT8 ? 8 : 0, 1, &seed);
+        make(&fixture, dispatch_kernels(isa), dispatch_tile(isa, precision), IN, OUT,
+             precision == PRECISION_INT8 ? 8 : 0, 1, &seed);
         float *x = test_floats((size_t)ROWS * IN, &seed);
         float *all = test_floats((size_t)ROWS * OUT, &seed);
         float one[OUT];
@@ -346,7 +83,8 @@ static void zero_rows(enum isa isa)
         }
         uint32_t seed = 9;
         struct fixture fixture;
-        make(&fixture, isa, precision, 70, 35, precision == PRECISION_INT8 ? 4 : 0, 1, &seed);
+        make(&fixture, dispatch_kernels(isa), dispatch_tile(isa, precision), 70, 35,
+             precision == PRECISION_INT8 ? 4 : 0, 1, &seed);
         float x[3 * 70] = {0};
         float out[3 * 35];
         run(&fixture, x, 3, FINISH_BIAS, NULL, 1, out);
