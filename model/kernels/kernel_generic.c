@@ -49,11 +49,30 @@ const struct tile_kernel tile_generic_f32 = {
     .multiply = multiply,
 };
 
-static float gelu_one(float x)
+/* The same approximations as in vector_ops.h, in a form that compilers turn into vectors; libm's
+ * erff and expf would take most of the time between the matrices. */
+static inline float gelu_one(float x)
 {
-    const float sqrt_half = 0.70710678118654752f;
-    /* Below, erf rounds to -1; and -inf·0 would be NaN. */
-    return x < -6.0f ? -0.0f : 0.5f * x * (1.0f + erff(x * sqrt_half));
+    float z = x < -5.6f ? -5.6f : x;
+    z = z > 5.6f ? 5.6f : z;
+    float t = z * z;
+    float p = 2.233259621675643e-8f;
+    p = p * t + 6.292369562288513e-6f;
+    p = p * t + 1.6884059004951268e-4f;
+    p = p * t + 4.676951095461845e-3f;
+    p = p * t + 3.391759470105171e-2f;
+    p = p * t + 3.989422619342804e-1f;
+    float q = 1.180819708679337e-6f;
+    q = q * t + 7.333037501666695e-5f;
+    q = q * t + 1.885026111267507e-3f;
+    q = q * t + 2.867177501320839e-2f;
+    q = q * t + 2.5168514251708984e-1f;
+    q = q * t + 1.0f;
+    float erf_half = z * p / q;
+    erf_half = erf_half < -0.5f ? -0.5f : erf_half;
+    erf_half = erf_half > 0.5f ? 0.5f : erf_half;
+    float bounded = x < -1e30f ? -1e30f : x; /* -inf·0 would be NaN */
+    return bounded * (0.5f + erf_half);
 }
 
 static void gelu(float *x, size_t n)
@@ -61,6 +80,29 @@ static void gelu(float *x, size_t n)
     for (size_t i = 0; i < n; i++) {
         x[i] = gelu_one(x[i]);
     }
+}
+
+/* e^x for x ≤ 0; below -87 it is e^-87, NaN stays NaN. */
+static inline float exp_one(float x)
+{
+    const float to_integer = 12582912.0f; /* 1.5·2^23: what is added to it is rounded to integers */
+    x = x < -87.0f ? -87.0f : x;
+    float shifted = x * 1.44269504088896341f + to_integer;
+    float n = shifted - to_integer;
+    float r = x - n * 0.693359375f;
+    r += n * 2.12194440054690583e-4f;
+    float q = 1.381461275741458e-3f;
+    q = q * r + 8.368710055947304e-3f;
+    q = q * r + 4.166838899254799e-2f;
+    q = q * r + 1.666652113199234e-1f;
+    q = q * r + 4.999999403953552e-1f;
+    float p = q * (r * r) + r + 1.0f;
+    uint32_t bits; /* the low bits of shifted are n: moved up, they are the exponent of 2^n */
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
 }
 
 static void finish(const struct finish_args *args)
@@ -89,10 +131,11 @@ static void softmax(float *row, size_t n, float scale)
         row[i] *= scale;
         largest = row[i] > largest ? row[i] : largest;
     }
+    for (size_t i = 0; i < n; i++) {
+        row[i] = exp_one(row[i] - largest);
+    }
     float sum = 0.0f;
     for (size_t i = 0; i < n; i++) {
-        float below = row[i] - largest;
-        row[i] = expf(below < -87.0f ? -87.0f : below); /* NaN stays */
         sum += row[i];
     }
     for (size_t i = 0; i < n; i++) {
