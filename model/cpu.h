@@ -21,10 +21,11 @@ enum isa {
 
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
 
-/* The best level of this machine; where it has AMX, asks Linux for the permission to use tiles
- * (arch_prctl). Thread-safe. */
+/* The best level of this machine that is taken without being asked for: all but ISA_AMX.
+ * Thread-safe. */
 enum isa cpu_detect(void);
-/* True if this machine can run code of that level. */
+/* True if this machine can run code of that level; where it has AMX, asks Linux for the permission
+ * to use tiles (arch_prctl). */
 bool cpu_has(enum isa isa);
 
 const char *isa_name(enum isa isa);
