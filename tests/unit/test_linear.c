@@ -74,6 +74,35 @@ static void test_more_rows_than_a_chunk(void **state)
     for_each_isa(many_rows);
 }
 
+/* Inputs a thousand times the others' size, but wide: the others keep their fine steps. */
+static void outliers(enum isa isa)
+{
+    const struct tile_kernel *kernel = dispatch_tile(isa, PRECISION_INT8);
+    if (!kernel) {
+        return;
+    }
+    enum { IN = 200, OUT = 40, ROWS = 9, WIDE = 5 };
+    uint32_t seed = 31;
+    struct fixture fixture;
+    make(&fixture, dispatch_kernels(isa), kernel, IN, OUT, WIDE, 1, &seed);
+    float *x = test_floats((size_t)ROWS * IN, &seed);
+    float *out = test_floats((size_t)ROWS * OUT, &seed);
+    for (size_t i = 0; i < (size_t)ROWS * IN; i++) {
+        x[i] = is_wide(&fixture.linear, i % IN) ? 1000.0f * x[i] : 2.0f + x[i];
+    }
+    run(&fixture, x, ROWS, FINISH_BIAS, NULL, 1, out);
+    check(&fixture, PRECISION_INT8, x, ROWS, FINISH_BIAS, NULL, out);
+    free(out);
+    free(x);
+    done(&fixture);
+}
+
+static void test_wide_inputs_do_not_coarsen_the_others(void **state)
+{
+    (void)state;
+    for_each_isa(outliers);
+}
+
 /* Rows of zeros quantize to zeros, whatever their scale would be. */
 static void zero_rows(enum isa isa)
 {
@@ -109,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_int8),
         cmocka_unit_test(test_more_rows_than_a_chunk),
+        cmocka_unit_test(test_wide_inputs_do_not_coarsen_the_others),
         cmocka_unit_test(test_zero_rows_give_the_bias),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
