@@ -166,7 +166,7 @@ def test_predict_gives_both_heads():
 
 
 def test_predict_with_heads_of_another_width_names_both():
-    done = run("predict", "--model", TINY, "--heads", ROOT / "heads/default.safetensors", input=b"x\n")
+    done = run("predict", "--model", TINY, "--heads", ROOT / "tests/data/golden/heads-init.safetensors", input=b"x\n")
     text = one_line(done.stderr)
     assert done.returncode == 1 and "32" in text and "768" in text
 
