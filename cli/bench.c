@@ -5,9 +5,11 @@
 #include "base/clock.h"
 #include "base/jval.h"
 #include "base/size.h"
+#include "cli/alone.h"
 #include "cli/bulk.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/peak.h"
 #include "cli/progress.h"
 
 enum { PASSES = 3, ALONE_TEXTS = 64 };
@@ -15,16 +17,19 @@ enum { PASSES = 3, ALONE_TEXTS = 64 };
 struct bench_flags {
     struct bulk_flags bulk;
     const char *input;
+    unsigned passes;
     bool json;
 };
 
-/* What one run measured. Rates are of the best of PASSES passes. */
+/* What one run measured. Rates are of the best pass. */
 struct result {
     size_t sentences;
     uint64_t tokens;
     double seconds;
     double gflops;
-    double alone_ms; /* median of one text at a time on one thread */
+    double peak_gflops;   /* what these threads could do at most; 0: not known */
+    double alone_ms;      /* median of one text at a time, all threads on it */
+    double one_thread_ms; /* the same on one thread */
     double phase_share[PHASE_COUNT];
 };
 
@@ -95,34 +100,30 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum err_code measure_alone(struct bulk *bulk, const struct lines *lines, float *rows,
-                                   double *ret_ms, struct err *err)
+static enum err_code median_alone(const struct bulk *bulk, const struct lines *lines,
+                                  unsigned width, double *ret_ms, struct err *err)
 {
+    const struct line *texts[ALONE_TEXTS];
     double ms[ALONE_TEXTS];
     size_t n = size_min(lines->n, ALONE_TEXTS);
-    unsigned threads = bulk->threads;
-    bulk->threads = 1;
-    enum err_code code = ERR_OK;
-    for (size_t i = 0; i < n && code == ERR_OK; i++) {
-        uint64_t start = clock_now_ns();
-        code = bulk_embed(bulk, &lines->at[i * (lines->n / n)], 1, rows, err);
-        ms[i] = (double)(clock_now_ns() - start) / 1e6;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = &lines->at[i * (lines->n / n)];
     }
-    bulk->threads = threads;
-    qsort(ms, n, sizeof *ms, ascending);
-    *ret_ms = ms[n / 2];
+    enum err_code code = alone_measure(bulk, texts, n, width, ms, err);
+    if (code == ERR_OK) {
+        qsort(ms, n, sizeof *ms, ascending);
+        *ret_ms = ms[n / 2];
+    }
     return code;
 }
 
-static enum err_code measure(struct bulk *bulk, const struct lines *lines, float *rows,
-                             struct result *result, struct err *err)
+static enum err_code measure_passes(struct bulk *bulk, const struct lines *lines, float *rows,
+                                    unsigned passes, struct progress *progress,
+                                    struct result *result, struct err *err)
 {
-    struct progress progress;
-    progress_start(&progress, "measuring", "passes", PASSES + 2);
     enum err_code code = pass(bulk, lines, rows, err); /* warms caches and pages */
-    *result = (struct result){.sentences = lines->n};
-    for (int i = 0; i < PASSES && code == ERR_OK; i++) {
-        progress_update(&progress, (uint64_t)i + 1);
+    for (unsigned i = 0; i < passes && code == ERR_OK; i++) {
+        progress_update(progress, (uint64_t)i + 1);
         forget(bulk);
         uint64_t start = clock_now_ns();
         code = pass(bulk, lines, rows, err);
@@ -139,11 +140,29 @@ static enum err_code measure(struct bulk *bulk, const struct lines *lines, float
                                          : 0;
         }
     }
+    return code;
+}
+
+static enum err_code measure(struct bulk *bulk, const struct lines *lines, float *rows,
+                             unsigned passes, struct result *result, struct err *err)
+{
+    struct progress progress;
+    progress_start(&progress, "measuring", "passes", (uint64_t)passes + 2);
+    *result = (struct result){.sentences = lines->n};
+    enum err_code code = measure_passes(bulk, lines, rows, passes, &progress, result, err);
     if (code == ERR_OK) {
-        progress_update(&progress, PASSES + 1);
-        code = measure_alone(bulk, lines, rows, &result->alone_ms, err);
+        progress_update(&progress, (uint64_t)passes + 1);
+        code = median_alone(bulk, lines, bulk->threads, &result->alone_ms, err);
     }
-    progress_end(&progress, PASSES + 2);
+    if (code == ERR_OK) {
+        code = median_alone(bulk, lines, 1, &result->one_thread_ms, err);
+    }
+    if (code == ERR_OK) {
+        const struct encoder *encoder = bulk->model->encoder;
+        result->peak_gflops = peak_gflops(encoder_isa(encoder), encoder_precision(encoder),
+                                          bulk->threads);
+    }
+    progress_end(&progress, (uint64_t)passes + 2);
     return code;
 }
 
@@ -152,11 +171,19 @@ static void print_json(const struct bulk *bulk, const struct result *r)
     const struct encoder *encoder = bulk->model->encoder;
     printf("{\"model\":\"%s\",\"precision\":\"%s\",\"isa\":\"%s\",\"threads\":%u,"
            "\"batch_tokens\":%zu,\"sentences\":%zu,\"tokens\":%llu,\"sentences_per_s\":%.1f,"
-           "\"tokens_per_s\":%.0f,\"gflops\":%.1f,\"median_ms_alone\":%.2f,\"phases\":{",
+           "\"tokens_per_s\":%.0f,\"gflops\":%.1f,",
            bulk->model->name, precision_name(encoder_precision(encoder)),
            isa_name(encoder_isa(encoder)), bulk->threads, bulk->batch_tokens, r->sentences,
            (unsigned long long)r->tokens, (double)r->sentences / r->seconds,
-           (double)r->tokens / r->seconds, r->gflops, r->alone_ms);
+           (double)r->tokens / r->seconds, r->gflops);
+    if (r->peak_gflops > 0) {
+        printf("\"peak_gflops\":%.1f,\"peak_share\":%.4f,", r->peak_gflops,
+               r->gflops / r->peak_gflops);
+    } else {
+        printf("\"peak_gflops\":null,\"peak_share\":null,");
+    }
+    printf("\"median_ms_alone\":%.2f,\"median_ms_one_thread\":%.2f,\"phases\":{", r->alone_ms,
+           r->one_thread_ms);
     for (size_t p = 0; p < PHASE_COUNT; p++) {
         printf("%s\"%s\":%.4f", p ? "," : "", phase_name((enum phase)p), r->phase_share[p]);
     }
@@ -169,12 +196,16 @@ static void print_text(const struct bulk *bulk, const struct result *r)
     printf("%s, %s on %s, %u thread%s, batches of %zu tokens\n", bulk->model->name,
            precision_name(encoder_precision(encoder)), isa_name(encoder_isa(encoder)),
            bulk->threads, bulk->threads == 1 ? "" : "s", bulk->batch_tokens);
-    printf("%zu sentences, %llu tokens (mean %.1f), best of %d passes: %.3f s\n", r->sentences,
-           (unsigned long long)r->tokens, (double)r->tokens / (double)r->sentences, PASSES,
-           r->seconds);
+    printf("%zu sentences, %llu tokens (mean %.1f), best pass: %.3f s\n", r->sentences,
+           (unsigned long long)r->tokens, (double)r->tokens / (double)r->sentences, r->seconds);
     printf("%10.1f sentences/s\n%10.0f tokens/s\n%10.1f GFLOP/s\n",
            (double)r->sentences / r->seconds, (double)r->tokens / r->seconds, r->gflops);
-    printf("%10.2f ms one sentence alone, one thread (median)\n", r->alone_ms);
+    if (r->peak_gflops > 0) {
+        printf("%10.1f %% of the %.1f GFLOP/s that these threads reach between registers\n",
+               100 * r->gflops / r->peak_gflops, r->peak_gflops);
+    }
+    printf("%10.2f ms one sentence alone, all threads on it (median)\n", r->alone_ms);
+    printf("%10.2f ms one sentence alone, one thread\n", r->one_thread_ms);
     for (size_t p = 0; p < PHASE_COUNT; p++) {
         printf("%9.1f %% %s\n", r->phase_share[p] * 100, phase_name((enum phase)p));
     }
@@ -196,7 +227,7 @@ static enum err_code bench(struct bulk *bulk, const struct bench_flags *flags, s
     } else if (!rows) {
         code = err_nomem(err, BULK_CHUNK_TEXTS * hidden * sizeof *rows);
     } else {
-        code = measure(bulk, &lines, rows, &result, err);
+        code = measure(bulk, &lines, rows, flags->passes, &result, err);
     }
     if (code == ERR_OK) {
         (flags->json ? print_json : print_text)(bulk, &result);
@@ -208,7 +239,7 @@ static enum err_code bench(struct bulk *bulk, const struct bench_flags *flags, s
 
 int command_bench(int argc, char **argv)
 {
-    struct bench_flags f = {0};
+    struct bench_flags f = {.passes = PASSES};
     const struct flag flags[] = {
         BULK_FLAG_MODEL(f.bulk),
         {"input", 'i', FLAG_STRING, &f.input, "FILE", "512 built-in sentences",
@@ -216,14 +247,16 @@ int command_bench(int argc, char **argv)
         {"batch-tokens", 0, FLAG_SIZE, &f.bulk.batch_tokens, "N", "1024",
          "token budget of one packed batch", 2, 1 << 20, false},
         BULK_FLAGS_ENCODER(f.bulk),
+        {"passes", 0, FLAG_UINT, &f.passes, "N", "3", "passes over the texts, the best counts", 1,
+         1000, false},
         {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
         {0},
     };
     const struct command command = {
         .name = "bench",
         .arguments = "",
-        .summary = "Measures the encoder offline: throughput on all threads, one sentence alone, "
-                   "and the share of each phase.",
+        .summary = "Measures the encoder offline: throughput on all threads and its share of what "
+                   "the machine could do, one sentence alone, and the share of each phase.",
         .flags = flags,
     };
     struct err err = ERR_INIT;

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import platform
 import re
 import struct
 import subprocess
@@ -205,8 +206,23 @@ def test_health_of_nobody_is_status_1():
 
 
 def test_bench_json_has_its_figures():
-    done = run("bench", "--model", TINY, "--json", "--threads", "1")
+    done = run("bench", "--model", TINY, "--json", "--threads", "2", "--passes", "1")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert figures["tokens_per_s"] > 0 and figures["gflops"] > 0
+    assert figures["median_ms_alone"] > 0 and figures["median_ms_one_thread"] > 0
     assert 0.5 < sum(figures["phases"].values()) <= 1.01
+    if platform.machine() == "x86_64":
+        # Nothing is faster than the limit; the tiny model is far from it.
+        assert 0 < figures["peak_share"] < 1
+        assert figures["peak_share"] == pytest.approx(figures["gflops"] / figures["peak_gflops"], abs=1e-2)
+    else:
+        assert figures["peak_gflops"] is None and figures["peak_share"] is None
+
+
+def test_bench_of_one_text_longer_than_allowed_is_cut(tmp_path):
+    source = tmp_path / "in.txt"
+    source.write_text("word " * 500, encoding="utf-8")
+    done = run("bench", "--model", TINY, "-i", source, "--max-length", "16", "--json", "--passes", "1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tokens"] == 16

@@ -1,0 +1,119 @@
+#include "cli/alone.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+/* What the members of the team share, for one alone_measure. */
+struct alone {
+    const struct bulk *bulk;
+    const struct line *const *texts; /* [n] */
+    size_t n;
+    struct workspace *workspace;
+    struct batch batch; /* one text */
+    float *out;         /* [H] */
+    struct team team;
+    bool over;            /* behind a barrier: the members may go */
+    pthread_mutex_t gate; /* held until the team's width is known */
+};
+
+struct member {
+    struct alone *alone;
+    unsigned number;
+    pthread_t thread;
+};
+
+static void encode(struct alone *alone, unsigned number)
+{
+    const struct model *model = alone->bulk->model;
+    encoder_forward(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
+                    &alone->team, number, alone->out);
+}
+
+static void *follow(void *argument)
+{
+    struct member *member = argument;
+    struct alone *alone = member->alone;
+    (void)pthread_mutex_lock(&alone->gate);
+    (void)pthread_mutex_unlock(&alone->gate);
+    for (;;) {
+        team_barrier(&alone->team);
+        if (alone->over) {
+            return NULL;
+        }
+        encode(alone, member->number);
+    }
+}
+
+static enum err_code lead(struct alone *alone, double *ret_ms, struct err *err)
+{
+    const struct encode_options options = {.max_length = alone->bulk->max_length,
+                                           .add_special_tokens = true};
+    struct tokens tokens = {0};
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < alone->n; i++) {
+        uint64_t start = clock_now_ns();
+        code = tokenizer_encode(alone->bulk->model->tokenizer, alone->texts[i]->text,
+                                alone->texts[i]->size, &options, &tokens, err);
+        if (code != ERR_OK) {
+            break;
+        }
+        batch_clear(&alone->batch);
+        CHECK(batch_add(&alone->batch, tokens.ids, tokens.n));
+        team_barrier(&alone->team);
+        encode(alone, 0);
+        ret_ms[i] = (double)(clock_now_ns() - start) / (double)NS_PER_MS;
+    }
+    alone->over = true;
+    team_barrier(&alone->team);
+    tokens_done(&tokens);
+    return code;
+}
+
+static enum err_code run(struct alone *alone, struct member *members, unsigned width,
+                         double *ret_ms, struct err *err)
+{
+    if (pthread_mutex_init(&alone->gate, NULL) != 0) {
+        return err_nomem(err, sizeof alone->gate);
+    }
+    (void)pthread_mutex_lock(&alone->gate);
+    unsigned started = 1; /* the leader is this thread */
+    for (; started < width; started++) {
+        members[started] = (struct member){.alone = alone, .number = started};
+        if (pthread_create(&members[started].thread, NULL, follow, &members[started]) != 0) {
+            break; /* where a thread can't be had, the others do its work */
+        }
+    }
+    team_init(&alone->team, started);
+    (void)pthread_mutex_unlock(&alone->gate);
+    enum err_code code = lead(alone, ret_ms, err);
+    for (unsigned i = 1; i < started; i++) {
+        (void)pthread_join(members[i].thread, NULL);
+    }
+    (void)pthread_mutex_destroy(&alone->gate);
+    return code;
+}
+
+enum err_code alone_measure(const struct bulk *bulk, const struct line *const *texts, size_t n,
+                            unsigned width, double *ret_ms, struct err *err)
+{
+    size_t length = bulk->max_length;
+    struct alone alone = {.bulk = bulk, .texts = texts, .n = n};
+    struct member *members = calloc(width, sizeof *members);
+    alone.out = calloc(bulk->model->config.hidden, sizeof *alone.out);
+    enum err_code code = workspace_create(bulk->model->encoder, 1, length, width, &alone.workspace,
+                                          err);
+    if (code == ERR_OK && (!members || !alone.out || !batch_init(&alone.batch, 1, length))) {
+        code = err_nomem(err, length * sizeof(int32_t));
+    }
+    if (code == ERR_OK) {
+        code = run(&alone, members, width, ret_ms, err);
+    }
+    batch_done(&alone.batch);
+    workspace_destroy(alone.workspace);
+    free(alone.out);
+    free(members);
+    return code;
+}
