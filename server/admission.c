@@ -8,19 +8,25 @@
 #define SHRINK_RATE 0.9
 /* The shrunk bound, of the whole one. */
 #define SHRUNK_PART 0.1
-/* Weight of one batch in the throughput's moving average. */
-#define LEARN_WEIGHT 0.05
+/* Of the throughput: what the automatic bound reckons with. A queue that fills brings its own
+ * costs, of reading and refusing, which no batch before it has shown. */
+#define SURE_PART 0.75
+/* Weight of one batch in the throughput's moving average. A slower one counts more: what is in the
+ * queue waits for it. */
+#define LEARN_WEIGHT        0.05
+#define LEARN_WEIGHT_SLOWER 0.2
 /* A wait is an estimate: only one that is this much over the deadline refuses a job. */
 #define HOPELESS_FACTOR 1.33
 
 size_t admission_bound(const struct admission *admission)
 {
-    size_t bound = admission->fixed_tokens;
-    if (bound == 0) {
-        bound = size_max((size_t)(admission->tokens_per_s * ADMISSION_QUEUE_S),
-                         admission->busy_tokens);
+    if (admission->fixed_tokens) {
+        return admission->fixed_tokens;
     }
-    return bound;
+    size_t served = (size_t)(admission->tokens_per_s * SURE_PART * ADMISSION_QUEUE_S);
+    /* Until its answer a job also waits for the batches before and for its own. */
+    size_t batches = admission->busy_tokens / 2;
+    return size_max(served - size_min(served, batches), admission->busy_tokens);
 }
 
 static size_t shrunk_bound(const struct admission *admission)
@@ -66,7 +72,8 @@ void admission_learn(struct admission *admission, size_t tokens, uint64_t busy_n
         return;
     }
     double rate = (double)tokens / ((double)busy_ns / (double)NS_PER_S) / share;
-    admission->tokens_per_s += (rate - admission->tokens_per_s) * LEARN_WEIGHT;
+    double weight = rate < admission->tokens_per_s ? LEARN_WEIGHT_SLOWER : LEARN_WEIGHT;
+    admission->tokens_per_s += (rate - admission->tokens_per_s) * weight;
 }
 
 enum admission_verdict admission_ask(const struct admission *admission,

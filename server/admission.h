@@ -22,16 +22,17 @@
 
 struct admission {
     /* Set by the owner, constant. */
-    size_t fixed_tokens;   /* --max-queue-tokens; 0: seconds of throughput */
+    size_t fixed_tokens;   /* --max-queue-tokens; 0: by throughput */
     size_t bound_requests; /* --max-queue-requests */
-    size_t busy_tokens;    /* what keeps every worker busy: the bound never shrinks below */
+    size_t busy_tokens;    /* two batches a worker keep all busy: the bound never shrinks below */
     size_t text_tokens;    /* the longest text */
 
     double tokens_per_s; /* throughput of all workers; measured at the start, then followed */
     uint64_t full_ns;    /* when the bound was first filled since the queue was short; 0: not yet */
 };
 
-/* Seconds of throughput that may wait where no number of tokens was given. */
+/* Where no number of tokens was given, what fills the queue is answered within these seconds, even
+ * on a machine that turns out to be a fifth slower than it was before. */
 #define ADMISSION_QUEUE_S 5.0
 
 /* The whole bound in tokens. */

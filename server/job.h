@@ -57,7 +57,7 @@ struct job {
     bool visited;                    /* at the ring's head and has got its credit */
     bool dead;                       /* expired, abandoned or refused: problem says which */
     unsigned refs;                   /* texts in batches, and glances at the client */
-    size_t credit;                   /* tokens it may take before the next in the ring */
+    ptrdiff_t credit;                /* tokens it may take before the next in the ring */
     size_t next_text;                /* first text not yet in a batch */
     size_t texts_left;               /* texts not yet computed */
     size_t tokens_waiting;           /* tokens of texts not yet in a batch */

@@ -339,7 +339,7 @@ bool scheduler_full(const struct scheduler *scheduler)
 {
     size_t requests = atomic_load_explicit(&scheduler->seen_requests, memory_order_relaxed);
     size_t backlog = atomic_load_explicit(&scheduler->seen_backlog, memory_order_relaxed);
-    size_t bound = atomic_load_explicit(&scheduler->seen_bound, memory_order_relaxed);
+    size_t bound = scheduler_bound(scheduler);
     return requests >= scheduler->options.queue_requests || (requests > 0 && backlog >= bound);
 }
 
@@ -355,6 +355,11 @@ void scheduler_queue(const struct scheduler *scheduler, size_t *ret_tokens, size
 {
     *ret_tokens = atomic_load_explicit(&scheduler->seen_tokens, memory_order_relaxed);
     *ret_requests = atomic_load_explicit(&scheduler->seen_requests, memory_order_relaxed);
+}
+
+size_t scheduler_bound(const struct scheduler *scheduler)
+{
+    return atomic_load_explicit(&scheduler->seen_bound, memory_order_relaxed);
 }
 
 double scheduler_tokens_per_s(struct scheduler *scheduler)

@@ -2,10 +2,11 @@
  *
  * Workers call scheduler_take in a loop. It gives them a batch cut from the queued jobs, or a place
  * in the team of another worker's batch, and never lets a worker idle while work is queued (but
- * for max_wait_ns). Cutting is deficit round robin by tokens (Shreedhar and Varghese, SIGCOMM
- * 1995): each job in turn gets a small credit, so a big request takes part of every batch and
- * whoever comes late with one sentence is in the next one. A job older than the age cap has half
- * of each batch for itself, so that a stream of newcomers can't starve it.
+ * for max_wait_ns). Cutting is surplus round robin by tokens (Adiseshu, Parulkar and Varghese,
+ * SIGCOMM 1996): each job in turn gets a small credit, so a big request takes part of every batch
+ * and whoever comes late with one sentence is in the next one. A job with credit may overdraw it by
+ * a text, so requests of one text, long or short, are served as they came. A job older than the age
+ * cap has half of each batch for itself, so that a stream of newcomers can't starve it.
  *
  * A sweeper thread ends jobs whose deadline passes, or whose client goes, while they wait; a batch
  * is cut without them. A job ends once no text of it is in a batch any more: `finish` is called
@@ -55,6 +56,8 @@ unsigned scheduler_retry_after_s(const struct scheduler *scheduler);
 
 /* Tokens and requests that wait (not those in batches). */
 void scheduler_queue(const struct scheduler *scheduler, size_t *ret_tokens, size_t *ret_requests);
+/* How many tokens may wait now. */
+size_t scheduler_bound(const struct scheduler *scheduler);
 /* The throughput that admission reckons with. */
 double scheduler_tokens_per_s(struct scheduler *scheduler);
 

@@ -8,8 +8,8 @@
 #include "server/scheduler_parts.h"
 
 /* What a job may take at each turn. Small, so that one sentence among many big requests is in the
- * next batch; a text longer than this waits for several turns, which cost nothing. */
-enum { CREDIT_TOKENS = 32 };
+ * next batch; a longer text is taken on account and paid for by turns without one. */
+enum { CREDIT_TOKENS = 16 };
 /* A job that has waited so long has half of each batch for itself until it is through. */
 enum { AGE_CAP_MS = 1000 };
 /* A client that was asked after so recently is not asked again. */
@@ -92,11 +92,11 @@ static void cut(struct scheduler *scheduler, struct work *work, struct ended *en
             job->visited = true;
             job->credit += CREDIT_TOKENS;
         }
-        while (job->queued && next_size(job) <= job->credit) {
+        while (job->queued && job->credit > 0) {
             if (!fits(scheduler, job, work, budget)) {
                 return; /* it is the first in the next batch */
             }
-            job->credit -= next_size(job);
+            job->credit -= (ptrdiff_t)next_size(job);
             take_text(scheduler, job, work);
         }
         if (job->queued) {

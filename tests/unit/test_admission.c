@@ -2,9 +2,12 @@
 #include "server/admission.h"
 
 #include "base/clock.h"
+#include "base/size.h"
 #include "tests/support/testing.h"
 
 enum { LATER_S = 1000 };
+/* The automatic bound at 4000 tokens a second. */
+enum { BOUND = 14500 };
 
 static struct admission start(size_t fixed_tokens)
 {
@@ -72,11 +75,15 @@ static void test_bound_follows_the_throughput(void **state)
 {
     (void)state;
     struct admission admission = start(0);
-    assert_int_equal(admission_bound(&admission), 20000);
+    assert_int_equal(admission_bound(&admission), BOUND);
     for (int i = 0; i < 500; i++) { /* one of two workers: 256 tokens in 64 ms */
         admission_learn(&admission, 256, 64 * NS_PER_MS, 0.5);
     }
-    assert_in_range(admission_bound(&admission), 39900, 40100);
+    assert_in_range(admission_bound(&admission), 29400, 29500);
+    for (int i = 0; i < 10; i++) { /* a slower machine is believed sooner */
+        admission_learn(&admission, 256, 128 * NS_PER_MS, 0.5);
+    }
+    assert_in_range(admission_bound(&admission), BOUND, BOUND + 2000);
     admission.tokens_per_s = 10;
     assert_int_equal(admission_bound(&admission), 1000); /* what keeps the workers busy */
 }
@@ -86,22 +93,22 @@ static void test_standing_queue_shrinks_the_bound(void **state)
     (void)state;
     struct admission admission = start(0);
     /* Callers who wait for their answers: a queue that stands below the bound is let be. */
-    admission_seen(&admission, 15000, NS_PER_S);
-    assert_int_equal(admission_bound_now(&admission, 100 * NS_PER_S), 20000);
-    admission_seen(&admission, 19980, NS_PER_S);
-    assert_int_equal(admission_bound_now(&admission, NS_PER_S), 20000);
+    admission_seen(&admission, 10000, NS_PER_S);
+    assert_int_equal(admission_bound_now(&admission, 100 * NS_PER_S), BOUND);
+    admission_seen(&admission, BOUND - 20, NS_PER_S);
+    assert_int_equal(admission_bound_now(&admission, NS_PER_S), BOUND);
     /* A burst that only drains, 4000 tokens a second, stays within the bound all the time. */
-    for (uint64_t s = 0; s <= 5; s++) {
-        assert_true(admission_bound_now(&admission, (1 + s) * NS_PER_S) >= 20000 - 4000 * s);
+    for (uint64_t s = 0; s <= 3; s++) {
+        assert_true(admission_bound_now(&admission, (1 + s) * NS_PER_S) >= BOUND - 4000 * s);
     }
-    admission_seen(&admission, 19000, 4 * NS_PER_S);
-    admission_seen(&admission, 1900, 7 * NS_PER_S);
-    assert_int_equal(admission_bound_now(&admission, 7 * NS_PER_S), 2000);
-    assert_int_equal(ask(&admission, 20, 1990, 1990, 99, 7 * NS_PER_S), ADMISSION_FULL);
-    assert_int_equal(ask(&admission, 20, 1500, 1500, 75, 7 * NS_PER_S), ADMISSION_YES);
+    admission_seen(&admission, 14000, 4 * NS_PER_S);
+    admission_seen(&admission, 1400, 7 * NS_PER_S);
+    assert_int_equal(admission_bound_now(&admission, 7 * NS_PER_S), 1450);
+    assert_int_equal(ask(&admission, 20, 1440, 1440, 72, 7 * NS_PER_S), ADMISSION_FULL);
+    assert_int_equal(ask(&admission, 20, 1200, 1200, 60, 7 * NS_PER_S), ADMISSION_YES);
     /* Once it has been short, a burst may fill it again. */
-    admission_seen(&admission, 900, 8 * NS_PER_S);
-    assert_int_equal(admission_bound_now(&admission, 8 * NS_PER_S), 20000);
+    admission_seen(&admission, 700, 8 * NS_PER_S);
+    assert_int_equal(admission_bound_now(&admission, 8 * NS_PER_S), BOUND);
 }
 
 static void test_small_fixed_bound_does_not_shrink(void **state)
@@ -131,6 +138,72 @@ static void test_hopeless_deadlines_are_refused_at_once(void **state)
     assert_int_equal(admission_ask(&admission, &question), ADMISSION_HOPELESS);
 }
 
+/* A machine that does tokens_per_s in batches of two workers, under ten times as many requests of
+ * 20 tokens, in the order in which they came. */
+struct overload {
+    struct admission admission;
+    double tokens_per_s;
+    uint64_t came_ns[4096]; /* [head … tail) of what waits, a ring */
+    size_t head, tail;
+    uint64_t slowest_ns; /* from admission to answer */
+    size_t idle;         /* batches that were not full */
+};
+
+enum { REQUEST_TOKENS = 20, BATCH_REQUESTS = 12, RING = 4096 };
+
+static void arrive(struct overload *overload, uint64_t now_ns)
+{
+    size_t requests = overload->tail - overload->head;
+    size_t backlog = requests * REQUEST_TOKENS;
+    if (ask(&overload->admission, REQUEST_TOKENS, backlog, backlog, requests, now_ns) ==
+        ADMISSION_YES) {
+        overload->came_ns[overload->tail++ % RING] = now_ns;
+        admission_seen(&overload->admission, backlog + REQUEST_TOKENS, now_ns);
+    }
+}
+
+/* Cuts a batch; returns when it will be done. */
+static uint64_t serve(struct overload *overload, uint64_t now_ns)
+{
+    size_t n = size_min(overload->tail - overload->head, BATCH_REQUESTS);
+    size_t tokens = n * REQUEST_TOKENS;
+    uint64_t took_ns = (uint64_t)((double)tokens / (overload->tokens_per_s / 2) * 1e9) + 1;
+    overload->idle += n < BATCH_REQUESTS;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t waited_ns = now_ns + took_ns - overload->came_ns[overload->head++ % RING];
+        overload->slowest_ns = size_max(overload->slowest_ns, waited_ns);
+    }
+    admission_seen(&overload->admission, (overload->tail - overload->head) * REQUEST_TOKENS,
+                   now_ns);
+    return now_ns + took_ns;
+}
+
+static void test_overload_answers_within_the_bound(void **state)
+{
+    (void)state;
+    /* The queue's filling costs the machine a fifth of what it did before. */
+    struct overload overload = {.admission = start(0), .tokens_per_s = 3200};
+    overload.admission.bound_requests = RING;
+    uint64_t done_ns[2] = {NS_PER_S, NS_PER_S + 30 * NS_PER_MS};
+    uint64_t cut_ns[2] = {0, 0};
+    for (uint64_t now_ns = NS_PER_S; now_ns < 31 * NS_PER_S; now_ns += NS_PER_MS / 2) {
+        arrive(&overload, now_ns);
+        for (int w = 0; w < 2; w++) {
+            if (now_ns >= done_ns[w]) {
+                if (cut_ns[w]) {
+                    admission_learn(&overload.admission, REQUEST_TOKENS * BATCH_REQUESTS,
+                                    done_ns[w] - cut_ns[w], 0.5);
+                }
+                cut_ns[w] = now_ns;
+                done_ns[w] = serve(&overload, now_ns);
+            }
+        }
+    }
+    assert_true(overload.slowest_ns < (uint64_t)(ADMISSION_QUEUE_S * (double)NS_PER_S));
+    assert_true(overload.slowest_ns > 3 * NS_PER_S);
+    assert_true(overload.idle <= 2); /* the first ones; the workers never lack work afterwards */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_standing_queue_shrinks_the_bound),
         cmocka_unit_test(test_small_fixed_bound_does_not_shrink),
         cmocka_unit_test(test_hopeless_deadlines_are_refused_at_once),
+        cmocka_unit_test(test_overload_answers_within_the_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,37 @@ static void test_long_texts_take_their_turn(void **state)
     client_done(&shorts);
 }
 
+/* Nobody who comes later is served before a request of one text, however long that is. */
+static void test_single_texts_are_served_as_they_came(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    struct scheduler *scheduler = make(1, 0);
+    struct work work = make_work();
+    struct client clients[N];
+    size_t served = 0;
+    for (size_t i = 0; i < N; i++) {
+        client_init(&clients[i], 1, i % 4 == 0 ? TEXT_TOKENS : 20, 60000);
+    }
+    for (size_t i = 0; i < N / 2; i++) {
+        submit(scheduler, &clients[i]);
+    }
+    for (size_t submitted = N / 2; served < N;) {
+        take(scheduler, &work);
+        for (size_t i = 0; i < work.n; i++) {
+            assert_ptr_equal(work.texts[i].job, clients[served++].job);
+        }
+        compute_and_complete(scheduler, &work);
+        for (size_t i = 0; i < 5 && submitted < N; i++) {
+            submit(scheduler, &clients[submitted++]);
+        }
+    }
+    end(scheduler, &work);
+    for (int i = 0; i < N; i++) {
+        client_done(&clients[i]);
+    }
+}
+
 static void test_expired_jobs_end_without_a_worker(void **state)
 {
     (void)state;
@@ -573,6 +604,7 @@ int main(void)
         cmocka_unit_test(test_a_sentence_waits_at_most_two_batches),
         cmocka_unit_test(test_an_old_job_gets_half_of_each_batch),
         cmocka_unit_test(test_long_texts_take_their_turn),
+        cmocka_unit_test(test_single_texts_are_served_as_they_came),
         cmocka_unit_test(test_expired_jobs_end_without_a_worker),
         cmocka_unit_test(test_expired_while_computed_ends_with_its_batch),
         cmocka_unit_test(test_clients_that_went_are_not_computed),
