@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "server/admission.h"
 #include "server/cpuset.h"
 #include "server/measure.h"
 #include "server/prepare.h"
@@ -88,10 +87,6 @@ static enum err_code choose_budgets(struct engine *engine, struct err *err)
                                    ? size_max(settings->max_batch_tokens, engine->max_length)
                                    : measure_batch_tokens(engine->tokens_per_s / engine->threads,
                                                           engine->max_length);
-    engine->max_queue_tokens = settings->max_queue_tokens
-                                   ? settings->max_queue_tokens
-                                   : size_max((size_t)(engine->tokens_per_s * ADMISSION_QUEUE_S),
-                                              engine->max_batch_tokens);
     return ERR_OK;
 }
 
@@ -135,6 +130,7 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
     if (code != ERR_OK) {
         return code;
     }
+    engine->max_queue_tokens = scheduler_bound(engine->scheduler);
     const struct workers_options working = {
         .n = engine->threads,
         .pin = engine->threads == cpus->n ? cpus : NULL,

@@ -27,7 +27,7 @@ struct engine {
     size_t max_length; /* tokens per text */
     unsigned threads;  /* compute threads */
     size_t max_batch_tokens;
-    size_t max_queue_tokens;
+    size_t max_queue_tokens;      /* the automatic one as it is at the start */
     double tokens_per_s;          /* measured at start-up, all threads */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */
