@@ -216,26 +216,11 @@ static enum err_code worker_init(const struct bulk *bulk, struct bulk_worker *wo
     return ERR_OK;
 }
 
-static enum err_code choose(const struct bulk_flags *flags, struct encoder_options *options,
-                            struct err *err)
-{
-    options->isa = cpu_detect();
-    if (flags->isa && strcmp(flags->isa, "auto") != 0 &&
-        isa_parse(flags->isa, &options->isa, err) != ERR_OK) {
-        return err_prefix(err, "--isa");
-    }
-    if (precision_parse(flags->precision ? flags->precision : "auto", options->isa,
-                        &options->precision, err) != ERR_OK) {
-        return err_prefix(err, "--precision");
-    }
-    options->threads = flags->threads ? flags->threads : command_default_threads();
-    return ERR_OK;
-}
-
 static enum err_code load(const struct bulk_flags *flags, struct bulk *bulk, struct err *err)
 {
     struct encoder_options options;
-    enum err_code code = choose(flags, &options, err);
+    unsigned threads = flags->threads ? flags->threads : command_default_threads();
+    enum err_code code = command_choose(flags->isa, flags->precision, threads, &options, err);
     if (code != ERR_OK) {
         return code;
     }

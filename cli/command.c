@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "model/choice.h"
 #include "server/cpuset.h"
 
 bool command_begin(const struct command *command, int argc, char **argv, char ***ret_arguments,
@@ -75,4 +76,21 @@ unsigned command_default_threads(void)
     struct cpuset set;
     cpuset_read("", &set);
     return cpuset_threads(&set);
+}
+
+enum err_code command_choose(const char *isa, const char *precision, unsigned threads,
+                             struct encoder_options *ret_options, struct err *err)
+{
+    struct choice choice;
+    enum err_code code = choice_make(&this_machine, isa ? isa : "auto",
+                                     precision ? precision : "auto", &choice, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (choice.warning.code != ERR_OK) {
+        (void)fprintf(stderr, "orthrus: %s\n", choice.warning.text);
+    }
+    *ret_options = (struct encoder_options){
+        .isa = choice.isa, .precision = choice.precision, .threads = threads};
+    return ERR_OK;
 }

@@ -152,15 +152,14 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
     const char *dir = flags->model_dir ? flags->model_dir : fallback;
     struct eval_flags used = *flags;
     used.threads = flags->threads ? flags->threads : command_default_threads();
-    struct encoder_options options = {
-        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = used.threads};
+    struct encoder_options options;
     struct model *model = NULL;
-    enum err_code code;
-    if (!flags->data) {
+    enum err_code code = command_choose("auto", "fp32", used.threads, &options, err);
+    if (code == ERR_OK && !flags->data) {
         code = err_set(err, ERR_USAGE, "--data: must be a JSONL file");
-    } else if (!dir) {
+    } else if (code == ERR_OK && !dir) {
         code = err_set(err, ERR_USAGE, "--model: must be a folder");
-    } else {
+    } else if (code == ERR_OK) {
         code = model_load(dir, &options, &model, err);
     }
     if (code == ERR_OK && model) {

@@ -25,7 +25,9 @@ enum {
 };
 
 /* Linux keeps tile state off until a process asks for it (Documentation/arch/x86/xstate.rst).
- * Asking again does no harm; threads inherit the answer. */
+ * Asking again does no harm, and the answer is the process's: threads of before and after have it.
+ * Refused (then there is no AMX) where a thread's alternate signal stack is too small for the
+ * larger frames. */
 static bool tiles_permitted(void)
 {
 #if defined(__linux__)
@@ -34,6 +36,20 @@ static bool tiles_permitted(void)
 #else
     return false;
 #endif
+}
+
+/* The tiles that the kernels configure: palette 1 with 8 tiles of 16 rows × 64 bytes, and a unit
+ * that multiplies them whole. Leaves 0x1d and 0x1e; anything else is a CPU yet to come. */
+static bool tiles_fit(void)
+{
+    uint32_t a, b, c, d;
+    if (!__get_cpuid_count(0x1d, 0, &a, &b, &c, &d) || a < 1 ||
+        !__get_cpuid_count(0x1d, 1, &a, &b, &c, &d)) {
+        return false;
+    }
+    bool palette = a >> 16 == 1024 && (b & 0xffff) == 64 && b >> 16 == 8 && (c & 0xffff) == 16;
+    return palette && __get_cpuid_count(0x1e, 0, &a, &b, &c, &d) && (b & 0xff) >= 16 &&
+           (b >> 8 & 0xffff) >= 64;
 }
 
 static bool bit(uint32_t word, unsigned index)
@@ -72,7 +88,7 @@ static struct features read_features(void)
     if (subleaf_max >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         features.avx_vnni = features.avx2 && bit(a, 4);
         features.avx512_bf16 = features.avx512_vnni && bit(a, 5);
-        features.amx = features.avx512_bf16 && amx && tiles_permitted();
+        features.amx = features.avx512_bf16 && amx && tiles_fit() && tiles_permitted();
     }
     return features;
 }
@@ -112,10 +128,8 @@ bool cpu_has(enum isa isa)
 
 enum isa cpu_detect(void)
 {
-    /* AMX has to be asked for (--isa amx): its kernel has run on a software model of the tiles
-     * alone, and what a machine chooses by itself must have been seen on one. */
     enum isa best = ISA_GENERIC;
-    for (enum isa isa = ISA_GENERIC; isa < ISA_AMX; isa++) {
+    for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
         if (cpu_has(isa)) {
             best = isa;
         }

@@ -21,8 +21,7 @@ enum isa {
 
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
 
-/* The best level of this machine that is taken without being asked for: all but ISA_AMX.
- * Thread-safe. */
+/* The best level of this machine, by what it says of itself; model/choice tries it. Thread-safe. */
 enum isa cpu_detect(void);
 /* True if this machine can run code of that level; where it has AMX, asks Linux for the permission
  * to use tiles (arch_prctl). */

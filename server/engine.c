@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "model/choice.h"
 #include "server/cpuset.h"
 #include "server/measure.h"
 #include "server/prepare.h"
@@ -26,23 +27,21 @@ static enum err_code check_settings(const struct settings *settings, struct err 
     return ERR_OK;
 }
 
-static enum err_code choose_isa(const struct settings *settings, struct encoder_options *options,
+static enum err_code choose_isa(struct engine *engine, struct encoder_options *options,
                                 struct err *err)
 {
-    options->isa = cpu_detect();
-    enum err_code code = ERR_OK;
-    if (settings->isa && strcmp(settings->isa, "auto") != 0) {
-        code = isa_parse(settings->isa, &options->isa, err);
-        if (code == ERR_OK && !cpu_has(options->isa)) {
-            code = err_set(err, ERR_UNSUPPORTED, "this machine can't run %s", settings->isa);
-        }
-    }
+    const struct settings *settings = engine->settings;
+    struct choice choice;
+    enum err_code code = choice_make(&this_machine, settings->isa ? settings->isa : "auto",
+                                     settings->precision ? settings->precision : "auto", &choice,
+                                     err);
     if (code != ERR_OK) {
-        return err_prefix(err, "--isa");
+        return code;
     }
-    code = precision_parse(settings->precision ? settings->precision : "auto", options->isa,
-                           &options->precision, err);
-    return code == ERR_OK ? ERR_OK : err_prefix(err, "--precision");
+    engine->isa_warning = choice.warning;
+    options->isa = choice.isa;
+    options->precision = choice.precision;
+    return ERR_OK;
 }
 
 static enum err_code choose_lengths(struct engine *engine, struct err *err)
@@ -158,7 +157,7 @@ static enum err_code fill_engine(struct engine *engine, struct err *err)
     struct encoder_options options = {.threads = engine->threads};
     enum err_code code = check_settings(settings, err);
     if (code == ERR_OK) {
-        code = choose_isa(settings, &options, err);
+        code = choose_isa(engine, &options, err);
     }
     if (code == ERR_OK) {
         code = model_load(settings->model_dir, &options, &engine->model, err);
@@ -190,6 +189,9 @@ enum err_code engine_create(const struct settings *settings, struct metrics *met
     if (code != ERR_OK) {
         engine_destroy(engine);
         return code;
+    }
+    if (engine->isa_warning.code != ERR_OK) {
+        LOG(LOG_WARN, "an instruction set is left out", LOG_S("why", engine->isa_warning.text));
     }
     LOG(LOG_INFO, "model loaded", LOG_S("model", engine->model_name),
         LOG_S("encoder", engine->encoder_id),

@@ -28,6 +28,7 @@ struct engine {
     unsigned threads;  /* compute threads */
     size_t max_batch_tokens;
     size_t max_queue_tokens;      /* the automatic one as it is at the start */
+    struct err isa_warning;       /* why a better instruction set is left out; ERR_OK as a rule */
     double tokens_per_s;          /* measured at start-up, all threads */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */

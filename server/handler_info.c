@@ -90,10 +90,15 @@ static void append_ours(struct exchange *x, struct engine *engine)
                engine->encoder_id, engine->model->encoder_sha256, config->hidden, config->layers,
                config->heads, config->intermediate, config->vocab, config->positions);
     append_heads(out, engine);
-    buf_printf(out, ",\"precision\":\"%s\",\"isa\":\"%s\",\"threads\":%u,\"tokens_per_s\":%.0f",
+    buf_printf(out, ",\"precision\":\"%s\",\"isa\":\"%s\",\"isa_warning\":",
                precision_name(encoder_precision(engine->model->encoder)),
-               isa_name(encoder_isa(engine->model->encoder)), engine->threads,
-               engine->tokens_per_s);
+               isa_name(encoder_isa(engine->model->encoder)));
+    if (engine->isa_warning.code == ERR_OK) {
+        buf_append_str(out, "null");
+    } else {
+        append_text(out, engine->isa_warning.text);
+    }
+    buf_printf(out, ",\"threads\":%u,\"tokens_per_s\":%.0f", engine->threads, engine->tokens_per_s);
     buf_printf(out,
                ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"
                "\"admin_max_body_bytes\":%zu,\"max_batch_tokens\":%zu,\"max_queue_tokens\":%zu,"

@@ -50,7 +50,7 @@ struct multiply_args {
     const void *a;
     const void *b;
     const void *next; /* as long as b: prefetched on the way; b itself for nothing */
-    float *tile;      /* [rows,columns], every column written */
+    float *tile;      /* [rows,columns], every column written, and rows up to a row_unit's end */
     size_t ld;
 };
 
@@ -63,7 +63,8 @@ struct tile_kernel {
     unsigned row_unit;  /* rows are computed in multiples of it: where a tile ends early is waste */
     unsigned columns;   /* columns of a tile, a multiple of pack_max */
     unsigned pack_max;  /* rows of one pack_columns call */
-    /* a: the rows of one tile, stride their number; AMX has its own order, see amx_bf16.h */
+    /* a: the rows of one tile, stride their number; AMX has its own order, see
+     * kernel_amx_bf16.c */
     void (*pack_rows)(const struct pack_args *args);
     /* b: pack_max columns, stride `columns`; NULL for int8, whose columns linear.c quantizes */
     void (*pack_columns)(const struct pack_args *args);

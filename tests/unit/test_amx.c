@@ -1,46 +1,27 @@
-/* The AMX kernel's logic on a software model of the tiles: packing, slices, odd row tiles, rows and
- * inputs filled up with zeros. It packs with AVX512-BF16, so it needs a machine that has that; what
- * the real instructions give is test_linear's matter, on machines that have them. */
+/* The AMX kernels: on machines that have the instructions with these, elsewhere with the software
+ * of tests/support/amx_trapped.h under the same compiled code. They pack with AVX512-BF16, so a
+ * machine without that is left out. */
 #include "tests/support/linear_testing.h"
 
 #if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(                                                     \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), \
-    apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
-#endif
+#include "model/choice.h"
+#include "model/selfcheck.h"
+#include "tests/support/amx_trapped.h"
 
-#include "tests/support/amx_emulated.h"
-
-#include "model/kernels/amx_bf16.h"
-
-static const struct tile_kernel emulated = AMX_BF16_KERNEL;
-
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-static bool has_bf16(void)
+/* In each test, as cmocka catches SIGILL itself around it. */
+static void begin(void)
 {
-    if (!cpu_has(ISA_AVX512BF16)) {
-        print_message("skipped: this machine has no avx512bf16\n");
-        return false;
+    if (!cpu_has(ISA_AMX)) {
+        trap_install();
     }
-    return true;
 }
 
 static void test_shapes(void **state)
 {
     (void)state;
-    if (has_bf16()) {
-        try_shapes(dispatch_kernels(ISA_AVX512BF16), &emulated);
-        assert_false(amx.configured);
-    }
+    begin();
+    try_shapes(dispatch_kernels(ISA_AMX), dispatch_tile(ISA_AMX, PRECISION_BF16));
+    assert_false(trap.configured); /* left as it was found */
 }
 
 /* All row tiles of a call, more than one slice of inputs, more than one call; a row alone has the
@@ -49,12 +30,11 @@ static void test_many_rows_and_slices(void **state)
 {
     (void)state;
     enum { IN = 700, OUT = 70, ROWS = 300, PROBE = 277 };
-    if (!has_bf16()) {
-        return;
-    }
     uint32_t seed = 12;
+    begin();
     struct fixture fixture;
-    make(&fixture, dispatch_kernels(ISA_AVX512BF16), &emulated, IN, OUT, 0, 1, &seed);
+    make(&fixture, dispatch_kernels(ISA_AMX), dispatch_tile(ISA_AMX, PRECISION_BF16), IN, OUT, 0, 1,
+         &seed);
     float *x = test_floats((size_t)ROWS * IN, &seed);
     float *all = test_floats((size_t)ROWS * OUT, &seed);
     float one[OUT];
@@ -67,11 +47,35 @@ static void test_many_rows_and_slices(void **state)
     done(&fixture);
 }
 
+static bool has_all(enum isa isa)
+{
+    return isa == ISA_AMX || cpu_has(isa);
+}
+
+/* What a machine with AMX does at its start. */
+static void test_chosen_where_it_multiplies_correctly(void **state)
+{
+    (void)state;
+    begin();
+    const struct machine machine = {.has = has_all, .tile = dispatch_tile};
+    struct choice choice;
+    struct err err = ERR_INIT;
+    assert_int_equal(choice_make(&machine, "auto", "auto", &choice, &err), ERR_OK);
+    assert_int_equal(choice.isa, ISA_AMX);
+    assert_int_equal(choice.precision, PRECISION_BF16);
+    assert_int_equal(choice.warning.code, ERR_OK);
+}
+
 int main(void)
 {
+    if (!cpu_has(ISA_AVX512BF16)) {
+        print_message("skipped: this machine has no avx512bf16\n");
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_many_rows_and_slices),
+        cmocka_unit_test(test_chosen_where_it_multiplies_correctly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
