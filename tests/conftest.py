@@ -140,7 +140,8 @@ def render(method, path, body=None, headers=()):
 
 
 class Server:
-    def __init__(self, *flags, env=None, model=TINY, wait_ready=True, keep_requests=True):
+    def __init__(self, *flags, env=None, model=TINY, wait_ready=True, drop=()):
+        """drop: messages of which there will be too many to keep their log lines."""
         command = [BIN, "serve", "--model", str(model), "--log-format", "json", *flags]
         if not any(f.startswith("--listen") for f in flags):
             command += ["--listen", "127.0.0.1:0"]
@@ -148,7 +149,7 @@ class Server:
             command += ["--admin-listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                         env={**os.environ, **(env or {})})
-        self.keep_requests = keep_requests
+        self.dropped = [f'"message":"{message}"'.encode() for message in drop]
         self.lines = []
         self.raw = []
         self._arrived = queue.Queue()
@@ -167,7 +168,7 @@ class Server:
 
     def _read(self):
         for line in self.process.stderr:
-            if not self.keep_requests and b'"message":"request"' in line:
+            if any(message in line for message in self.dropped):
                 continue
             self.raw.append(line.decode("utf-8", "replace"))
             with contextlib.suppress(ValueError):

@@ -85,7 +85,7 @@ def test_probes_answer_under_full_load(start):
 
 def test_soak(start):
     """Resident memory stays where it is, every answer is the same, the exit is clean."""
-    server = start("--drain-timeout-s", "4", keep_requests=False)
+    server = start("--drain-timeout-s", "4", drop=["request"])
     total = 1_000_000 if FULL else 20_000
     body = {"inputs": "a sentence that comes again and again"}
 
