@@ -8,7 +8,7 @@ import signal
 import struct
 
 import pytest
-from conftest import TINY, TOKEN
+from conftest import TINY, TOKEN, render
 
 AUTH = [("Authorization", f"Bearer {TOKEN}")]
 HIDDEN = 32
@@ -176,6 +176,63 @@ def test_one_of_two_wins(admin):
     assert sorted(d["version"] for d in done) == list(range(2, len(done) + 2))
     last = max(done, key=lambda d: d["version"])
     assert versions(admin)[0]["sha256"] == last["sha256"]
+
+
+def test_two_at_once(admin):
+    """Two uploads that end at the same moment: one is done, the other told that it came in between. So
+    large that the first is still being read; tried again where the machine held one up for so long."""
+    files = [heads_file(seed=seed, metadata={"note": "x" * (1 << 24)}) for seed in (1, 2)]
+    digests = [hashlib.sha256(data).hexdigest() for data in files]
+    for attempt in range(5):
+        with admin.connect(admin=True) as one, admin.connect(admin=True) as other:
+            for connection, data in zip((one, other), files):
+                connection.send(render("PUT", "/admin/heads", data, AUTH)[:-1])
+            for connection, data in zip((one, other), files):
+                connection.send(data[-1:])
+            replies = [one.read_reply(), other.read_reply()]
+        statuses = [reply.status for reply in replies]
+        if sorted(statuses) == [200, 409]:
+            break
+        assert statuses == [200, 200]
+    else:
+        pytest.fail("never at once")
+    winner = statuses.index(200)
+    assert replies[1 - winner].code == "swap_in_progress"
+    assert replies[winner].json()["sha256"] == digests[winner] == versions(admin)[0]["sha256"]
+    line = admin.find_log("heads swap", result="busy")
+    assert line["by"] == "ops" and line["what"] == "put" and line["error"]
+
+
+def test_every_attempt_is_audited(start, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"ops:{TOKEN}\nnight-shift:{TOKEN[::-1]}\n")
+    server = start("--admin-token-file", str(tokens))
+    first = versions(server)[0]["sha256"]
+    good, bad = heads_file(), heads_file(hidden=16)
+    other = heads_file(metadata={"encoder.sha256": "0" * 64})
+    digest = {data: hashlib.sha256(data).hexdigest() for data in (good, bad, other)}
+    assert put(server, good, "?dry_run=true").status == 200
+    assert put(server, good).status == 200
+    assert put(server, bad).status == 422
+    assert put(server, other).status == 409
+    assert put(server, good, headers=[("If-Match", f'"{first}"')]).status == 412
+    for body, status in ((b"", 200), (b'{"version": 9}', 404)):
+        reply = server.request("POST", "/admin/heads/rollback", body, admin=True,
+                               headers=[("Authorization", f"Bearer {TOKEN[::-1]}")])
+        assert reply.status == status
+    assert put(server, good, headers=[("Authorization", "Bearer " + "x" * 40)]).status in (400, 401)
+    expected = [("ops", "put", digest[good], "dry_run"), ("ops", "put", digest[good], "ok"),
+                ("ops", "put", digest[bad], "refused"), ("ops", "put", digest[other], "other_encoder"),
+                ("ops", "put", digest[good], "precondition"), ("night-shift", "rollback", first, "ok"),
+                ("night-shift", "rollback", None, "unknown")]
+    server.stop()
+    lines = [line for line in server.lines if line["message"] == "heads swap"]
+    assert [(x["by"], x["what"], x.get("sha256"), x["result"]) for x in lines] == expected
+    for line in lines:
+        assert isinstance(line["us"], int) and line["us"] < 60_000_000
+        assert bool(line.get("error")) == (line["result"] not in ("ok", "dry_run"))
+        assert line["level"] == ("warn" if line.get("error") else "info")
+    assert TOKEN not in server.log() and TOKEN[::-1] not in server.log()
 
 
 def test_large_uploads(start, token_file):
