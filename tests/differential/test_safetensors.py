@@ -27,12 +27,12 @@ NUMBERS = [0, 1, 2, 3, 4, 7, 8, 9, -1, 255, 2**31, 2**32, 2**53, 2**62, 2**63 - 
 OTHERS = [None, True, 1.0, 1e300, "", "F32", "x", [], {}, [[]], {"a": 1}, "\u0000", "é"]
 
 
-def driver():
+def driver(name):
     path = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", "build"))
-    for candidate in (path / "safetensors_driver", path / "tests" / "safetensors_driver"):
+    for candidate in (path / name, path / "tests" / name):
         if candidate.exists():
             return candidate
-    pytest.fail(f"no safetensors_driver in {path}: set ORTHRUS_BUILD_DIR")
+    pytest.fail(f"no {name} in {path}: set ORTHRUS_BUILD_DIR")
     return None
 
 
@@ -141,7 +141,7 @@ def test_accepts_only_what_the_reference_accepts():
     rng = random.Random(SEED)
     files = [make_file(rng) for _ in range(FILES)]
     records = b"".join(struct.pack("<I", len(data)) + data for data, _ in files)
-    done = subprocess.run([driver()], input=records, capture_output=True, check=False)
+    done = subprocess.run([driver("safetensors_driver")], input=records, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     verdicts = done.stdout.decode().splitlines()
     assert len(verdicts) == len(files)
