@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Draws RESULTS_DIR (see bench/README.md) into docs: tables between their marks in BENCHMARKS.md, charts in benchmarks/.
+
+  python3 bench/report.py RESULTS_DIR [DOCS_DIR]
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; what is not measured in RESULTS_DIR stays as it is.
+"""
+import pathlib
+import re
+import statistics
+import sys
+
+import plot
+import results
+
+NAMES = {"torch": "PyTorch fp32", "torch-bf16": "PyTorch bf16", "ort": "ONNX Runtime fp32",
+         "ort-int8": "ONNX Runtime int8", "openvino": "OpenVINO fp32", "openvino-bf16": "OpenVINO bf16",
+         "ctranslate2": "CTranslate2 fp32", "ctranslate2-int8": "CTranslate2 int8", "orthrus-fp32": "**orthrus fp32**",
+         "orthrus-bf16": "**orthrus bf16**", "orthrus-int8": "**orthrus int8**",
+         "tei": "text-embeddings-inference (ONNX Runtime fp32)", "fastapi": "FastAPI + sentence-transformers"}
+SHORT = {"tei": "TEI, fp32", "fastapi": "FastAPI", "orthrus-fp32": "orthrus fp32", "orthrus-bf16": "orthrus bf16",
+         "orthrus-int8": "orthrus int8"}
+FP32_PEERS = ["torch", "ort", "openvino", "ctranslate2"]
+
+
+def table(head, rows):
+    line = "| " + " | ".join(head) + " |"
+    rule = "| " + " | ".join(["---"] * len(head)) + " |"
+    return "\n".join([line, rule, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def best(records, figure, choose):
+    """name → the best figure of its rounds."""
+    out = {}
+    for record in records:
+        if record.get(figure) is not None:
+            name = record["name"]
+            out[name] = choose(out.get(name, record[figure]), record[figure])
+    return out
+
+
+class Measured:
+    """All of a result folder, the best of all rounds."""
+
+    def __init__(self, folder):
+        speed = results.read(folder / "speed.jsonl")
+        self.tokens = best(speed, "tokens_per_s", max)
+        self.alone = best(speed, "median_ms_alone", min)
+        self.peak = best(speed, "peak_share", max)
+        self.phases = {r["name"]: r["phases"] for r in speed if r.get("tokens_per_s") == self.tokens.get(r["name"])
+                       and "phases" in r}
+        self.accuracy = {r["name"]: r for r in results.read(folder / "accuracy.jsonl")}
+        self.sweeps = results.read(folder / "sweeps.jsonl")
+        self.onednn = results.read(folder / "onednn.jsonl")
+        self.servers = {}
+        for record in results.read(folder / "servers.jsonl"):
+            load = self.servers.setdefault(record["name"], {})
+            for point in record["load"]:
+                kept = load.get(point["connections"])
+                if not kept or point["requests_per_s"] > kept["requests_per_s"]:
+                    load[point["connections"]] = point
+
+
+def offline(m):
+    def accuracy(name):
+        a = m.accuracy.get(name)
+        if not a:
+            return ["–"] * 4
+        flips = f"{a['flips_classifier']} + {a['flips_sentiment']}"
+        return [f"{a['cosine_mean']:.6f}", f"{a['cosine_p1']:.5f}", f"{a['cosine_min']:.5f}", flips]
+
+    rows = [[NAMES[name], f"{m.tokens[name]:,}", f"{m.peak[name]:.0%}" if name in m.peak else "", f"{m.alone[name]:.1f}",
+             *accuracy(name)] for name in NAMES if name in m.tokens]
+    return table(["engine", "tokens/s", "of the peak", "alone, ms", "mean cosine", "1st percentile", "min",
+                  "other labels: classifier + sentiment"], rows)
+
+
+def ratio(value, target, more):
+    met = value >= target if more else value <= target
+    return f"**{value:.2f}**" if met else f"{value:.2f}"
+
+
+def against(m, name, peers, throughput, alone):
+    """Cells: throughput and latency as ratios to the best peer."""
+    fastest = max((p for p in peers if p in m.tokens), key=lambda p: m.tokens[p])
+    quickest = min((p for p in peers if p in m.alone), key=lambda p: m.alone[p])
+    rate, time = m.tokens[name] / m.tokens[fastest], m.alone[name] / m.alone[quickest]
+    return [f"{ratio(rate, throughput, True)} × {NAMES[fastest]} (≥ {throughput})",
+            f"{ratio(time, alone, False)} × {NAMES[quickest]} (≤ {alone})"]
+
+
+def accuracy_cell(m, name):
+    a = m.accuracy[name]
+    if name == "orthrus-fp32":
+        return f"max abs {a['max_abs_error']:.1e} (≤ 1e-4)"
+    cell = f"mean {a['cosine_mean']:.6f}, min {a['cosine_min']:.5f}"
+    if name == "orthrus-int8":
+        flips = max(a["flips_classifier"], a["flips_sentiment"]) / a["sentences"]
+        return (f"{cell}, 1st percentile {a['cosine_p1']:.5f}, labels {flips:.1%} "
+                "(≥ 0.9999, ≥ 0.998, ≥ 0.9997, ≤ 0.5 %)")
+    return f"{cell} (≥ 0.99999, ≥ 0.9995)"
+
+
+def targets(m):
+    rows = [["fp32", *against(m, "orthrus-fp32", FP32_PEERS, 1.25, 0.7), accuracy_cell(m, "orthrus-fp32")],
+            ["bf16, AVX512-BF16 (the targets are AMX's)", *against(m, "orthrus-bf16", ["openvino-bf16"], 3, 0.45),
+             accuracy_cell(m, "orthrus-bf16")],
+            ["int8, AVX512-VNNI", *against(m, "orthrus-int8", ["ort-int8"], 1.5, 0.7),
+             accuracy_cell(m, "orthrus-int8")],
+            ["bf16 and int8 on AMX, int8 on AVX-VNNI", *["not on this machine"] * 3]]
+    tei, ours = m.servers.get("tei"), {p: m.servers.get(f"orthrus-{p}") for p in ("fp32", "bf16")}
+    if tei and all(ours.values()):
+        for precision, name, rate, time in (("fp32", "fp32", 1.9, 0.7), ("bf16", "`auto`, bf16 here (AMX's targets)",
+                                                                         10, 0.4)):
+            mine = ours[precision]
+            more = mine[32]["requests_per_s"] / tei[32]["requests_per_s"]
+            less = mine[1]["p50_ms"] / tei[1]["p50_ms"]
+            rows.append([f"server, {name}", f"32 connections: {ratio(more, rate, True)} × TEI (≥ {rate})",
+                         f"p50 at 1: {ratio(less, time, False)} × TEI (≤ {time})",
+                         "same bits alone and in any batch: a test"])
+    return table(["", "throughput", "one sentence alone", "accuracy on 1,000 sentences"], rows)
+
+
+def servers(m):
+    connections = sorted({c for load in m.servers.values() for c in load})
+
+    def cell(point):
+        return f"{point['requests_per_s']:.1f}, {point['p50_ms']:,.0f}, {point['p99_ms']:,.0f}" if point else "–"
+
+    return table(["requests/s, p50 ms, p99 ms", *(f"{c} connection{'s' * (c > 1)}" for c in connections)],
+                 [[NAMES[name], *(cell(load.get(c)) for c in connections)] for name, load in m.servers.items()])
+
+
+def phases(m):
+    names = [name for name in NAMES if name in m.phases]
+    keys = list(m.phases[names[0]])
+    return table(["% of the time", *(key.replace("_", " ") for key in keys)],
+                 [[NAMES[name], *(f"{m.phases[name][key] * 100:.1f}" for key in keys)] for name in names])
+
+
+def onednn(m):
+    rows = sorted({r["rows"] for r in m.onednn})
+    merged = {}
+    for r in m.onednn:
+        kept = merged.setdefault((r["precision"], r["name"], r["rows"]), dict(r))
+        for figure in ("onednn_gflops", "orthrus_gflops"):
+            kept[figure] = max(kept[figure], r[figure])
+
+    def cell(point):
+        ours, theirs = point["orthrus_gflops"], point["onednn_gflops"]
+        return f"{theirs:.0f} / {ours:.0f} / {ours / theirs:.2f}"
+
+    return table(["oneDNN / orthrus / ratio", *(f"{n} rows" for n in rows)],
+                 [[f"{precision}, {name}", *(cell(merged[precision, name, n]) for n in rows)]
+                  for precision, name in dict.fromkeys(key[:2] for key in merged)])
+
+
+def swept(m, sweep, figure, choose):
+    """[(precision, [(value, best figure)…])]"""
+    out = []
+    for precision in results.PRECISIONS:
+        points = {}
+        for r in m.sweeps:
+            if r["sweep"] == sweep and r["precision"] == precision:
+                points[r["value"]] = choose(points.get(r["value"], r[figure]), r[figure])
+        if points:
+            out.append((precision, sorted(points.items())))
+    return out
+
+
+def line_fit(points):
+    slope, offset = statistics.linear_regression(*zip(*points))
+    return slope, offset
+
+
+def lengths(m):
+    lines = swept(m, "length", "median_ms_alone", min)
+    rows = []
+    for precision, points in lines:
+        slope, offset = line_fit(points)
+        explained = statistics.correlation(*zip(*points)) ** 2
+        rows.append([precision, *(f"{ms:.1f}" for _, ms in points), f"{offset:.1f} + {slope:.3f} · tokens",
+                     f"{explained:.4f}"])
+    return table(["ms alone", *(f"{x} tokens" for x, _ in lines[0][1]), "line", "R²"], rows)
+
+
+def charts(m):
+    out = {}
+    if m.sweeps:
+        lines = swept(m, "length", "median_ms_alone", min)
+        out["length"] = plot.chart("One text alone, all threads on it", "tokens of the text", "milliseconds", lines,
+                                   x_ticks=[8, 64, 128, 256, 512],
+                                   fits=[(i, *line_fit(points)) for i, (_, points) in enumerate(lines)])
+        lines = swept(m, "batch", "tokens_per_s", max)
+        out["batch"] = plot.chart("Throughput against the batch", "tokens of a batch (texts of 32)", "tokens/s", lines,
+                                  x_ticks=[x for x, _ in lines[0][1]], log_x=True)
+    if m.servers:
+        def lines(figure):
+            return [(SHORT.get(name, name), [(c, load[c][figure]) for c in sorted(load)])
+                    for name, load in m.servers.items()]
+        ticks = sorted({c for load in m.servers.values() for c in load})
+        out["connections-throughput"] = plot.chart("Servers, one sentence a request", "connections", "requests/s",
+                                                   lines("requests_per_s"), x_ticks=ticks, log_x=True)
+        out["connections-latency"] = plot.chart("Servers, one sentence a request", "connections", "p50, ms",
+                                                lines("p50_ms"), x_ticks=ticks, log_x=True, log_y=True)
+    return out
+
+
+def fill(text, name, body):
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    if not pattern.search(text):
+        raise SystemExit(f"BENCHMARKS.md: no place for {name}")
+    return pattern.sub(lambda found: found[1] + body + "\n" + found[2], text)
+
+
+def main():
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
+        print(__doc__)
+        return 0 if "--help" in sys.argv else 2
+    folder = pathlib.Path(sys.argv[1])
+    docs = pathlib.Path(sys.argv[2]) if len(sys.argv) == 3 else results.ROOT / "docs"
+    m = Measured(folder)
+    text = (docs / "BENCHMARKS.md").read_text(encoding="utf-8")
+    ready = {"targets": m.tokens and m.accuracy, "offline": m.tokens, "phases": m.phases, "lengths": m.sweeps,
+             "servers": m.servers, "onednn": m.onednn}
+    makers = {"targets": targets, "offline": offline, "phases": phases, "lengths": lengths, "servers": servers,
+              "onednn": onednn}
+    for name, there in ready.items():
+        if there:
+            text = fill(text, name, makers[name](m))
+    (docs / "BENCHMARKS.md").write_text(text, encoding="utf-8")
+    (docs / "benchmarks").mkdir(exist_ok=True)
+    for name, svg in charts(m).items():
+        (docs / "benchmarks" / f"{name}.svg").write_text(svg, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
