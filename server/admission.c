@@ -8,6 +8,9 @@
 #define SHRINK_RATE 0.9
 /* The shrunk bound, of the whole one. */
 #define SHRUNK_PART 0.1
+/* The queue has been short when it was below this part of the shrunk bound: less than all workers
+ * leave of it when they cut their batches at the same time. */
+#define SHORT_PART 0.25
 /* Of the throughput: what the automatic bound reckons with. A queue that fills brings its own
  * costs, of reading and refusing, which no batch before it has shown. */
 #define SURE_PART 0.75
@@ -58,7 +61,7 @@ size_t admission_charge(const struct admission *admission, size_t tokens)
 
 void admission_seen(struct admission *admission, size_t backlog, uint64_t now_ns)
 {
-    if (backlog <= shrunk_bound(admission) / 2) {
+    if ((double)backlog <= (double)shrunk_bound(admission) * SHORT_PART) {
         admission->full_ns = 0;
     } else if (admission->full_ns == 0 &&
                backlog + admission->text_tokens > admission_bound(admission)) {
