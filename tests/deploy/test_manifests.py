@@ -1,7 +1,5 @@
 """docker/kubernetes: every overlay and component builds, is valid, and says what it must."""
 
-import functools
-import os
 import pathlib
 import re
 import shutil
@@ -10,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 from fleet import BIN, TINY
+from go_tool import Missing, go_tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "docker" / "kubernetes"
@@ -28,21 +27,11 @@ LAID = {
 }
 
 
-@functools.cache
 def kustomize():
-    found = shutil.which("kustomize")
-    if found:
-        return found
-    if not shutil.which("go"):
-        pytest.skip("kustomize is not installed, and there is no go to build it with")
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    folder = cache / "orthrus" / "tools" / KUSTOMIZE.rsplit("@", 1)[1]
-    if not (folder / "kustomize").exists():
-        done = subprocess.run(["go", "install", KUSTOMIZE], capture_output=True, text=True,
-                              env={**os.environ, "GOBIN": str(folder)}, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"kustomize could not be built: {done.stderr[-300:]}")
-    return str(folder / "kustomize")
+    try:
+        return go_tool(KUSTOMIZE)
+    except Missing as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
