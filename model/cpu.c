@@ -179,7 +179,7 @@ static bool multiplies(enum isa isa, enum precision precision)
     case PRECISION_BF16:
         return isa >= ISA_AVX512BF16;
     case PRECISION_INT8:
-        return isa == ISA_AVXVNNI || isa >= ISA_AVX512VNNI;
+        return isa >= ISA_AVX2;
     }
     return false;
 }

@@ -21,7 +21,13 @@ const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
         }
         return isa >= ISA_AVX512BF16 ? &tile_avx512_bf16 : NULL;
     case PRECISION_INT8:
-        return isa >= ISA_AVX512VNNI ? &tile_avx512_int8 : NULL;
+        if (isa >= ISA_AVX512VNNI) {
+            return &tile_avx512_int8;
+        }
+        if (isa == ISA_AVXVNNI) {
+            return &tile_avxvnni_int8;
+        }
+        return isa >= ISA_AVX2 ? &tile_avx2_int8 : NULL;
     }
     return NULL;
 }

@@ -121,6 +121,8 @@ extern const struct tile_kernel tile_generic_f32;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct tile_kernel tile_avx2_f32;
+extern const struct tile_kernel tile_avx2_int8;
+extern const struct tile_kernel tile_avxvnni_int8;
 extern const struct kernels kernels_avx512;
 extern const struct tile_kernel tile_avx512_f32;
 extern const struct tile_kernel tile_avx512_bf16;
