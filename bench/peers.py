@@ -45,7 +45,7 @@ def parse():
     ap.add_argument("--passes", type=int, default=2, help="of one engine in one round, behind one to warm up")
     ap.add_argument("--seconds", type=float, default=3600, help="begin nothing after so long")
     ap.add_argument("--threads", type=int, default=results.threads())
-    ap.add_argument("--batch-tokens", default="256", help="of orthrus bench")
+    ap.add_argument("--batch-tokens", default="512", help="of orthrus bench")
     ap.add_argument("--child", help=argparse.SUPPRESS)
     args = ap.parse_args()
     if args.max is None:

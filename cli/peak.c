@@ -7,9 +7,9 @@
 
 #include "base/clock.h"
 
-/* One sample is so many rounds of a loop, a few milliseconds; a thread's best sample counts, the
- * others were disturbed. */
-enum { ROUNDS = 1 << 18, SAMPLES = 12 };
+/* One sample is so many rounds of a loop, about a millisecond; a thread's best sample counts, the
+ * others were disturbed. On virtual machines a disturbance may last for some ten of them. */
+enum { ROUNDS = 1 << 18, MEASURE_MS = 150 };
 
 struct loop {
     void (*run)(size_t rounds);
@@ -144,11 +144,14 @@ struct sampler {
 static void *sample(void *argument)
 {
     struct sampler *sampler = argument;
-    for (int i = 0; i < SAMPLES; i++) {
-        uint64_t start = clock_now_ns();
+    uint64_t begin = clock_now_ns();
+    uint64_t start = begin;
+    while (start - begin < MEASURE_MS * NS_PER_MS) {
         sampler->loop.run(ROUNDS);
-        double gflops = sampler->loop.operations * ROUNDS / (double)(clock_now_ns() - start);
+        uint64_t now = clock_now_ns();
+        double gflops = sampler->loop.operations * ROUNDS / (double)(now - start);
         sampler->gflops = gflops > sampler->gflops ? gflops : sampler->gflops;
+        start = now;
     }
     return NULL;
 }

@@ -7,8 +7,8 @@
 
 /* GFLOP/s (for int8: integer operations; multiply and add count two) of `threads` threads at once,
  * with the widest instructions of that level for that precision; ISA_GENERIC, which leaves the
- * choice to OpenBLAS, counts as the machine's best. The level is one that the machine has. Takes a
- * tenth of a second. 0 where it can't be measured: on another architecture, without memory. */
+ * choice to OpenBLAS, counts as the machine's best. The level is one that the machine has. Takes
+ * 150 ms. 0 where it can't be measured: on another architecture, without memory. */
 double peak_gflops(enum isa isa, enum precision precision, unsigned threads);
 
 #endif
