@@ -14,7 +14,7 @@
 #include "model/dispatch.h"
 #include "model/linear.h"
 
-enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 8 };
+enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 12, INT8_GROUP = 128 };
 
 struct shape {
     const char *name;
@@ -98,7 +98,9 @@ static void ours_make(const struct data *data, struct ours *ours)
     const struct tile_kernel *kernel = dispatch_tile(cpu_detect(), data->precision);
     size_t wide = data->precision == PRECISION_INT8 ? INT8_WIDE : 0;
     struct region region = {.base = NULL};
-    linear_layout(&ours->linear, ops, kernel, shape->in, shape->out, wide, &region);
+    const struct linear_shape layout = {
+        .in = shape->in, .out = shape->out, .wide = wide, .group = INT8_GROUP};
+    linear_layout(&ours->linear, ops, kernel, &layout, &region);
     ours->memory_bytes = region.used;
     ours->memory = pages_alloc(ours->memory_bytes);
     ours->scratch_bytes = linear_scratch_bytes(&ours->linear, data->rows);
@@ -106,7 +108,7 @@ static void ours_make(const struct data *data, struct ours *ours)
     float *packing = malloc((linear_pack_floats(&ours->linear) + 1) * sizeof *packing);
     require(ours->memory && ours->scratch && packing, "out of memory");
     region = (struct region){.base = ours->memory};
-    linear_layout(&ours->linear, ops, kernel, shape->in, shape->out, wide, &region);
+    linear_layout(&ours->linear, ops, kernel, &layout, &region);
     if (wide) {
         linear_choose_wide(&ours->linear, data->x);
     }

@@ -14,7 +14,17 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
-    INT8_WIDE = 8,
+    INT8_WIDE = 12,
+};
+
+/* int8: inputs that share a scale. Scaling a group's sums costs as much as 12 inputs of it, so
+ * groups are as coarse as accuracy allows; the attention's output has the fewest products to gain
+ * on. */
+static const size_t int8_group[MATRIX_COUNT] = {
+    [MATRIX_QKV] = 128,
+    [MATRIX_ATTENTION_OUT] = 64,
+    [MATRIX_FFN_IN] = 128,
+    [MATRIX_FFN_OUT] = 128,
 };
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
@@ -27,14 +37,19 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
 {
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
-    size_t wide = encoder->precision == PRECISION_INT8 ? INT8_WIDE : 0;
+    bool int8 = encoder->precision == PRECISION_INT8;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
                                       config->hidden};
     for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
-        linear_layout(&layer->linear[m], encoder->ops, tile, in[m], out[m],
-                      size_min(wide, in[m] / 4), region);
+        const struct linear_shape shape = {
+            .in = in[m],
+            .out = out[m],
+            .wide = int8 ? size_min(INT8_WIDE, in[m] / 4) : 0,
+            .group = int8_group[m],
+        };
+        linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
     }
     norm_layout(&layer->attention_norm, config->hidden, region);
     norm_layout(&layer->ffn_norm, config->hidden, region);

@@ -44,22 +44,28 @@ static void note_keep(struct linear *linear, size_t n)
 }
 
 void linear_layout(struct linear *linear, const struct kernels *ops,
-                   const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
+                   const struct tile_kernel *kernel, const struct linear_shape *shape,
                    struct region *region)
 {
+    size_t in = shape->in;
+    size_t out = shape->out;
     *linear = (struct linear){.ops = ops, .kernel = kernel, .in = in, .out = out};
     if (!kernel) {
         linear->panels = size_div_up(out, BLAS_COLUMNS);
         linear->weight = region_take(region, out * in, sizeof(float));
     } else {
         linear->words = size_round_up(size_div_up(in, kernel->group), kernel->word_unit);
-        linear->wide = wide;
-        linear->groups = quantizes(kernel) ? size_div_up(in, INT8_GROUP) : 0;
+        linear->wide = shape->wide;
+        if (quantizes(kernel)) {
+            CHECK(shape->group > 0 && shape->group % INT8_UNIT == 0);
+            linear->group = shape->group;
+            linear->groups = size_div_up(in, shape->group);
+        }
         linear->panels = size_div_up(out, kernel->columns);
         linear->panel_bytes = size_round_up(
             column_words(linear) * kernel->columns * sizeof(uint32_t), ALIGN);
         linear->weight = region_take(region, linear->panels, linear->panel_bytes);
-        linear->wide_columns = region_take(region, wide, sizeof(uint32_t));
+        linear->wide_columns = region_take(region, shape->wide, sizeof(uint32_t));
         linear->keep = quantizes(kernel)
                            ? region_take(region, size_div_up(in, 16), sizeof(uint16_t))
                            : NULL;
@@ -172,11 +178,11 @@ static void quantize_weights(const struct linear *linear, float *rows, size_t n,
     pack_wide_weights(linear, rows, n, wide);
     for (size_t c = 0; c < n; c++) {
         for (size_t g = 0; g < linear->groups; g++) {
-            size_t k = g * INT8_GROUP;
+            size_t k = g * linear->group;
             size_t at = g * columns + c;
             int8_t *bytes = (int8_t *)(words + k / 4 * columns + c);
             int32_t sum = quantize_group(rows + c * linear->in + k,
-                                         size_min(INT8_GROUP, linear->in - k), bytes,
+                                         size_min(linear->group, linear->in - k), bytes,
                                          columns * sizeof *words, &panel[at]);
             sums[at] = panel[at] * (float)sum;
         }
@@ -254,6 +260,7 @@ static void pack_block(const struct linear *linear, const struct linear_call *ca
         .in = linear->in,
         .stride = rows,
         .words = (uint32_t *)(wide + linear->wide * rows),
+        .group = linear->group,
         .keep = linear->keep,
         .scales = (float *)block,
         .lows = lows,
@@ -320,6 +327,7 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
             const struct multiply_args args = {
                 .rows = to - from,
                 .words = linear->words,
+                .group_words = linear->group / 4,
                 .groups = linear->groups,
                 .wide = linear->wide,
                 .a = packed + (block - first_block) * each,

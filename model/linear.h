@@ -21,7 +21,8 @@ struct linear {
     size_t out;                       /* N */
     size_t words;                     /* per row: ⌈K / group⌉ */
     size_t wide;                      /* int8 alone: inputs that stay in fp32 */
-    size_t groups;                    /* int8 alone: ⌈K / INT8_GROUP⌉ */
+    size_t group;                     /* int8 alone: inputs that share a scale, see pack_args */
+    size_t groups;                    /* int8 alone: ⌈K / group⌉ */
     size_t panels;                    /* ⌈N / columns⌉ */
     size_t panel_bytes;               /* see struct multiply_args; 0 with OpenBLAS */
     unsigned char *weight;            /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
@@ -37,10 +38,17 @@ struct linear_part {
     const struct tensor *bias;
 };
 
+struct linear_shape {
+    size_t in;    /* K */
+    size_t out;   /* N */
+    size_t wide;  /* ≤ K; 0 but for int8 */
+    size_t group; /* see struct pack_args; read for int8 alone */
+};
+
 /* Fills the sizes and takes the memory from region (none while that measures). kernel may be NULL
- * for OpenBLAS in fp32. wide ≤ K is 0 but for int8. */
+ * for OpenBLAS in fp32. */
 void linear_layout(struct linear *linear, const struct kernels *ops,
-                   const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
+                   const struct tile_kernel *kernel, const struct linear_shape *shape,
                    struct region *region);
 
 /* Makes the inputs with the greatest weight [K] the wide ones; of equals the first. Once, before

@@ -38,7 +38,9 @@ static void lay_out(struct bench *bench, const struct kernels *ops,
     for (size_t k = 0; kernel->precision == PRECISION_INT8 && k < trial->in; k++) {
         wide += is_wide(k);
     }
-    linear_layout(&bench->linear, ops, kernel, trial->in, trial->out, wide, region);
+    const struct linear_shape shape = {
+        .in = trial->in, .out = trial->out, .wide = wide, .group = INT8_UNIT};
+    linear_layout(&bench->linear, ops, kernel, &shape, region);
     bench->x = region_take(region, trial->rows * trial->in, sizeof(float));
     bench->weight = region_take(region, trial->out * trial->in, sizeof(float));
     bench->bias = region_take(region, trial->out, sizeof(float));
@@ -64,18 +66,18 @@ static void fill(struct bench *bench, const struct trial *trial)
     for (size_t r = 0; r < trial->rows; r++) {
         float scale = 1.0f / (float)(1u << r % 3);
         for (size_t k = 0; k < trial->in; k++) {
-            float value = k % INT8_GROUP == 0   ? -128.0f
-                          : k % INT8_GROUP == 1 ? 127.0f
-                                                : next_whole(&state);
+            float value = k % INT8_UNIT == 0   ? -128.0f
+                          : k % INT8_UNIT == 1 ? 127.0f
+                                               : next_whole(&state);
             bench->x[r * trial->in + k] = scale * (is_wide(k) ? WIDE_FACTOR * value : value);
         }
     }
     for (size_t n = 0; n < trial->out; n++) {
         float scale = 1.0f / (float)(1u << n % 4);
         for (size_t k = 0; k < trial->in; k++) {
-            float value = k % INT8_GROUP == 0   ? -127.0f
-                          : k % INT8_GROUP == 1 ? 127.0f
-                                                : next_whole(&state);
+            float value = k % INT8_UNIT == 0   ? -127.0f
+                          : k % INT8_UNIT == 1 ? 127.0f
+                                               : next_whole(&state);
             bench->weight[n * trial->in + k] = scale * value;
         }
         bench->bias[n] = (float)(n % 5) - 2.0f;

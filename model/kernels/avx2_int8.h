@@ -12,7 +12,7 @@
 
 /* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
  * 16 registers. */
-enum { ROWS = 3, COLUMNS = 16, PACK = 8, GROUP_WORDS = INT8_GROUP / 4 };
+enum { ROWS = 3, COLUMNS = 16, PACK = 8 };
 
 /* Not __m256i: where one array is used as two types, gcc 12 keeps a copy of it on the stack. */
 typedef int ints __attribute__((vector_size(32)));
@@ -33,7 +33,7 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
     const vf least = vf_set1(-INFINITY);
     vf minus_low = least;
     vf high = least;
-    for (size_t i = 0; i < INT8_GROUP && k + i < args->in; i += LANES) {
+    for (size_t i = 0; i < args->group && k + i < args->in; i += LANES) {
         __m256i mask = kept(args, k + i);
         vf v = _mm256_maskload_ps(x + i, mask);
         vf low = _mm256_blendv_ps(most, v, _mm256_castsi256_ps(mask));
@@ -72,8 +72,8 @@ INLINE __m256i quantize_32(const float *x, size_t n, vf low, vf inverse)
 static void pack_group(const struct pack_args *args, size_t row, size_t k)
 {
     const float *x = args->x + row * args->ld + k;
-    size_t n = args->in - k < INT8_GROUP ? args->in - k : INT8_GROUP;
-    size_t at = k / INT8_GROUP * args->rows + row;
+    size_t n = args->in - k < args->group ? args->in - k : args->group;
+    size_t at = k / args->group * args->rows + row;
     float low;
     float high;
     group_range(args, x, k, &low, &high);
@@ -81,19 +81,19 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
     args->lows[at] = low;
     const vf lows = vf_set1(low);
     const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
-    uint32_t words[GROUP_WORDS];
     for (size_t i = 0; i < n; i += 32) {
-        _mm256_storeu_si256((__m256i *)(words + i / 4), quantize_32(x + i, n - i, lows, inverse));
-    }
-    for (size_t i = 0; i < (n + 3) / 4; i++) {
-        args->words[(k / 4 + i) * args->stride + row] = words[i];
+        uint32_t words[8];
+        _mm256_storeu_si256((__m256i *)words, quantize_32(x + i, n - i, lows, inverse));
+        for (size_t w = 0; w < 8 && i + 4 * w < n; w++) {
+            args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
+        }
     }
 }
 
 static void pack_rows(const struct pack_args *args)
 {
     for (size_t row = 0; row < args->rows; row++) {
-        for (size_t k = 0; k < args->in; k += INT8_GROUP) {
+        for (size_t k = 0; k < args->in; k += args->group) {
             pack_group(args, row, k);
         }
     }
@@ -165,8 +165,8 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
     const char *next = args->next;
     vf sums[ROWS][2];
     multiply_floats(rows, floats, floats_a, floats_b, sums);
-    for (size_t k = 0; k < args->words; k += GROUP_WORDS) {
-        size_t n = args->words - k < GROUP_WORDS ? args->words - k : GROUP_WORDS;
+    for (size_t k = 0; k < args->words; k += args->group_words) {
+        size_t n = args->words - k < args->group_words ? args->words - k : args->group_words;
         ints dots[ROWS][2];
         multiply_words(rows, n, a, b, next, dots);
         vf columns[2] = {_mm256_load_ps(column_scales), _mm256_load_ps(column_scales + LANES)};

@@ -5,8 +5,6 @@
 #include "model/kernels/kernels.h"
 #include "model/kernels/simd_avx512.h"
 
-enum { GROUP_WORDS = INT8_GROUP / 4, VECTORS = INT8_GROUP / 16 };
-
 /* Lanes of 16 columns that are there and not wide. */
 INLINE __mmask16 kept(const struct pack_args *args, size_t k)
 {
@@ -40,9 +38,9 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
 {
     vf low = vf_set1(INFINITY);
     vf high = vf_set1(-INFINITY);
-    for (size_t i = 0; i < VECTORS && k + 16 * i < args->in; i++) {
-        __mmask16 mask = kept(args, k + 16 * i);
-        vf v = _mm512_maskz_loadu_ps(mask, x + 16 * i);
+    for (size_t i = 0; i < args->group && k + i < args->in; i += 16) {
+        __mmask16 mask = kept(args, k + i);
+        vf v = _mm512_maskz_loadu_ps(mask, x + i);
         low = _mm512_mask_min_ps(low, mask, low, v);
         high = _mm512_mask_max_ps(high, mask, high, v);
     }
@@ -57,8 +55,8 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
 /* Words of four unsigned bytes; each group of a row by its own range. */
 static void pack_rows(const struct pack_args *args)
 {
-    for (size_t k = 0; k < args->in; k += INT8_GROUP) {
-        size_t group = k / INT8_GROUP;
+    for (size_t k = 0; k < args->in; k += args->group) {
+        size_t group = k / args->group;
         vf inverses[TILE_PACK];
         vf lows[TILE_PACK];
         for (size_t r = 0; r < args->rows; r++) {
@@ -70,8 +68,8 @@ static void pack_rows(const struct pack_args *args)
             inverses[r] = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
             lows[r] = vf_set1(low);
         }
-        for (size_t at = k; at < k + INT8_GROUP && at < args->in; at += 64) {
-            size_t n = args->in - at < 64 ? args->in - at : 64;
+        for (size_t at = k; at < k + args->group && at < args->in; at += INT8_UNIT) {
+            size_t n = args->in - at < INT8_UNIT ? args->in - at : INT8_UNIT;
             __m512i rows[16];
             UNROLL
             for (size_t r = 0; r < 16; r++) {
@@ -158,8 +156,8 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
     const char *next = args->next;
     vf sums[ROWS][2];
     multiply_floats(rows, floats, floats_a, floats_b, sums);
-    for (size_t k = 0; k < args->words; k += GROUP_WORDS) {
-        size_t n = args->words - k < GROUP_WORDS ? args->words - k : GROUP_WORDS;
+    for (size_t k = 0; k < args->words; k += args->group_words) {
+        size_t n = args->words - k < args->group_words ? args->words - k : args->group_words;
         ints dots[ROWS][2];
         multiply_words(rows, n, a, b, next, dots);
         vf columns[2] = {_mm512_load_ps(column_scales), _mm512_load_ps(column_scales + TILE_LANES)};

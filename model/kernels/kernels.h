@@ -15,8 +15,8 @@
 
 #include "model/cpu.h"
 
-/* int8: so many inputs in a row have one scale, on both sides. */
-enum { INT8_GROUP = 64 };
+/* int8 works on so many inputs at a time. */
+enum { INT8_UNIT = 64 };
 
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
@@ -28,7 +28,9 @@ struct pack_args {
     size_t stride;
     uint32_t *words; /* each k writes pack_max words, those behind `rows` zero or, where stride is
                         less, overwritten by the next k: leave pack_max words of slack */
-    /* int8 alone. Each row's group is mapped from its range to 0 … 255: x = low + scale·u. */
+    /* int8 alone. `group` inputs after another have one scale: they are mapped from their range to
+     * 0 … 255, x = low + scale·u. */
+    size_t group;         /* a multiple of INT8_UNIT */
     const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
     float *scales;        /* [groups][rows], written */
     float *lows;          /* [groups][rows], written */
@@ -45,8 +47,9 @@ struct pack_args {
 struct multiply_args {
     size_t rows; /* 1 … rows_max */
     size_t words;
-    size_t groups; /* int8 alone */
-    size_t wide;   /* int8 alone */
+    size_t group_words; /* int8 alone: of a group, the last may have fewer */
+    size_t groups;      /* int8 alone: ⌈words / group_words⌉ */
+    size_t wide;        /* int8 alone */
     const void *a;
     const void *b;
     const void *next; /* as long as b: prefetched on the way; b itself for nothing */

@@ -43,12 +43,14 @@ static inline void make(struct fixture *fixture, const struct kernels *ops,
                         size_t n_parts, uint32_t *seed)
 {
     struct region region = {.base = NULL};
-    linear_layout(&fixture->linear, ops, kernel, in, out, wide, &region);
+    const struct linear_shape shape = {
+        .in = in, .out = out, .wide = wide, .group = (1 + out % 2) * INT8_UNIT};
+    linear_layout(&fixture->linear, ops, kernel, &shape, &region);
     fixture->memory_bytes = region.used;
     fixture->memory = pages_alloc(region.used);
     assert_non_null(fixture->memory);
     region = (struct region){.base = fixture->memory};
-    linear_layout(&fixture->linear, ops, kernel, in, out, wide, &region);
+    linear_layout(&fixture->linear, ops, kernel, &shape, &region);
     fixture->weight = test_floats(out * in, seed);
     fixture->bias = test_floats(out, seed);
     if (wide > 0) {
@@ -124,6 +126,13 @@ static inline double to_bf16(float x)
     return (double)x;
 }
 
+/* Where the group that starts there ends; without int8 all inputs are one. */
+static inline size_t group_end(const struct linear *linear, size_t first)
+{
+    size_t group = linear->group > 0 ? linear->group : linear->in;
+    return linear->in - first < group ? linear->in : first + group;
+}
+
 /* A group's int8 numbers: x = low + step·u. */
 struct grid {
     double low;
@@ -136,7 +145,7 @@ static inline struct grid grid_of(const struct linear *linear, const float *row,
 {
     double low = INFINITY;
     double high = -INFINITY;
-    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
+    for (size_t k = first; k < group_end(linear, first); k++) {
         if (!is_wide(linear, k)) {
             low = fmin(low, (double)row[k]);
             high = fmax(high, (double)row[k]);
@@ -166,7 +175,7 @@ static inline double expect_group(const struct linear *linear, enum precision pr
     struct grid x_grid = grid_of(linear, x, first, false);
     struct grid w_grid = grid_of(linear, w, first, true);
     double sum = 0.0;
-    for (size_t k = first; k < linear->in && k < first + INT8_GROUP; k++) {
+    for (size_t k = first; k < group_end(linear, first); k++) {
         double a = (double)x[k];
         double b = (double)w[k];
         if (precision == PRECISION_BF16) {
@@ -191,7 +200,7 @@ static inline double expect_sum(const struct fixture *fixture, enum precision pr
     double sum = 0.0;
     double magnitude = 0.0;
     double steps = 0.0;
-    for (size_t first = 0; first < linear->in; first += INT8_GROUP) {
+    for (size_t first = 0; first < linear->in; first = group_end(linear, first)) {
         sum += expect_group(linear, precision, x, w, first, &magnitude, &steps);
     }
     *ret_tolerance = 4e-7 * (magnitude + 1.0) * sqrt((double)linear->in);
