@@ -311,16 +311,18 @@ static void prefetch_tile(const struct linear *linear, const struct linear_call 
     }
 }
 
-/* One chunk of packed row blocks against this member's panels. While the first block is
- * multiplied, the panel after it is fetched from memory. */
+/* One chunk of packed row blocks against this member's panels. While a panel's blocks are
+ * multiplied, the panel after it is fetched from memory, a share with each block. */
 static void run_chunk(const struct linear *linear, const struct linear_call *call, size_t blocks,
                       size_t first_block, size_t end_block, size_t from_panel, size_t to_panel,
                       unsigned char *packed, float *tile)
 {
     size_t each = block_bytes(linear);
+    size_t share = size_div_up(linear->panel_bytes, linear->words * (end_block - first_block));
     for (size_t panel = from_panel; panel < to_panel; panel++) {
         const unsigned char *b = linear->weight + panel * linear->panel_bytes;
-        const unsigned char *next = panel + 1 < to_panel ? b + linear->panel_bytes : b;
+        const unsigned char *next = b + linear->panel_bytes;
+        size_t next_step = panel + 1 < to_panel ? share : 0;
         for (size_t block = first_block; block < end_block; block++) {
             size_t from = block_start(linear, call->rows, blocks, block);
             size_t to = block_start(linear, call->rows, blocks, block + 1);
@@ -332,7 +334,8 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
                 .wide = linear->wide,
                 .a = packed + (block - first_block) * each,
                 .b = b,
-                .next = block == first_block ? next : b,
+                .next = next_step ? next + (block - first_block) * linear->words * next_step : b,
+                .next_step = next_step,
                 .tile = tile,
                 .ld = linear->kernel->columns,
             };

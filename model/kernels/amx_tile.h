@@ -1,6 +1,6 @@
 /* What the AMX kernels share: the layout of the eight tile registers, 16 rows × 64 bytes each, set
- * before a thread multiplies and dropped afterwards, so that it carries no tiles when it is switched.
- * Source: Intel SDM volume 2, LDTILECFG, TILELOADD, TILESTORED, TDPBF16PS. */
+ * before a thread multiplies and dropped afterwards, so that it carries no tiles when it is
+ * switched. Source: Intel SDM volume 2, LDTILECFG, TILELOADD, TILESTORED, TDPBF16PS. */
 #ifndef ORTHRUS_MODEL_KERNELS_AMX_TILE_H
 #define ORTHRUS_MODEL_KERNELS_AMX_TILE_H
 

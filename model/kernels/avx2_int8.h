@@ -124,7 +124,7 @@ INLINE void multiply_floats(const size_t rows, size_t n, const float *a, const f
 
 /* dots = the integer sums of one group. */
 INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const uint32_t *b,
-                           const char *next, ints dots[ROWS][2])
+                           const char *next, size_t next_step, ints dots[ROWS][2])
 {
     UNROLL
     for (size_t r = 0; r < rows; r++) {
@@ -143,7 +143,7 @@ INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const
         }
         a += rows;
         b += COLUMNS;
-        next += COLUMNS * sizeof *b;
+        next += next_step;
     }
 }
 
@@ -168,7 +168,7 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
     for (size_t k = 0; k < args->words; k += args->group_words) {
         size_t n = args->words - k < args->group_words ? args->words - k : args->group_words;
         ints dots[ROWS][2];
-        multiply_words(rows, n, a, b, next, dots);
+        multiply_words(rows, n, a, b, next, args->next_step, dots);
         vf columns[2] = {_mm256_load_ps(column_scales), _mm256_load_ps(column_scales + LANES)};
         UNROLL
         for (size_t r = 0; r < rows; r++) {
@@ -178,7 +178,7 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
         }
         a += n * rows;
         b += n * COLUMNS;
-        next += n * COLUMNS * sizeof *b;
+        next += n * args->next_step;
         row_scales += rows;
         column_scales += COLUMNS;
     }

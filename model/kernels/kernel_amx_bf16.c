@@ -45,7 +45,8 @@ struct slice {
     const uint32_t *a0; /* rows 0 … 15 */
     const uint32_t *a1; /* rows 16 … 31 */
     const uint32_t *b;
-    const char *next; /* fetched, `lines` of them a step */
+    const char *next; /* fetched: `lines` of each next_bytes, one a step */
+    size_t next_bytes;
     size_t lines;
     size_t steps;
     float *tile; /* sums of rows 0 … */
@@ -55,7 +56,7 @@ struct slice {
 
 INLINE void fetch(const struct slice *slice, size_t step)
 {
-    const char *next = slice->next + step * AMX_STEP_WORDS * AMX_COLUMN_STRIDE;
+    const char *next = slice->next + step * slice->next_bytes;
     for (size_t line = 0; line < slice->lines; line++) {
         _mm_prefetch(next + line * 64, _MM_HINT_T1);
     }
@@ -122,7 +123,8 @@ static void multiply(const struct multiply_args *args)
     size_t steps = args->words / AMX_STEP_WORDS;
     size_t row_tiles = (args->rows + AMX_ROWS - 1) / AMX_ROWS;
     size_t turns = (row_tiles + 1) / 2;
-    size_t lines = AMX_STEP_WORDS * AMX_COLUMN_STRIDE / 64; /* of a step's columns */
+    size_t next_bytes = AMX_STEP_WORDS * args->next_step;
+    size_t lines = (next_bytes + 63) / 64;
     for (size_t from = 0; from < steps; from += SLICE_STEPS) {
         for (size_t turn = 0; turn < turns; turn++) {
             const uint32_t *a = (const uint32_t *)args->a +
@@ -132,9 +134,9 @@ static void multiply(const struct multiply_args *args)
                 .a0 = a,
                 .a1 = a + steps * AMX_TILE_WORDS,
                 .b = (const uint32_t *)args->b + from * AMX_STEP_WORDS * TILE_COLUMNS,
-                .next = (const char *)args->next + from * AMX_STEP_WORDS * AMX_COLUMN_STRIDE +
-                        line * 64,
-                .lines = args->next == args->b ? 0 : lines * (turn + 1) / turns - line,
+                .next = (const char *)args->next + from * next_bytes + line * 64,
+                .next_bytes = next_bytes,
+                .lines = lines * (turn + 1) / turns - line,
                 .steps = steps - from < SLICE_STEPS ? steps - from : SLICE_STEPS,
                 .tile = args->tile + 2 * turn * AMX_ROWS * args->ld,
                 .stride = args->ld * sizeof(float),

@@ -42,7 +42,7 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
         }
         a += rows;
         b += TILE_COLUMNS;
-        next += TILE_COLUMNS * sizeof *b;
+        next += args->next_step;
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {

@@ -52,8 +52,9 @@ struct multiply_args {
     size_t wide;        /* int8 alone */
     const void *a;
     const void *b;
-    const void *next; /* as long as b: prefetched on the way; b itself for nothing */
-    float *tile;      /* [rows,columns], every column written, and rows up to a row_unit's end */
+    const void *next; /* prefetched on the way: next_step bytes a word; 0 for nothing */
+    size_t next_step;
+    float *tile; /* [rows,columns], every column written, and rows up to a row_unit's end */
     size_t ld;
 };
 
