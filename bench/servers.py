@@ -14,6 +14,7 @@ missing. A peer answers POST {"inputs": "text"} at its URL; with the word MODEL 
 It counts only if its vector of one sentence is orthrus's own: a server with another vocabulary is fast for nothing.
 """
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -96,7 +97,8 @@ def measure(args, url, command, expected):
         load(args, url, args.connections[0])  # warms it
         return [load(args, url, connections) for connections in args.connections]
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(15)
         except subprocess.TimeoutExpired:

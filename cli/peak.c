@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 
-/* One sample is so many rounds of a loop, about a millisecond; a thread's best sample counts, the
- * others were disturbed. On virtual machines a disturbance may last for some ten of them. */
+/* One sample is so many rounds of a loop, some milliseconds at most; a thread's best sample counts,
+ * the others were disturbed. On virtual machines a disturbance may last for some ten of them. */
 enum { ROUNDS = 1 << 18, MEASURE_MS = 150 };
 
 struct loop {
@@ -118,8 +118,10 @@ static struct loop choose(enum isa isa, enum precision precision)
         if (isa >= ISA_AMX) {
             return TILE_LOOP(int8_amx, INT8);
         }
-        return isa >= ISA_AVX512VNNI ? VECTOR_LOOP(int8_avx512, LANES_AVX512, INT8)
-                                     : VECTOR_LOOP(int8_avxvnni, LANES_AVX2, INT8);
+        if (isa >= ISA_AVX512VNNI) {
+            return VECTOR_LOOP(int8_avx512, LANES_AVX512, INT8);
+        }
+        return isa == ISA_AVXVNNI ? VECTOR_LOOP(int8_avxvnni, LANES_AVX2, INT8) : (struct loop){0};
     }
     return (struct loop){0};
 }

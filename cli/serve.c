@@ -104,7 +104,7 @@ int command_serve(int argc, char **argv)
         {"max-wait-us", 0, FLAG_U64, &s.max_wait_us, "N", "0",
          "longest wait to fill a batch while a thread is idle", 0, 1000000, true},
         {"max-queue-tokens", 0, FLAG_SIZE, &s.max_queue_tokens, "N",
-         "auto: 5 s of measured throughput", "admission bound in tokens; over it 429", 1, 1e9,
+         "auto: what is surely answered in 5 s", "admission bound in tokens; over it 429", 1, 1e9,
          true},
         {"max-queue-requests", 0, FLAG_SIZE, &s.max_queue_requests, "N", "512",
          "admission bound in requests; over it 429", 1, 1e6, true},

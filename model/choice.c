@@ -32,7 +32,11 @@ static enum err_code choose_named(const struct machine *machine, const char *isa
         (void)err_prefix(err, "--precision");
         return code;
     }
-    return try_kernel(machine, choice->isa, choice->precision, err);
+    code = try_kernel(machine, choice->isa, choice->precision, err);
+    if (code != ERR_OK) {
+        (void)err_prefix(err, "--isa");
+    }
+    return code;
 }
 
 /* Sets that can't multiply the precision are passed over in silence, those that do it wrongly with
@@ -40,8 +44,8 @@ static enum err_code choose_named(const struct machine *machine, const char *isa
 static enum err_code choose_best(const struct machine *machine, const char *precision,
                                  struct choice *choice, struct err *err)
 {
-    struct err wrong = ERR_INIT;
-    struct err unfit = ERR_INIT;
+    struct err wrong = ERR_INIT; /* of the highest set that multiplies wrongly */
+    struct err unfit = ERR_INIT; /* of the highest that can't multiply it at all */
     enum err_code code = ERR_UNSUPPORTED;
     for (enum isa isa = ISA_COUNT; isa-- > ISA_GENERIC;) {
         if (!machine->has(isa)) {
@@ -50,7 +54,13 @@ static enum err_code choose_best(const struct machine *machine, const char *prec
         choice->isa = isa;
         code = precision_parse(precision, isa, &choice->precision, &unfit);
         if (code == ERR_OK) {
-            code = try_kernel(machine, isa, choice->precision, &wrong);
+            struct err found = ERR_INIT;
+            code = try_kernel(machine, isa, choice->precision, &found);
+            if (code != ERR_OK && code != ERR_MISMATCH) {
+                (void)err_set(err, code, "%s", found.text);
+                return code;
+            }
+            wrong = wrong.code == ERR_OK ? found : wrong;
         }
         if (code == ERR_OK && wrong.code != ERR_OK) {
             (void)err_set(&choice->warning, wrong.code, "%s; using %s", wrong.text, isa_name(isa));

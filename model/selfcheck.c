@@ -5,10 +5,11 @@
 /* One row alone; and for every kernel more than one tile of rows, of columns and (AMX) one slice of
  * inputs, none of them whole. */
 static const struct trial {
-    size_t rows; /* T */
-    size_t in;   /* K */
-    size_t out;  /* N */
-} trials[] = {{1, 45, 5}, {37, 321, 37}};
+    size_t rows;  /* T */
+    size_t in;    /* K */
+    size_t out;   /* N */
+    size_t group; /* of int8 */
+} trials[] = {{1, 45, 5, INT8_UNIT}, {37, 321, 37, 2 * (size_t)INT8_UNIT}};
 
 /* Inputs 11, 40, … are eight times as large as the others; int8 keeps them out of its groups. */
 enum { WIDE_FIRST = 11, WIDE_EVERY = 29, WIDE_FACTOR = 8 };
@@ -39,7 +40,7 @@ static void lay_out(struct bench *bench, const struct kernels *ops,
         wide += is_wide(k);
     }
     const struct linear_shape shape = {
-        .in = trial->in, .out = trial->out, .wide = wide, .group = INT8_UNIT};
+        .in = trial->in, .out = trial->out, .wide = wide, .group = trial->group};
     linear_layout(&bench->linear, ops, kernel, &shape, region);
     bench->x = region_take(region, trial->rows * trial->in, sizeof(float));
     bench->weight = region_take(region, trial->out * trial->in, sizeof(float));

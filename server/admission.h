@@ -32,7 +32,8 @@ struct admission {
 };
 
 /* Where no number of tokens was given, what fills the queue is answered within these seconds, even
- * on a machine that turns out to be a fifth slower than it was before. */
+ * on a machine that turns out to be a fifth slower than it was before; but two batches a worker may
+ * always wait. */
 #define ADMISSION_QUEUE_S 5.0
 
 /* The whole bound in tokens. */

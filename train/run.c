@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/size.h"
+#include "model/choice.h"
 #include "train/dropout.h"
 #include "train/embedder.h"
 #include "train/options.h"
@@ -263,10 +264,15 @@ static enum err_code embed(struct run *run, const struct encoder *encoder,
 /* A frozen encoder is run once, by the serving code, without dropout. */
 static enum err_code embed_all(struct run *run, struct err *err)
 {
+    struct choice choice;
+    enum err_code code = choice_make(&this_machine, "auto", "fp32", &choice, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     struct encoder_options options = {
-        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = run->options->threads};
+        .precision = choice.precision, .isa = choice.isa, .threads = run->options->threads};
     struct encoder *encoder;
-    enum err_code code = encoder_create(run->checkpoint, &options, &encoder, err);
+    code = encoder_create(run->checkpoint, &options, &encoder, err);
     if (code != ERR_OK) {
         return code;
     }

@@ -52,7 +52,7 @@ struct multiply_args {
     size_t wide;        /* int8 alone */
     const void *a;
     const void *b;
-    const void *next; /* prefetched on the way: next_step bytes a word; 0 for nothing */
+    const void *next; /* prefetched on the way: up to next_step bytes a word; 0 for nothing */
     size_t next_step;
     float *tile; /* [rows,columns], every column written, and rows up to a row_unit's end */
     size_t ld;

@@ -86,7 +86,7 @@ class CheckedClients:
         self.results = context.Queue()
         self.counts = [context.Value("Q", 0, lock=False) for _ in range(n)]
         self.processes = [context.Process(target=_ask, args=(address, known, pause_s, seed, self.stopping,
-                                                             self.counts[seed], self.results))
+                                                             self.counts[seed], self.results), daemon=True)
                           for seed in range(n)]
         for process in self.processes:
             process.start()

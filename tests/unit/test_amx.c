@@ -21,6 +21,7 @@ static void test_shapes(void **state)
     (void)state;
     begin();
     try_shapes(dispatch_kernels(ISA_AMX), dispatch_tile(ISA_AMX, PRECISION_BF16));
+    assert_true(cpu_has(ISA_AMX) || trap.instructions > 0);
     assert_false(trap.configured); /* left as it was found */
 }
 

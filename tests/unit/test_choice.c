@@ -39,7 +39,7 @@ static struct {
     struct tile_kernel broken;
 } fault;
 
-/* One number of the tile's last column is off by its last bit. */
+/* One number of the tile's last row is off by its last bit. */
 static void multiply_off_by_a_bit(const struct multiply_args *args)
 {
     fault.real->multiply(args);
@@ -63,7 +63,7 @@ static void pack_swapped(const struct pack_args *args)
     free(x);
 }
 
-/* Some inputs behind the first row tile's are forgotten. */
+/* The last inputs are forgotten. */
 static void multiply_less(const struct multiply_args *args)
 {
     struct multiply_args less = *args;
@@ -153,7 +153,7 @@ static void test_a_wrong_kernel_asked_for_by_name_is_an_error(void **state)
     }
     fault.broken.multiply = multiply_off_by_a_bit;
     expect_error(&err, choice_make(&faulty, isa_name(best), "fp32", &choice, &err), ERR_MISMATCH,
-                 WORDS(fault.real->name));
+                 WORDS("--isa", fault.real->name));
     assert_int_equal(choice.isa, ISA_COUNT);
 }
 
