@@ -318,6 +318,7 @@ static void run_chunk(const struct linear *linear, const struct linear_call *cal
                       unsigned char *packed, float *tile)
 {
     size_t each = block_bytes(linear);
+    CHECK(linear->words > 0 && first_block < end_block);
     size_t share = size_div_up(linear->panel_bytes, linear->words * (end_block - first_block));
     for (size_t panel = from_panel; panel < to_panel; panel++) {
         const unsigned char *b = linear->weight + panel * linear->panel_bytes;

@@ -131,6 +131,11 @@ def _server():
     server.close()
 
 
+def hear_interrupts():
+    """A shell starts what it puts in the background deaf to them, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Tool:
     """Runs the real command with a cache and a manifest of its own."""
 
@@ -153,7 +158,7 @@ class Tool:
     def start(self, *arguments):
         return subprocess.Popen([sys.executable, str(TOOL), *(arguments or ("tiny",))],
                                 env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True)
+                                text=True, preexec_fn=hear_interrupts)
 
     def run(self, *arguments, status=0):
         child = self.start(*arguments)
