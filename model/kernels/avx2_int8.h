@@ -8,14 +8,17 @@
 
 #include "model/kernels/kernels.h"
 #include "model/kernels/simd_avx2.h"
-#include "model/kernels/unroll.h"
 
 /* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
  * 16 registers. */
-enum { ROWS = 3, COLUMNS = 16, PACK = 8 };
+enum { ROWS = 3, PACK = 8 };
 
-/* Not __m256i: where one array is used as two types, gcc 12 keeps a copy of it on the stack. */
-typedef int ints __attribute__((vector_size(32)));
+#define WORD_VECTOR        __m256i
+#define LOAD_WORDS(p)      _mm256_load_si256((const __m256i *)(p))
+#define SET1_WORD(word)    _mm256_set1_epi32((int)(word))
+#define WORDS_TO_VF(words) _mm256_cvtepi32_ps(words)
+#define DPBUSD(sum, a, b)  DPBUSD256(sum, a, b)
+#include "model/kernels/int8_tile.h"
 
 /* Of the inputs k … k+7 those that are there and not wide. */
 INLINE __m256i kept(const struct pack_args *args, size_t k)
@@ -99,96 +102,6 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
-/* What stands before the words, in fp32: sums = Σ low·(its weight) + Σ wide·(its weight). */
-INLINE void multiply_floats(const size_t rows, size_t n, const float *a, const float *b,
-                            vf sums[ROWS][2])
-{
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = _mm256_setzero_ps();
-        sums[r][1] = _mm256_setzero_ps();
-    }
-    for (size_t k = 0; k < n; k++) {
-        vf b0 = _mm256_load_ps(b);
-        vf b1 = _mm256_load_ps(b + LANES);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf x = _mm256_broadcast_ss(a + r);
-            sums[r][0] = _mm256_fmadd_ps(x, b0, sums[r][0]);
-            sums[r][1] = _mm256_fmadd_ps(x, b1, sums[r][1]);
-        }
-        a += rows;
-        b += COLUMNS;
-    }
-}
-
-/* dots = the integer sums of one group. */
-INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const uint32_t *b,
-                           const char *next, size_t next_step, ints dots[ROWS][2])
-{
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        dots[r][0] = (ints)_mm256_setzero_si256();
-        dots[r][1] = (ints)_mm256_setzero_si256();
-    }
-    for (size_t k = 0; k < n; k++) {
-        __m256i b0 = _mm256_load_si256((const __m256i *)b);
-        __m256i b1 = _mm256_load_si256((const __m256i *)(b + LANES));
-        _mm_prefetch(next, _MM_HINT_T1);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            __m256i x = _mm256_set1_epi32((int)a[r]);
-            dots[r][0] = (ints)DPBUSD256((__m256i)dots[r][0], x, b0);
-            dots[r][1] = (ints)DPBUSD256((__m256i)dots[r][1], x, b1);
-        }
-        a += rows;
-        b += COLUMNS;
-        next += next_step;
-    }
-}
-
-/* sums + dots·row·columns */
-INLINE vf add_scaled(vf sums, ints dots, vf row, vf columns)
-{
-    return vf_fma(vf_mul(_mm256_cvtepi32_ps((__m256i)dots), row), columns, sums);
-}
-
-INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
-{
-    const float *row_scales = args->a;
-    const float *column_scales = args->b;
-    const float *floats_a = row_scales + args->groups * rows;
-    const float *floats_b = column_scales + args->groups * COLUMNS;
-    size_t floats = args->groups + args->wide;
-    const uint32_t *a = (const uint32_t *)(floats_a + floats * rows);
-    const uint32_t *b = (const uint32_t *)(floats_b + floats * COLUMNS);
-    const char *next = args->next;
-    vf sums[ROWS][2];
-    multiply_floats(rows, floats, floats_a, floats_b, sums);
-    for (size_t k = 0; k < args->words; k += args->group_words) {
-        size_t n = args->words - k < args->group_words ? args->words - k : args->group_words;
-        ints dots[ROWS][2];
-        multiply_words(rows, n, a, b, next, args->next_step, dots);
-        vf columns[2] = {_mm256_load_ps(column_scales), _mm256_load_ps(column_scales + LANES)};
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf row = _mm256_broadcast_ss(row_scales + r);
-            sums[r][0] = add_scaled(sums[r][0], dots[r][0], row, columns[0]);
-            sums[r][1] = add_scaled(sums[r][1], dots[r][1], row, columns[1]);
-        }
-        a += n * rows;
-        b += n * COLUMNS;
-        next += n * args->next_step;
-        row_scales += rows;
-        column_scales += COLUMNS;
-    }
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        _mm256_storeu_ps(args->tile + r * args->ld, sums[r][0]);
-        _mm256_storeu_ps(args->tile + r * args->ld + LANES, sums[r][1]);
-    }
-}
-
 static void multiply(const struct multiply_args *args)
 {
     switch (args->rows) {
@@ -207,7 +120,7 @@ static void multiply(const struct multiply_args *args)
 #define AVX2_INT8_KERNEL(label)                                                                    \
     {                                                                                              \
         .name = (label), .precision = PRECISION_INT8, .group = 4, .rows_max = ROWS, .row_unit = 1, \
-        .word_unit = 1, .columns = COLUMNS, .pack_max = PACK, .pack_rows = pack_rows,              \
+        .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK, .pack_rows = pack_rows,         \
         .multiply = multiply,                                                                      \
     }
 

@@ -82,103 +82,16 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
-/* Not __m512i: where one array is used as two types, gcc 12 keeps a copy of it on the stack. */
-typedef int ints __attribute__((vector_size(64)));
-
 /* Half as many rows as the other precisions: the integer sums of a group and the fp32 sums of all
  * groups are in registers together. */
 enum { ROWS = 7 };
 
-/* What stands before the words, in fp32: sums = Σ low·(its weight) + Σ wide·(its weight). */
-INLINE void multiply_floats(const size_t rows, size_t n, const float *a, const float *b,
-                            vf sums[ROWS][2])
-{
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = _mm512_setzero_ps();
-        sums[r][1] = _mm512_setzero_ps();
-    }
-    for (size_t k = 0; k < n; k++) {
-        vf b0 = _mm512_load_ps(b);
-        vf b1 = _mm512_load_ps(b + TILE_LANES);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf x = _mm512_set1_ps(a[r]);
-            sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
-            sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
-        }
-        a += rows;
-        b += TILE_COLUMNS;
-    }
-}
-
-/* dots = the integer sums of one group. */
-INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const uint32_t *b,
-                           const char *next, size_t next_step, ints dots[ROWS][2])
-{
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        dots[r][0] = (ints)_mm512_setzero_si512();
-        dots[r][1] = (ints)_mm512_setzero_si512();
-    }
-    for (size_t k = 0; k < n; k++) {
-        __m512i b0 = _mm512_load_si512(b);
-        __m512i b1 = _mm512_load_si512(b + TILE_LANES);
-        _mm_prefetch(next, _MM_HINT_T1);
-        _mm_prefetch(next + 64, _MM_HINT_T1);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            __m512i x = _mm512_set1_epi32((int)a[r]);
-            dots[r][0] = (ints)_mm512_dpbusd_epi32((__m512i)dots[r][0], x, b0);
-            dots[r][1] = (ints)_mm512_dpbusd_epi32((__m512i)dots[r][1], x, b1);
-        }
-        a += rows;
-        b += TILE_COLUMNS;
-        next += next_step;
-    }
-}
-
-/* sums + dots·row·columns */
-INLINE vf add_scaled(vf sums, ints dots, vf row, vf columns)
-{
-    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)dots), row), columns, sums);
-}
-
-INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
-{
-    const float *row_scales = args->a;
-    const float *column_scales = args->b;
-    const float *floats_a = row_scales + args->groups * rows;
-    const float *floats_b = column_scales + args->groups * TILE_COLUMNS;
-    size_t floats = args->groups + args->wide;
-    const uint32_t *a = (const uint32_t *)(floats_a + floats * rows);
-    const uint32_t *b = (const uint32_t *)(floats_b + floats * TILE_COLUMNS);
-    const char *next = args->next;
-    vf sums[ROWS][2];
-    multiply_floats(rows, floats, floats_a, floats_b, sums);
-    for (size_t k = 0; k < args->words; k += args->group_words) {
-        size_t n = args->words - k < args->group_words ? args->words - k : args->group_words;
-        ints dots[ROWS][2];
-        multiply_words(rows, n, a, b, next, args->next_step, dots);
-        vf columns[2] = {_mm512_load_ps(column_scales), _mm512_load_ps(column_scales + TILE_LANES)};
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf row = _mm512_set1_ps(row_scales[r]);
-            sums[r][0] = add_scaled(sums[r][0], dots[r][0], row, columns[0]);
-            sums[r][1] = add_scaled(sums[r][1], dots[r][1], row, columns[1]);
-        }
-        a += n * rows;
-        b += n * TILE_COLUMNS;
-        next += n * args->next_step;
-        row_scales += rows;
-        column_scales += TILE_COLUMNS;
-    }
-    UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
-        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
-    }
-}
+#define WORD_VECTOR        __m512i
+#define LOAD_WORDS(p)      _mm512_load_si512(p)
+#define SET1_WORD(word)    _mm512_set1_epi32((int)(word))
+#define WORDS_TO_VF(words) _mm512_cvtepi32_ps(words)
+#define DPBUSD(sum, a, b)  _mm512_dpbusd_epi32(sum, a, b)
+#include "model/kernels/int8_tile.h"
 
 static void multiply(const struct multiply_args *args)
 {
@@ -214,7 +127,7 @@ const struct tile_kernel tile_avx512_int8 = {
     .rows_max = ROWS,
     .row_unit = 1,
     .word_unit = 1,
-    .columns = TILE_COLUMNS,
+    .columns = INT8_COLUMNS,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .multiply = multiply,
