@@ -81,17 +81,6 @@ struct ours {
     size_t scratch_bytes;
 };
 
-static struct tensor view(const float *data, size_t rows, size_t columns)
-{
-    return (struct tensor){.name = "random",
-                           .dtype = DTYPE_F32,
-                           .rank = 2,
-                           .shape = {rows, columns},
-                           .count = rows * columns,
-                           .data = (const unsigned char *)data,
-                           .size = rows * columns * sizeof *data};
-}
-
 static void ours_make(const struct data *data, struct ours *ours)
 {
     const struct shape *shape = data->shape;
@@ -113,8 +102,8 @@ static void ours_make(const struct data *data, struct ours *ours)
     if (wide) {
         linear_choose_wide(&ours->linear, data->x);
     }
-    struct tensor weight = view(data->weight, shape->out, shape->in);
-    struct tensor bias = view(data->bias, 1, shape->out);
+    struct tensor weight = tensor_of_floats(data->weight, shape->out, shape->in);
+    struct tensor bias = tensor_of_floats(data->bias, 1, shape->out);
     const struct linear_part part = {.weight = &weight, .bias = &bias};
     for (size_t panel = 0; panel < ours->linear.panels; panel++) {
         linear_pack(&ours->linear, &part, 1, panel, packing);

@@ -88,6 +88,9 @@ size_t dtype_size(enum dtype dtype);
 bool dtype_parse(const char *word, enum dtype *ret_dtype);
 bool dtype_is_float(enum dtype dtype); /* F32, F16 or BF16 */
 
+/* An F32 tensor over floats [rows,columns] in memory; borrows them. */
+struct tensor tensor_of_floats(const float *data, size_t rows, size_t columns);
+
 /* Converts count elements from element first on to fp32. The tensor is F32, F16 or BF16. */
 void tensor_to_f32(const struct tensor *tensor, size_t first, size_t count, float *out);
 

@@ -88,22 +88,11 @@ static void fill(struct bench *bench, const struct trial *trial)
     }
 }
 
-static struct tensor view(const char *name, const float *data, size_t rows, size_t columns)
-{
-    return (struct tensor){.name = name,
-                           .dtype = DTYPE_F32,
-                           .rank = 2,
-                           .shape = {rows, columns},
-                           .count = rows * columns,
-                           .data = (const unsigned char *)data,
-                           .size = rows * columns * sizeof *data};
-}
-
 static void multiply(struct bench *bench, const struct trial *trial)
 {
     struct linear *linear = &bench->linear;
-    const struct tensor weight = view("weight", bench->weight, trial->out, trial->in);
-    const struct tensor bias = view("bias", bench->bias, 1, trial->out);
+    const struct tensor weight = tensor_of_floats(bench->weight, trial->out, trial->in);
+    const struct tensor bias = tensor_of_floats(bench->bias, 1, trial->out);
     const struct linear_part part = {&weight, &bias};
     if (linear->wide > 0) {
         linear_choose_wide(linear, bench->wide);

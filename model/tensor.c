@@ -109,6 +109,17 @@ static void half_to_f32(const unsigned char *data, size_t count, bool bfloat, fl
     }
 }
 
+struct tensor tensor_of_floats(const float *data, size_t rows, size_t columns)
+{
+    return (struct tensor){.name = "floats",
+                           .dtype = DTYPE_F32,
+                           .rank = 2,
+                           .shape = {rows, columns},
+                           .count = rows * columns,
+                           .data = (const unsigned char *)data,
+                           .size = rows * columns * sizeof *data};
+}
+
 void tensor_to_f32(const struct tensor *tensor, size_t first, size_t count, float *out)
 {
     CHECK(dtype_is_float(tensor->dtype));

@@ -26,17 +26,6 @@ struct fixture {
     float *bias;   /* [out] */
 };
 
-static inline struct tensor view(const float *data, size_t rows, size_t columns)
-{
-    return (struct tensor){.name = "test",
-                           .dtype = DTYPE_F32,
-                           .rank = 2,
-                           .shape = {rows, columns},
-                           .count = rows * columns,
-                           .data = (const unsigned char *)data,
-                           .size = rows * columns * sizeof *data};
-}
-
 /* Packs random weights whose first inputs are chosen as the wide ones. */
 static inline void make(struct fixture *fixture, const struct kernels *ops,
                         const struct tile_kernel *kernel, size_t in, size_t out, size_t wide,
@@ -63,8 +52,8 @@ static inline void make(struct fixture *fixture, const struct kernels *ops,
     struct linear_part parts[3];
     for (size_t p = 0; p < n_parts; p++) {
         size_t rows = out / n_parts;
-        weights[p] = view(fixture->weight + p * rows * in, rows, in);
-        biases[p] = view(fixture->bias + p * rows, 1, rows);
+        weights[p] = tensor_of_floats(fixture->weight + p * rows * in, rows, in);
+        biases[p] = tensor_of_floats(fixture->bias + p * rows, 1, rows);
         parts[p] = (struct linear_part){&weights[p], &biases[p]};
     }
     size_t scratch_floats = linear_pack_floats(&fixture->linear);
