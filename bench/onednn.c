@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "model/dispatch.h"
-#include "model/linear.h"
+#include "model/encoder/dispatch.h"
+#include "model/encoder/linear.h"
 
 enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 12 };
 

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "model/choice.h"
-#include "server/cpuset.h"
+#include "model/encoder/choice.h"
+#include "server/queue/cpuset.h"
 
 bool command_begin(const struct command *command, int argc, char **argv, char ***ret_arguments,
                    size_t *ret_n_arguments, int *ret_status)

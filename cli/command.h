@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 #include "cli/flags.h"
-#include "model/encoder.h"
+#include "model/encoder/encoder.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -39,8 +39,8 @@ char *command_default_model(void);
 char *command_shipped_heads(void);
 /* Compute threads: CPUs allowed by affinity and by the cgroup's quota. */
 unsigned command_default_threads(void);
-/* Words of --isa and --precision (NULL: "auto") → *ret_options, by model/choice; its warning goes
- * to stderr. */
+/* Words of --isa and --precision (NULL: "auto") → *ret_options, by model/encoder/choice; its
+ * warning goes to stderr. */
 CHECK_RESULT enum err_code command_choose(const char *isa, const char *precision, unsigned threads,
                                           struct encoder_options *ret_options, struct err *err);
 

@@ -5,8 +5,8 @@
 
 #include "cli/command.h"
 #include "cli/flags.h"
-#include "model/checkpoint.h"
-#include "model/heads.h"
+#include "model/files/checkpoint.h"
+#include "model/heads/heads.h"
 
 static void print_tensors(const struct safetensors *file)
 {

@@ -19,7 +19,7 @@ struct loop {
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include "model/kernels/unroll.h"
+#include "model/encoder/kernels/unroll.h"
 
 /* Sums that do not wait for each other: enough to hide an instruction's latency, few enough for
  * the registers of every level. */

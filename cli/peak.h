@@ -3,7 +3,7 @@
 #ifndef ORTHRUS_CLI_PEAK_H
 #define ORTHRUS_CLI_PEAK_H
 
-#include "model/cpu.h"
+#include "model/encoder/cpu.h"
 
 /* GFLOP/s (for int8: integer operations; multiply and add count two) of `threads` threads at once,
  * with the widest instructions of that level for that precision; ISA_GENERIC, which leaves the

@@ -8,8 +8,8 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/lines.h"
-#include "model/config.h"
-#include "model/tokenizer.h"
+#include "model/files/config.h"
+#include "model/text/tokenizer.h"
 
 enum { LINE_CEILING = 1 << 30 };
 

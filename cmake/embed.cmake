@@ -5,7 +5,7 @@ if(CMAKE_SCRIPT_MODE_FILE)
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
   string(REGEX REPLACE "(................................................................................)"
          "\\1\n" bytes "${bytes}")
-  file(WRITE ${OUTPUT} "#include \"server/pages.h\"\n\nconst unsigned char ${SYMBOL}[] = {\n${bytes}\n};\n"
+  file(WRITE ${OUTPUT} "#include \"server/routes/pages.h\"\n\nconst unsigned char ${SYMBOL}[] = {\n${bytes}\n};\n"
                        "const size_t ${SYMBOL}_size = sizeof ${SYMBOL};\n")
   return()
 endif()

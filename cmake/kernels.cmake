@@ -1,5 +1,5 @@
 # Kernels: one file per instruction set, compiled with that set's own flags and called only after
-# model/cpu has seen the feature bits. The rest of the tree stays at the architecture's baseline.
+# model/encoder/cpu has seen the feature bits. The rest of the tree stays at the architecture's baseline.
 set(kernel_flags_generic -O3)
 set(kernel_flags_avx2 -O3 -mavx2 -mfma -mf16c)
 set(kernel_flags_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
@@ -8,11 +8,11 @@ set(kernel_flags_avxvnni -O3 -mavx2 -mfma -mavxvnni)
 set(kernel_flags_avx512vnni ${kernel_flags_avx512} -mavx512vnni)
 set(kernel_flags_amx ${kernel_flags_avx512bf16} -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8)
 
-# Adds FOLDER/kernels/*.c to orthrus_FOLDER, each with its set's flags and whatever else is given.
+# Adds FOLDER/*.c to orthrus_LIBRARY, each with its set's flags and whatever else is given.
 # A kernel file is named kernel_<set>_….c or kernel_<set>.c.
-function(orthrus_kernels folder)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/kernels/*.c)
-  target_sources(orthrus_${folder} PRIVATE ${sources})
+function(orthrus_kernels library folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.c)
+  target_sources(orthrus_${library} PRIVATE ${sources})
   foreach(source ${sources})
     get_filename_component(stem ${source} NAME_WE)
     string(REGEX REPLACE "^[a-z]+_([a-z0-9]+)(_.*)?$" "\\1" isa ${stem})
@@ -20,12 +20,12 @@ function(orthrus_kernels folder)
       message(FATAL_ERROR "${source}: no compiler flags known for instruction set '${isa}'")
     endif()
     if(isa STREQUAL "generic" OR CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-      set_source_files_properties(${source} TARGET_DIRECTORY orthrus_${folder}
+      set_source_files_properties(${source} TARGET_DIRECTORY orthrus_${library}
         PROPERTIES COMPILE_OPTIONS "${kernel_flags_${isa}};${ARGN}")
     endif()
   endforeach()
 endfunction()
 
-orthrus_kernels(model)
+orthrus_kernels(model model/encoder/kernels)
 # Gradients may be contracted and comparisons assumed quiet: that is what makes them vectors.
-orthrus_kernels(train -ffp-contract=fast -fno-trapping-math)
+orthrus_kernels(train train/kernels -ffp-contract=fast -fno-trapping-math)

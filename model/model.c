@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "model/checkpoint.h"
+#include "model/files/checkpoint.h"
 
 /* The last component of the folder as it was given, so that a link keeps its own name; of what it
  * resolves to for ".", ".." and "/". */

@@ -4,9 +4,9 @@
 #define ORTHRUS_MODEL_MODEL_H
 
 #include "base/err.h"
-#include "model/encoder.h"
-#include "model/heads.h"
-#include "model/tokenizer.h"
+#include "model/encoder/encoder.h"
+#include "model/heads/heads.h"
+#include "model/text/tokenizer.h"
 
 /* Process lifetime, immutable once loaded. */
 struct model {

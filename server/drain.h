@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/acceptor.h"
-#include "server/reaper.h"
+#include "server/http/acceptor.h"
+#include "server/http/reaper.h"
 #include "server/state.h"
 
 enum {

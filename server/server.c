@@ -8,16 +8,16 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/acceptor.h"
-#include "server/auth.h"
 #include "server/drain.h"
-#include "server/engine.h"
-#include "server/http.h"
-#include "server/listen.h"
-#include "server/reaper.h"
+#include "server/exchange/auth.h"
+#include "server/heads/swapper.h"
+#include "server/http/acceptor.h"
+#include "server/http/http.h"
+#include "server/http/listen.h"
+#include "server/http/reaper.h"
+#include "server/queue/engine.h"
 #include "server/signals.h"
 #include "server/state.h"
-#include "server/swapper.h"
 
 enum { CORS_ORIGIN_MAX = 256, DESCRIPTORS_SPARE = 128 };
 

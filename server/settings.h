@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/config.h"
+#include "model/files/config.h"
 
 struct settings {
     const char *model_dir;
@@ -20,7 +20,7 @@ struct settings {
     const char *admin_token_file; /* NULL: admin answers 403 */
     const char *api_key_file;     /* NULL: no key needed */
     const char *precision;        /* auto, fp32, bf16, int8 */
-    const char *isa;              /* auto or a level of model/cpu.h, to force a lower one */
+    const char *isa;              /* auto or a level of model/encoder/cpu.h, to force a lower one */
     unsigned threads;             /* 0: by affinity and cgroup */
     size_t max_length;            /* 0: the model's */
     const char *pooling;          /* NULL: the model's */

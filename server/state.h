@@ -5,8 +5,8 @@
 
 #include <stdatomic.h>
 
-#include "server/engine.h"
-#include "server/metrics.h"
+#include "server/metrics/metrics.h"
+#include "server/queue/engine.h"
 #include "server/settings.h"
 
 struct keyring;

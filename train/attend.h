@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#include "model/batch.h"
+#include "model/encoder/batch.h"
 #include "train/crew.h"
 #include "train/dropout.h"
 

@@ -4,7 +4,7 @@
 #define ORTHRUS_TRAIN_CREW_H
 
 #include "base/err.h"
-#include "model/team.h"
+#include "model/encoder/team.h"
 
 /* One member's view of a run. */
 struct part {

@@ -9,9 +9,9 @@
 
 #include "base/err.h"
 #include "base/sha256.h"
-#include "model/batch.h"
-#include "model/heads.h"
-#include "model/tokenizer.h"
+#include "model/encoder/batch.h"
+#include "model/heads/heads.h"
+#include "model/text/tokenizer.h"
 #include "train/labels.h"
 
 #define DATASET_FILE_MAX ((size_t)16 << 30)

@@ -4,7 +4,7 @@
 #define ORTHRUS_TRAIN_EMBEDDER_H
 
 #include "base/err.h"
-#include "model/encoder.h"
+#include "model/encoder/encoder.h"
 #include "train/dataset.h"
 
 /* Told how many examples are done; called by one thread at a time. */

@@ -1,6 +1,6 @@
 #include <stdatomic.h>
 
-#include "model/cpu.h"
+#include "model/encoder/cpu.h"
 #include "train/kernels/kernels.h"
 
 const struct train_kernels *train_kernels_level(unsigned level)

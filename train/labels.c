@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 #include "base/jval.h"
-#include "model/labels.h"
+#include "model/heads/labels.h"
 
 enum { WORDS_MAX = 1024 * 1024 };
 

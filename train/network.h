@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "model/batch.h"
+#include "model/encoder/batch.h"
 #include "train/crew.h"
 #include "train/params.h"
 #include "train/tape.h"

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "model/labels.h"
+#include "model/heads/labels.h"
 #include "train/tensorfile.h"
 
 enum { COPY_BYTES_MAX = 64 * 1024 * 1024, LABELS_JSON_MAX = 4 * 1024 * 1024 };

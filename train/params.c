@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "model/pages.h"
+#include "model/encoder/pages.h"
 #include "train/dropout.h"
 
 enum { EMBEDDING_PARAMS = 5, LAYER_PARAMS = 16 };

@@ -10,8 +10,8 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "model/checkpoint.h"
-#include "model/heads.h"
+#include "model/files/checkpoint.h"
+#include "model/heads/heads.h"
 #include "train/plan.h"
 
 struct param {

@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "model/config.h"
-#include "model/heads.h"
+#include "model/files/config.h"
+#include "model/heads/heads.h"
 
 enum plan_group { PLAN_EMBEDDINGS, PLAN_LAYER, PLAN_CLASSIFIER, PLAN_SENTIMENT };
 

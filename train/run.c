@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/size.h"
-#include "model/choice.h"
+#include "model/encoder/choice.h"
 #include "train/dropout.h"
 #include "train/embedder.h"
 #include "train/options.h"

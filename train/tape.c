@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/size.h"
-#include "model/pages.h"
+#include "model/encoder/pages.h"
 
 /* Far above any machine, far below a wrap. */
 #define TAPE_BYTES_MAX ((size_t)1 << 46)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "model/config.h"
+#include "model/files/config.h"
 
 struct layer_tape {
     float *qkv;                           /* [T,3H] */

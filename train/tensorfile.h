@@ -4,7 +4,7 @@
 #define ORTHRUS_TRAIN_TENSORFILE_H
 
 #include "base/err.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 
 /* Replaces path durably (temporary file, fsync, rename, fsync of the folder) with a file of F32
  * tensors in the order given. Deterministic. Errors: ERR_IO, naming path; ERR_NOMEM, ERR_LIMIT. */

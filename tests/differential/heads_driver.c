@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/jval.h"
-#include "model/heads.h"
+#include "model/heads/heads.h"
 
 enum { FILE_MAX = 1 << 24 };
 

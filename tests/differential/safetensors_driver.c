@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/sha256.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 
 enum { FILE_MAX = 1 << 24 };
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "model/tokenizer.h"
+#include "model/text/tokenizer.h"
 
 enum { INPUT_MAX = 1 << 30 };
 

@@ -1,8 +1,8 @@
 /* Loading with every allocation failing in turn, until it succeeds: each time the right error,
  * nothing leaked (LeakSanitizer looks), no output touched. jansson's own allocations are left
  * alone: its lexer ignores some failures and would read a shortened text. */
+#include "model/files/safetensors.h"
 #include "model/model.h"
-#include "model/safetensors.h"
 #include "tests/fault/chaos.h"
 #include "tests/support/testing.h"
 

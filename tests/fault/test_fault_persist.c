@@ -9,8 +9,8 @@
 
 #include "base/log.h"
 #include "model/model.h"
-#include "server/headstore.h"
-#include "server/metrics.h"
+#include "server/heads/headstore.h"
+#include "server/metrics/metrics.h"
 #include "server/settings.h"
 #include "tests/support/heads_file.h"
 #include "tests/support/shell.h"

@@ -1,6 +1,6 @@
 /* Tokenizing with every allocation failing in turn: the right error, and the same struct tokens
  * serves the next text as if nothing had been. */
-#include "model/tokenizer.h"
+#include "model/text/tokenizer.h"
 #include "tests/fault/chaos.h"
 #include "tests/support/testing.h"
 

@@ -1,5 +1,6 @@
 /* Any bytes as the JSON files of a model folder, one behind the other with a NUL between them. What
- * is accepted stays within the bounds of model/config.h. Seed: golden/tiny-bert/config.json. */
+ * is accepted stays within the bounds of model/files/config.h. Seed: golden/tiny-bert/config.json.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "model/config.h"
+#include "model/files/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
-#include "model/heads.h"
+#include "model/heads/heads.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,10 +1,11 @@
-/* Any bytes as a safetensors file. What is accepted keeps every promise of model/safetensors.h: the
- * tensors cover the data once and can be read to the last byte. Seeds: tests/data/golden. */
+/* Any bytes as a safetensors file. What is accepted keeps every promise of
+ * model/files/safetensors.h: the tensors cover the data once and can be read to the last byte.
+ * Seeds: tests/data/golden. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,7 +2,7 @@
  * program (Python's hashlib and struct over the files) gives them. */
 #include <math.h>
 
-#include "model/checkpoint.h"
+#include "model/files/checkpoint.h"
 #include "tests/support/testing.h"
 
 #define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert/"

@@ -4,9 +4,9 @@
 #include <math.h>
 
 #include "base/jval.h"
-#include "model/encoder.h"
-#include "model/heads.h"
-#include "model/tokenizer.h"
+#include "model/encoder/encoder.h"
+#include "model/heads/heads.h"
+#include "model/text/tokenizer.h"
 #include "tests/support/testing.h"
 
 enum { TEXTS_MAX = 128, TOKENS_MAX = 4096, FILE_BYTES_MAX = 1 << 26 };

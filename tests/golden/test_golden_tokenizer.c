@@ -1,6 +1,6 @@
 /* The tokenizer against tokenizer.jsonl: ids (cut at 128), full length and offsets, exactly. */
 #include "base/jval.h"
-#include "model/tokenizer.h"
+#include "model/text/tokenizer.h"
 #include "tests/support/testing.h"
 
 enum { LINES = 1446, MAX_LENGTH = 128, FILE_BYTES_MAX = 1 << 24 };

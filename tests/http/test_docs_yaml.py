@@ -45,7 +45,7 @@ pattern: '^[0-9a-f]{12}-(fp32|bf16)$'
 
 
 def parse_in_page(text):
-    page = (ROOT / "server/pages/docs.html").read_text(encoding="utf-8")
+    page = (ROOT / "server/routes/pages/docs.html").read_text(encoding="utf-8")
     parser = re.search(r'<script id="yaml">(.*?)</script>', page, re.S).group(1)
     program = parser + (
         '\nprocess.stdout.write(JSON.stringify(parseYaml(require("fs").readFileSync(0, "utf8"))));'

@@ -146,7 +146,7 @@ def test_fields_are_the_member_tables(kind):
 
 
 def test_routes_are_the_servers():
-    source = (ROOT / "server/routes.c").read_text(encoding="utf-8")
+    source = (ROOT / "server/routes/routes.c").read_text(encoding="utf-8")
     served = set()
     for path, verb, listener in re.findall(r'\{"(/[^"]*)", HTTP_(\w+),\s*(\w+),', source):
         if path == "/v1/models/":

@@ -3,7 +3,7 @@
 #define ORTHRUS_TESTS_SUPPORT_HEADS_FILE_H
 
 #include "base/buf.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 #include "tests/support/testing.h"
 
 enum { HEADS_FILE_ROWS = 16, HEADS_FILE_WIDTH = 64 };

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "model/dispatch.h"
+#include "model/encoder/dispatch.h"
 #include "tests/support/testing.h"
 
 /* Calls f for every instruction set of this machine; the others are named and skipped. */

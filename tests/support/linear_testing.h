@@ -4,7 +4,7 @@
 #define ORTHRUS_TESTS_SUPPORT_LINEAR_TESTING_H
 
 #include "base/size.h"
-#include "model/linear.h"
+#include "model/encoder/linear.h"
 #include "tests/support/kernels_testing.h"
 
 struct shape {

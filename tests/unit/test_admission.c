@@ -1,5 +1,5 @@
 /* How much may wait, by the arithmetic alone. */
-#include "server/admission.h"
+#include "server/queue/admission.h"
 
 #include "base/clock.h"
 #include "base/size.h"

@@ -4,8 +4,8 @@
 #include "tests/support/linear_testing.h"
 
 #if defined(__x86_64__)
-#include "model/choice.h"
-#include "model/selfcheck.h"
+#include "model/encoder/choice.h"
+#include "model/encoder/selfcheck.h"
 #include "tests/support/amx_trapped.h"
 
 /* In each test, as cmocka catches SIGILL itself around it. */

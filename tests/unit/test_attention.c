@@ -1,5 +1,5 @@
-#include "model/attention.h"
-#include "model/pages.h"
+#include "model/encoder/attention.h"
+#include "model/encoder/pages.h"
 #include "tests/support/kernels_testing.h"
 
 static const size_t lengths[] = {1, 2, 5, 6, 7, 13, 14, 15, 16, 17, 31, 32, 33, 64, 130};

@@ -16,7 +16,7 @@
 
 #define DPBUSD256(sum, a, b) _mm256_dpbusd_epi32(sum, a, b)
 
-#include "model/kernels/avx2_int8.h"
+#include "model/encoder/kernels/avx2_int8.h"
 
 static const struct tile_kernel recoded = AVX2_INT8_KERNEL("avx512vl int8");
 

@@ -1,4 +1,4 @@
-#include "model/batch.h"
+#include "model/encoder/batch.h"
 
 #include "tests/support/testing.h"
 

@@ -1,5 +1,5 @@
 /* Binding: every way a weights file may not fit its config.json. */
-#include "model/checkpoint.h"
+#include "model/files/checkpoint.h"
 
 #include <math.h>
 

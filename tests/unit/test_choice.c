@@ -1,7 +1,7 @@
 /* What "auto" takes, and that a kernel which computes wrongly is never taken. */
-#include "model/choice.h"
+#include "model/encoder/choice.h"
 
-#include "model/selfcheck.h"
+#include "model/encoder/selfcheck.h"
 #include "tests/support/kernels_testing.h"
 
 static void check_tiles(enum isa isa)

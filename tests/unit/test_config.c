@@ -1,5 +1,5 @@
 /* What a folder's JSON files may say, and how a wrong one is refused. */
-#include "model/config.h"
+#include "model/files/config.h"
 
 #include "tests/support/testing.h"
 

@@ -1,4 +1,4 @@
-#include "model/cpu.h"
+#include "model/encoder/cpu.h"
 #include "tests/support/testing.h"
 
 static void test_names_parse_back(void **state)

@@ -1,5 +1,5 @@
 /* Threads by affinity and cgroup quota, against made-up /proc and /sys trees. */
-#include "server/cpuset.h"
+#include "server/queue/cpuset.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include "base/size.h"
-#include "model/encoder.h"
+#include "model/encoder/encoder.h"
 #include "tests/support/kernels_testing.h"
 
 enum { TEXTS = 40, LENGTH_MAX = 64, TOKENS_MAX = TEXTS * LENGTH_MAX, WIDTH_MAX = 3 };

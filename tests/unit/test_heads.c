@@ -1,5 +1,5 @@
 /* Heads files: what is refused and why, merging, and the arithmetic. */
-#include "model/heads.h"
+#include "model/heads/heads.h"
 
 #include <math.h>
 #include <pthread.h>

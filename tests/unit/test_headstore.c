@@ -1,5 +1,5 @@
 /* The heads in service: swaps and their refusals, what is kept, what persists, what is watched. */
-#include "server/headstore.h"
+#include "server/heads/headstore.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "model/model.h"
-#include "server/metrics.h"
+#include "server/metrics/metrics.h"
 #include "server/settings.h"
 #include "tests/support/heads_file.h"
 #include "tests/support/testing.h"

@@ -1,5 +1,5 @@
 /* A job's way through a whole engine on the tiny model: body in, answer out. */
-#include "server/job.h"
+#include "server/queue/job.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/jval.h"
-#include "server/engine.h"
+#include "server/queue/engine.h"
 #include "tests/support/testing.h"
 
 #define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert"

@@ -1,5 +1,5 @@
 /* The scrape's text. */
-#include "server/metrics.h"
+#include "server/metrics/metrics.h"
 
 #include <pthread.h>
 

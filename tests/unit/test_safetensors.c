@@ -1,5 +1,5 @@
 /* Each rule of the format has a file that breaks it. */
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 
 #include <math.h>
 

@@ -1,5 +1,5 @@
 /* The scheduler, driven by threads that only pretend to compute. */
-#include "server/scheduler.h"
+#include "server/queue/scheduler.h"
 
 #include <pthread.h>
 #include <unistd.h>

@@ -9,8 +9,8 @@
 #include "base/clock.h"
 #include "base/jval.h"
 #include "base/log.h"
-#include "server/engine.h"
-#include "server/job.h"
+#include "server/queue/engine.h"
+#include "server/queue/job.h"
 #include "tests/support/heads_file.h"
 #include "tests/support/testing.h"
 

@@ -1,6 +1,6 @@
 #include <pthread.h>
 
-#include "model/team.h"
+#include "model/encoder/team.h"
 #include "tests/support/testing.h"
 
 enum { WIDTH_MAX = 5, ROUNDS = 2000 };

@@ -2,7 +2,7 @@
  * Hugging Face's for any text is held by tests/golden and tests/differential. */
 #include <time.h>
 
-#include "model/tokenizer.h"
+#include "model/text/tokenizer.h"
 #include "tests/support/testing.h"
 
 #define VOCAB ORTHRUS_TEST_DATA "/bert-vocab.txt"

@@ -1,6 +1,6 @@
 /* vocab.txt: what is read, what is refused, and the longest match. */
-#include "model/config.h"
-#include "model/vocab.h"
+#include "model/files/config.h"
+#include "model/text/vocab.h"
 #include "tests/support/testing.h"
 
 static enum err_code parse(const char *data, size_t size, struct vocab **ret_vocab, struct err *err)

@@ -1,0 +1,169 @@
+#include "model/encoder/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "model/encoder/pages.h"
+
+/* One (text, head): where its matrices are, and this member's scratch. */
+struct attend {
+    const struct kernels *ops;
+    size_t n;           /* tokens */
+    size_t width;       /* D */
+    const float *query; /* [n,D], rows 3H apart, as keys and values */
+    const float *key;
+    const float *value;
+    size_t ld;  /* 3H */
+    float *out; /* [n,D], rows out_ld apart */
+    size_t out_ld;
+    /* scratch */
+    float *keys;   /* [key panels][D][columns] */
+    float *values; /* [value panels][n][columns] */
+    float *scores; /* [rows_max][key panels · columns] */
+    float *packed; /* [max(n, D)][rows_max], and slack */
+    float *tile;   /* [rows_max][columns] */
+};
+
+static void attend_take(struct attend *attend, const struct kernels *ops, size_t n, size_t width,
+                        struct region *region)
+{
+    const struct tile_kernel *kernel = ops->f32;
+    size_t padded = size_round_up(n, kernel->columns);
+    size_t value_columns = size_round_up(width, kernel->columns);
+    attend->keys = region_take(region, padded * width, sizeof(float));
+    attend->values = region_take(region, value_columns * n, sizeof(float));
+    attend->scores = region_take(region, padded * kernel->rows_max, sizeof(float));
+    attend->packed = region_take(region, size_max(n, width) * kernel->rows_max + kernel->pack_max,
+                                 sizeof(float));
+    attend->tile = region_take(region, (size_t)kernel->rows_max * kernel->columns, sizeof(float));
+}
+
+size_t attention_scratch_bytes(const struct kernels *ops, size_t n, size_t head_width)
+{
+    struct attend attend;
+    struct region region = {.base = NULL};
+    attend_take(&attend, ops, n, head_width, &region);
+    return region.used;
+}
+
+/* Query rows, or rows of weights: the left side. */
+static void pack_rows(const struct tile_kernel *kernel, const float *x, size_t ld, size_t rows,
+                      size_t in, float *out)
+{
+    const struct pack_args args = {
+        .x = x, .ld = ld, .rows = rows, .in = in, .stride = rows, .words = (uint32_t *)out};
+    kernel->pack_rows(&args);
+}
+
+static void pack_keys(const struct attend *attend)
+{
+    const struct tile_kernel *kernel = attend->ops->f32;
+    size_t padded = size_round_up(attend->n, kernel->columns);
+    for (size_t first = 0; first < padded; first += kernel->pack_max) {
+        size_t panel = first / kernel->columns;
+        size_t rows = first < attend->n ? size_min(attend->n - first, kernel->pack_max) : 0;
+        float *words = attend->keys + panel * attend->width * kernel->columns +
+                       first % kernel->columns;
+        const struct pack_args args = {
+            .x = rows > 0 ? attend->key + first * attend->ld : attend->key,
+            .ld = attend->ld,
+            .rows = rows,
+            .in = attend->width,
+            .stride = kernel->columns,
+            .words = (uint32_t *)words,
+        };
+        kernel->pack_columns(&args);
+    }
+}
+
+static void pack_values(const struct attend *attend)
+{
+    size_t columns = attend->ops->f32->columns;
+    float *out = attend->values;
+    for (size_t first = 0; first < attend->width; first += columns) {
+        size_t used = size_min(columns, attend->width - first);
+        for (size_t t = 0; t < attend->n; t++, out += columns) {
+            memcpy(out, attend->value + t * attend->ld + first, used * sizeof *out);
+            memset(out + used, 0, (columns - used) * sizeof *out);
+        }
+    }
+}
+
+static void multiply(const struct tile_kernel *kernel, size_t rows, size_t words, const float *a,
+                     const float *b, float *tile, size_t ld)
+{
+    const struct multiply_args args = {
+        .rows = rows, .words = words, .a = a, .b = b, .next = b, .tile = tile, .ld = ld};
+    kernel->multiply(&args);
+}
+
+/* Query rows from … to: scores, softmax, weighted values. */
+static void attend_rows(const struct attend *attend, size_t from, size_t to)
+{
+    const struct kernels *ops = attend->ops;
+    const struct tile_kernel *kernel = ops->f32;
+    size_t columns = kernel->columns;
+    size_t rows = to - from;
+    size_t padded = size_round_up(attend->n, columns);
+    float scale = 1.0f / sqrtf((float)attend->width);
+
+    pack_rows(kernel, attend->query + from * attend->ld, attend->ld, rows, attend->width,
+              attend->packed);
+    for (size_t first = 0; first < padded; first += columns) {
+        multiply(kernel, rows, attend->width, attend->packed, attend->keys + first * attend->width,
+                 attend->scores + first, padded);
+    }
+    for (size_t r = 0; r < rows; r++) {
+        ops->softmax(attend->scores + r * padded, attend->n, scale);
+    }
+    pack_rows(kernel, attend->scores, padded, rows, attend->n, attend->packed);
+    for (size_t first = 0; first < attend->width; first += columns) {
+        float *out = attend->out + from * attend->out_ld + first;
+        const float *values = attend->values + first * attend->n;
+        size_t used = size_min(columns, attend->width - first);
+        if (used == columns) {
+            multiply(kernel, rows, attend->n, attend->packed, values, out, attend->out_ld);
+            continue;
+        }
+        multiply(kernel, rows, attend->n, attend->packed, values, attend->tile, columns);
+        for (size_t r = 0; r < rows; r++) {
+            memcpy(out + r * attend->out_ld, attend->tile + r * columns, used * sizeof *out);
+        }
+    }
+}
+
+void attention_run(const struct kernels *ops, const float *qkv, const struct batch *batch,
+                   size_t heads, size_t head_width, float *out, const struct team *team,
+                   unsigned member, void *scratch)
+{
+    size_t hidden = heads * head_width;
+    size_t from;
+    size_t to;
+    team_share(team, member, heads * batch->n, 1, &from, &to);
+    for (size_t item = from; item < to; item++) {
+        size_t head = item / batch->n;
+        size_t text = item % batch->n;
+        size_t start = batch->starts[text];
+        const float *first = qkv + start * 3 * hidden + head * head_width;
+        struct attend attend = {
+            .ops = ops,
+            .n = batch->starts[text + 1] - start,
+            .width = head_width,
+            .query = first,
+            .key = first + hidden,
+            .value = first + 2 * hidden,
+            .ld = 3 * hidden,
+            .out = out + start * hidden + head * head_width,
+            .out_ld = hidden,
+        };
+        struct region region = {.base = scratch};
+        attend_take(&attend, ops, attend.n, head_width, &region);
+        pack_keys(&attend);
+        pack_values(&attend);
+        size_t blocks = size_div_up(attend.n, ops->f32->rows_max);
+        for (size_t block = 0; block < blocks; block++) {
+            attend_rows(&attend, attend.n * block / blocks, attend.n * (block + 1) / blocks);
+        }
+    }
+}

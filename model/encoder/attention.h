@@ -1,0 +1,24 @@
+/* Self-attention over a ragged batch: each text attends to itself alone, so there is no mask and no
+ * padding. Per (text, head): softmax(Q·Kᵀ/√D)·V in fp32, a block of rows at a time; scratch grows
+ * linearly with the text's length.
+ * Source: Vaswani et al. 2017, eq. 1. */
+#ifndef ORTHRUS_MODEL_ATTENTION_H
+#define ORTHRUS_MODEL_ATTENTION_H
+
+#include <stddef.h>
+
+#include "model/encoder/batch.h"
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/team.h"
+
+/* Bytes of scratch, aligned to 64, that one member needs for texts of up to n tokens. */
+size_t attention_scratch_bytes(const struct kernels *ops, size_t n, size_t head_width);
+
+/* qkv [T,3H]: queries, keys and values side by side, each [A,D] per token; out [T,H]. This member's
+ * share of the (head, text) pairs, heads slowest, so that members get equal work whatever the
+ * lengths. No barrier inside. */
+void attention_run(const struct kernels *ops, const float *qkv, const struct batch *batch,
+                   size_t heads, size_t head_width, float *out, const struct team *team,
+                   unsigned member, void *scratch);
+
+#endif

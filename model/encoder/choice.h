@@ -1,0 +1,32 @@
+/* What --isa and --precision mean on this machine: the instruction set and precision to run, whose
+ * kernel has been tried (model/encoder/selfcheck) before anything is multiplied with it. */
+#ifndef ORTHRUS_MODEL_CHOICE_H
+#define ORTHRUS_MODEL_CHOICE_H
+
+#include "base/err.h"
+#include "model/encoder/kernels/kernels.h"
+
+struct choice {
+    enum isa isa;
+    enum precision precision;
+    /* Why a better set was passed over: its kernel computes wrongly. ERR_OK as a rule. */
+    struct err warning;
+};
+
+/* What a choice rests on: cpu_has and dispatch_tile, or what a test puts in their place. */
+struct machine {
+    bool (*has)(enum isa isa);
+    const struct tile_kernel *(*tile)(enum isa isa, enum precision precision);
+};
+extern const struct machine this_machine;
+
+/* isa: a name, or "auto" for the highest set of the machine that multiplies the precision, and
+ * multiplies it correctly. precision: as precision_parse says. Takes some milliseconds; call it
+ * once, before the threads that multiply start. Errors, named --isa or --precision: ERR_USAGE;
+ * ERR_UNSUPPORTED where the machine lacks the set or the set the precision; ERR_MISMATCH where no
+ * set that is allowed multiplies correctly; ERR_NOMEM. */
+CHECK_RESULT enum err_code choice_make(const struct machine *machine, const char *isa,
+                                       const char *precision, struct choice *ret_choice,
+                                       struct err *err);
+
+#endif

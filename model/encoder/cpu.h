@@ -1,0 +1,40 @@
+/* Which instruction sets this CPU and operating system let us use (CPUID and XCR0), and which
+ * precision they multiply. Never by CPU model. */
+#ifndef ORTHRUS_MODEL_CPU_H
+#define ORTHRUS_MODEL_CPU_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+/* In ascending order: each x86 level includes those before it that it needs. */
+enum isa {
+    ISA_GENERIC,    /* plain C / OpenBLAS: every architecture */
+    ISA_AVX2,       /* AVX2, FMA, F16C; int8 as 16-bit products */
+    ISA_AVXVNNI,    /* AVX2 with AVX-VNNI: int8 at once */
+    ISA_AVX512,     /* F, BW, DQ, VL */
+    ISA_AVX512VNNI, /* int8 at once */
+    ISA_AVX512BF16, /* bf16; with VNNI */
+    ISA_AMX,        /* AMX-TILE, AMX-BF16, AMX-INT8; with AVX512BF16 */
+    ISA_COUNT,
+};
+
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
+
+/* The best level of this machine, by what it says of itself; model/encoder/choice tries it.
+ * Thread-safe. */
+enum isa cpu_detect(void);
+/* True if this machine can run code of that level; where it has AMX, asks Linux for the permission
+ * to use tiles (arch_prctl). */
+bool cpu_has(enum isa isa);
+
+const char *isa_name(enum isa isa);
+CHECK_RESULT enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err);
+const char *precision_name(enum precision precision);
+/* fp32, bf16, int8; "auto" gives the fixed choice for isa: bf16 from ISA_AVX512BF16 on, else
+ * fp32. ERR_UNSUPPORTED where isa has no kernel for the precision: bf16 below ISA_AVX512BF16, int8
+ * below ISA_AVX2. */
+CHECK_RESULT enum err_code precision_parse(const char *word, enum isa isa,
+                                           enum precision *ret_precision, struct err *err);
+
+#endif

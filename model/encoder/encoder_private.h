@@ -1,0 +1,69 @@
+/* Inside the encoder: what encoder.c makes, workspace.c sizes and forward.c runs. */
+#ifndef ORTHRUS_MODEL_ENCODER_PRIVATE_H
+#define ORTHRUS_MODEL_ENCODER_PRIVATE_H
+
+#include "model/encoder/encoder.h"
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/linear.h"
+
+struct norm {
+    float *gamma; /* [H] */
+    float *beta;  /* [H] */
+};
+
+/* The matrices of a layer. */
+enum matrix {
+    MATRIX_QKV,           /* [3H,H]: queries, keys, values */
+    MATRIX_ATTENTION_OUT, /* [H,H] */
+    MATRIX_FFN_IN,        /* [I,H] */
+    MATRIX_FFN_OUT,       /* [H,I] */
+    MATRIX_COUNT,
+};
+
+struct layer {
+    struct linear linear[MATRIX_COUNT];
+    struct norm attention_norm;
+    struct norm ffn_norm;
+};
+
+/* Process lifetime, immutable once made. */
+struct encoder {
+    struct config config;
+    enum precision precision;
+    enum isa isa;
+    const struct kernels *ops;
+    void *memory; /* everything below points into it; owned */
+    size_t memory_bytes;
+    float *word;     /* [V,H] */
+    float *position; /* [positions,H], the one token type's vector added */
+    struct norm embeddings_norm;
+    struct layer *layers; /* [L], owned */
+};
+
+/* Worker lifetime: one pass at a time, shared by the members of its team. */
+struct workspace {
+    size_t max_texts;
+    size_t max_tokens;
+    unsigned max_width;
+    void *memory; /* everything below points into it; owned */
+    size_t memory_bytes;
+    float *hidden;          /* [T,H]: the residual stream */
+    float *sums;            /* [T,H]: before a LayerNorm */
+    float *qkv;             /* [T,3H] */
+    float *context;         /* [T,H]: what attention gives */
+    float *inner;           /* [T,I]: between the two FFN matrices */
+    unsigned char *scratch; /* [max_width][scratch_bytes] */
+    size_t scratch_bytes;
+    struct observer *observer; /* borrowed, may be NULL */
+    /* While calibrating, the largest magnitude that each input of each matrix has had:
+     * [L][MATRIX_COUNT][max(H,I)]; else NULL. Teams of one alone. */
+    float *largest;
+};
+
+/* Finds the inputs of every matrix whose magnitudes stand out and makes them its wide ones, from a
+ * pass over a few built-in sentences: no data is needed, because which few stand out is the
+ * model's property, not the text's. The encoder is packed with any choice; afterwards pack its
+ * matrices anew. Errors: ERR_NOMEM. */
+CHECK_RESULT enum err_code encoder_calibrate(struct encoder *encoder, struct err *err);
+
+#endif

@@ -1,0 +1,127 @@
+/* int8 in 256-bit vectors, written once over DPBUSD256(sum, a, b): each of eight 32-bit lanes of
+ * sum plus the four products of a's unsigned bytes with b's signed ones. The file that includes
+ * this says by which instructions: kernel_avxvnni.c, kernel_avx2_int8.c, and tests. */
+#ifndef ORTHRUS_MODEL_KERNELS_AVX2_INT8_H
+#define ORTHRUS_MODEL_KERNELS_AVX2_INT8_H
+
+#include <math.h>
+
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/kernels/simd_avx2.h"
+
+/* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
+ * 16 registers. */
+enum { ROWS = 3, PACK = 8 };
+
+#define WORD_VECTOR        __m256i
+#define LOAD_WORDS(p)      _mm256_load_si256((const __m256i *)(p))
+#define SET1_WORD(word)    _mm256_set1_epi32((int)(word))
+#define WORDS_TO_VF(words) _mm256_cvtepi32_ps(words)
+#define DPBUSD(sum, a, b)  DPBUSD256(sum, a, b)
+#include "model/encoder/kernels/int8_tile.h"
+
+/* Of the inputs k … k+7 those that are there and not wide. */
+INLINE __m256i kept(const struct pack_args *args, size_t k)
+{
+    const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i bits = _mm256_set1_epi32(args->keep[k / 16] >> k % 16);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(bits, lane), lane);
+}
+
+/* The range of a row's group at x; 0 … 0 where every column is wide. */
+INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
+                        float *ret_high)
+{
+    const vf most = vf_set1(INFINITY);
+    const vf least = vf_set1(-INFINITY);
+    vf minus_low = least;
+    vf high = least;
+    for (size_t i = 0; i < args->group && k + i < args->in; i += LANES) {
+        __m256i mask = kept(args, k + i);
+        vf v = _mm256_maskload_ps(x + i, mask);
+        vf low = _mm256_blendv_ps(most, v, _mm256_castsi256_ps(mask));
+        minus_low = vf_max(minus_low, vf_sub(vf_set1(0.0f), low));
+        high = vf_max(high, _mm256_blendv_ps(least, v, _mm256_castsi256_ps(mask)));
+    }
+    *ret_low = -vf_largest(minus_low);
+    *ret_high = vf_largest(high);
+    if (!(*ret_low <= *ret_high)) {
+        *ret_low = 0.0f;
+        *ret_high = 0.0f;
+    }
+}
+
+/* round((x − low)·inverse) of the eight columns from `at` on; what stands in wide columns and
+ * behind n meets zeros. */
+INLINE __m256i quantize(const float *x, size_t at, size_t n, vf low, vf inverse)
+{
+    size_t some = n > at ? n - at : 0;
+    vf v = vf_load_n(some > 0 ? x + at : x, some);
+    return _mm256_cvtps_epi32(vf_mul(vf_sub(v, low), inverse));
+}
+
+/* Up to 32 columns → 8 words of four unsigned bytes. */
+INLINE __m256i quantize_32(const float *x, size_t n, vf low, vf inverse)
+{
+    __m256i front = _mm256_packus_epi32(quantize(x, 0, n, low, inverse),
+                                        quantize(x, 8, n, low, inverse));
+    __m256i back = _mm256_packus_epi32(quantize(x, 16, n, low, inverse),
+                                       quantize(x, 24, n, low, inverse));
+    /* Packing goes by halves of the register: words 0 2 4 6 1 3 5 7. */
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(front, back),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static void pack_group(const struct pack_args *args, size_t row, size_t k)
+{
+    const float *x = args->x + row * args->ld + k;
+    size_t n = args->in - k < args->group ? args->in - k : args->group;
+    size_t at = k / args->group * args->rows + row;
+    float low;
+    float high;
+    group_range(args, x, k, &low, &high);
+    args->scales[at] = (high - low) / 255.0f;
+    args->lows[at] = low;
+    const vf lows = vf_set1(low);
+    const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
+    for (size_t i = 0; i < n; i += 32) {
+        uint32_t words[8];
+        _mm256_storeu_si256((__m256i *)words, quantize_32(x + i, n - i, lows, inverse));
+        for (size_t w = 0; w < 8 && i + 4 * w < n; w++) {
+            args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
+        }
+    }
+}
+
+static void pack_rows(const struct pack_args *args)
+{
+    for (size_t row = 0; row < args->rows; row++) {
+        for (size_t k = 0; k < args->in; k += args->group) {
+            pack_group(args, row, k);
+        }
+    }
+}
+
+static void multiply(const struct multiply_args *args)
+{
+    switch (args->rows) {
+    case 1:
+        multiply_rows(1, args);
+        break;
+    case 2:
+        multiply_rows(2, args);
+        break;
+    default:
+        multiply_rows(3, args);
+        break;
+    }
+}
+
+#define AVX2_INT8_KERNEL(label)                                                                    \
+    {                                                                                              \
+        .name = (label), .precision = PRECISION_INT8, .group = 4, .rows_max = ROWS, .row_unit = 1, \
+        .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK, .pack_rows = pack_rows,         \
+        .multiply = multiply,                                                                      \
+    }
+
+#endif

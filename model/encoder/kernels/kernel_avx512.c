@@ -1,0 +1,81 @@
+#if defined(__x86_64__)
+#include "model/encoder/kernels/avx512_tile.h"
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/kernels/simd_avx512.h"
+#include "model/encoder/kernels/vector_ops.h"
+
+static void pack_rows(const struct pack_args *args)
+{
+    for (size_t k = 0; k < args->in; k += 16) {
+        size_t n = args->in - k < 16 ? args->in - k : 16;
+        __m512i rows[16];
+        UNROLL
+        for (size_t r = 0; r < 16; r++) {
+            rows[r] = r < args->rows ? _mm512_castps_si512(vf_load_n(args->x + r * args->ld + k, n))
+                                     : _mm512_setzero_si512();
+        }
+        store_interleaved(rows, n, args->words + k * args->stride, args->stride);
+    }
+}
+
+INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
+{
+    const float *a = args->a;
+    const float *b = args->b;
+    const char *next = args->next;
+    vf sums[TILE_ROWS][2];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        sums[r][0] = _mm512_setzero_ps();
+        sums[r][1] = _mm512_setzero_ps();
+    }
+    for (size_t k = 0; k < args->words; k++) {
+        vf b0 = _mm512_load_ps(b);
+        vf b1 = _mm512_load_ps(b + TILE_LANES);
+        _mm_prefetch(next, _MM_HINT_T1);
+        _mm_prefetch(next + 64, _MM_HINT_T1);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            vf x = _mm512_set1_ps(a[r]);
+            sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
+            sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
+        }
+        a += rows;
+        b += TILE_COLUMNS;
+        next += args->next_step;
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
+        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
+    }
+}
+
+static void multiply(const struct multiply_args *args)
+{
+    TILE_DISPATCH(multiply_rows, args)
+}
+
+const struct tile_kernel tile_avx512_f32 = {
+    .name = "avx512 fp32",
+    .precision = PRECISION_FP32,
+    .group = 1,
+    .rows_max = TILE_ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
+    .columns = TILE_COLUMNS,
+    .pack_max = TILE_PACK,
+    .pack_rows = pack_rows,
+    .pack_columns = pack_rows,
+    .multiply = multiply,
+};
+
+const struct kernels kernels_avx512 = {
+    .name = "avx512",
+    .f32 = &tile_avx512_f32,
+    .finish = finish,
+    .gelu = gelu,
+    .softmax = softmax,
+    .layernorm = layernorm,
+};
+#endif

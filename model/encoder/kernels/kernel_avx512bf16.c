@@ -1,0 +1,56 @@
+#if defined(__x86_64__)
+#include "model/encoder/kernels/bf16_pack.h"
+
+/* Two products and their sum a step, bf16 × bf16 → fp32. */
+INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
+{
+    const uint32_t *a = args->a;
+    const uint32_t *b = args->b;
+    const char *next = args->next;
+    vf sums[TILE_ROWS][2];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        sums[r][0] = _mm512_setzero_ps();
+        sums[r][1] = _mm512_setzero_ps();
+    }
+    for (size_t k = 0; k < args->words; k++) {
+        __m512bh b0 = (__m512bh)_mm512_load_si512(b);
+        __m512bh b1 = (__m512bh)_mm512_load_si512(b + TILE_LANES);
+        _mm_prefetch(next, _MM_HINT_T1);
+        _mm_prefetch(next + 64, _MM_HINT_T1);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[r]);
+            sums[r][0] = _mm512_dpbf16_ps(sums[r][0], x, b0);
+            sums[r][1] = _mm512_dpbf16_ps(sums[r][1], x, b1);
+        }
+        a += rows;
+        b += TILE_COLUMNS;
+        next += args->next_step;
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
+        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
+    }
+}
+
+static void multiply(const struct multiply_args *args)
+{
+    TILE_DISPATCH(multiply_rows, args)
+}
+
+const struct tile_kernel tile_avx512_bf16 = {
+    .name = "avx512 bf16",
+    .precision = PRECISION_BF16,
+    .group = 2,
+    .rows_max = TILE_ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
+    .columns = TILE_COLUMNS,
+    .pack_max = TILE_PACK,
+    .pack_rows = bf16_interleave,
+    .pack_columns = bf16_interleave,
+    .multiply = multiply,
+};
+#endif

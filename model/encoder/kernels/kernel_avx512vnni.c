@@ -1,0 +1,135 @@
+#if defined(__x86_64__)
+#include <math.h>
+
+#include "model/encoder/kernels/avx512_tile.h"
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/kernels/simd_avx512.h"
+
+/* Lanes of 16 columns that are there and not wide. */
+INLINE __mmask16 kept(const struct pack_args *args, size_t k)
+{
+    return (__mmask16)args->keep[k / 16];
+}
+
+/* Up to 16 columns as bytes: round((x − low)·inverse). What stands in wide columns meets zeros. */
+INLINE __m128i quantize(const float *x, size_t n, vf low, vf inverse)
+{
+    vf v = vf_mul(vf_sub(vf_load_n(x, n), low), inverse);
+    return _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v));
+}
+
+INLINE __m512i quantize_64(const float *x, size_t n, vf low, vf inverse)
+{
+    __m128i parts[4];
+    UNROLL
+    for (size_t i = 0; i < 4; i++) {
+        size_t some = n > 16 * i ? n - 16 * i : 0;
+        parts[i] = quantize(some > 0 ? x + 16 * i : x, some, low, inverse);
+    }
+    __m512i words = _mm512_castsi128_si512(parts[0]);
+    words = _mm512_inserti32x4(words, parts[1], 1);
+    words = _mm512_inserti32x4(words, parts[2], 2);
+    return _mm512_inserti32x4(words, parts[3], 3);
+}
+
+/* The range of a row's group; 0 … 0 where every column is wide. */
+INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
+                        float *ret_high)
+{
+    vf low = vf_set1(INFINITY);
+    vf high = vf_set1(-INFINITY);
+    for (size_t i = 0; i < args->group && k + i < args->in; i += 16) {
+        __mmask16 mask = kept(args, k + i);
+        vf v = _mm512_maskz_loadu_ps(mask, x + i);
+        low = _mm512_mask_min_ps(low, mask, low, v);
+        high = _mm512_mask_max_ps(high, mask, high, v);
+    }
+    *ret_low = _mm512_reduce_min_ps(low);
+    *ret_high = _mm512_reduce_max_ps(high);
+    if (!(*ret_low <= *ret_high)) {
+        *ret_low = 0.0f;
+        *ret_high = 0.0f;
+    }
+}
+
+/* Words of four unsigned bytes; each group of a row by its own range. */
+static void pack_rows(const struct pack_args *args)
+{
+    for (size_t k = 0; k < args->in; k += args->group) {
+        size_t group = k / args->group;
+        vf inverses[TILE_PACK];
+        vf lows[TILE_PACK];
+        for (size_t r = 0; r < args->rows; r++) {
+            float low;
+            float high;
+            group_range(args, args->x + r * args->ld + k, k, &low, &high);
+            args->scales[group * args->rows + r] = (high - low) / 255.0f;
+            args->lows[group * args->rows + r] = low;
+            inverses[r] = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
+            lows[r] = vf_set1(low);
+        }
+        for (size_t at = k; at < k + args->group && at < args->in; at += INT8_UNIT) {
+            size_t n = args->in - at < INT8_UNIT ? args->in - at : INT8_UNIT;
+            __m512i rows[16];
+            UNROLL
+            for (size_t r = 0; r < 16; r++) {
+                rows[r] = r < args->rows
+                              ? quantize_64(args->x + r * args->ld + at, n, lows[r], inverses[r])
+                              : _mm512_setzero_si512();
+            }
+            store_interleaved(rows, (n + 3) / 4, args->words + at / 4 * args->stride, args->stride);
+        }
+    }
+}
+
+/* Half as many rows as the other precisions: the integer sums of a group and the fp32 sums of all
+ * groups are in registers together. */
+enum { ROWS = 7 };
+
+#define WORD_VECTOR        __m512i
+#define LOAD_WORDS(p)      _mm512_load_si512(p)
+#define SET1_WORD(word)    _mm512_set1_epi32((int)(word))
+#define WORDS_TO_VF(words) _mm512_cvtepi32_ps(words)
+#define DPBUSD(sum, a, b)  _mm512_dpbusd_epi32(sum, a, b)
+#include "model/encoder/kernels/int8_tile.h"
+
+static void multiply(const struct multiply_args *args)
+{
+    switch (args->rows) {
+    case 1:
+        multiply_rows(1, args);
+        break;
+    case 2:
+        multiply_rows(2, args);
+        break;
+    case 3:
+        multiply_rows(3, args);
+        break;
+    case 4:
+        multiply_rows(4, args);
+        break;
+    case 5:
+        multiply_rows(5, args);
+        break;
+    case 6:
+        multiply_rows(6, args);
+        break;
+    default:
+        multiply_rows(7, args);
+        break;
+    }
+}
+
+const struct tile_kernel tile_avx512_int8 = {
+    .name = "avx512 int8",
+    .precision = PRECISION_INT8,
+    .group = 4,
+    .rows_max = ROWS,
+    .row_unit = 1,
+    .word_unit = 1,
+    .columns = INT8_COLUMNS,
+    .pack_max = TILE_PACK,
+    .pack_rows = pack_rows,
+    .multiply = multiply,
+};
+#endif

@@ -1,0 +1,145 @@
+/* What one instruction set gives the encoder: pure functions over pointers and dimensions. Each
+ * kernel_<set>.c fills tables of these with its own code; model/encoder/dispatch picks the tables
+ * once.
+ *
+ * One order for every sum: an output element adds its products over k = 0, 1, … one after the
+ * other, and a row's sums run over its columns in an order that its width alone decides. So a
+ * row's result is the same to the last bit whatever rows are computed beside it.
+ *
+ * Legend: T rows (tokens), K inputs of a matrix, H hidden. Matrices are row-major, `ld` is the
+ * distance of two rows in elements. No alignment is asked for unless said. */
+#ifndef ORTHRUS_MODEL_KERNELS_KERNELS_H
+#define ORTHRUS_MODEL_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/encoder/cpu.h"
+
+/* int8 works on so many inputs at a time. */
+enum { INT8_UNIT = 64 };
+
+/* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
+ * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
+struct pack_args {
+    const float *x; /* [rows,in] */
+    size_t ld;
+    size_t rows; /* 0 … pack_max, or rows_max for pack_rows */
+    size_t in;   /* K; inputs behind it in the last word are zero */
+    size_t stride;
+    uint32_t *words; /* each k writes pack_max words, those behind `rows` zero or, where stride is
+                        less, overwritten by the next k: leave pack_max words of slack */
+    /* int8 alone. `group` inputs after another have one scale: they are mapped from their range to
+     * 0 … 255, x = low + scale·u. */
+    size_t group;         /* a multiple of INT8_UNIT */
+    const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
+    float *scales;        /* [groups][rows], written */
+    float *lows;          /* [groups][rows], written */
+};
+
+/* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
+ *   a: scales float[groups][rows], lows float[groups][rows], wide float[wide][rows],
+ *      words[words][rows]
+ *   b: scales float[groups][columns], sums of the groups' weights as their bytes have them
+ *      float[groups][columns], wide float[wide][columns], words[words][columns];
+ *      aligned to 64 bytes
+ * Without int8: tile = Σ_k a·b in fp32. With: Σ low_a·sum_b + Σ wide products in fp32, then group
+ * by group scale_a·scale_b·(Σ of the words' products). */
+struct multiply_args {
+    size_t rows; /* 1 … rows_max */
+    size_t words;
+    size_t group_words; /* int8 alone: of a group, the last may have fewer */
+    size_t groups;      /* int8 alone: ⌈words / group_words⌉ */
+    size_t wide;        /* int8 alone */
+    const void *a;
+    const void *b;
+    const void *next; /* prefetched on the way: up to next_step bytes a word; 0 for nothing */
+    size_t next_step;
+    float *tile; /* [rows,columns], every column written, and rows up to a row_unit's end */
+    size_t ld;
+};
+
+struct tile_kernel {
+    const char *name;
+    enum precision precision;
+    unsigned group;     /* inputs per word: 1, 2, 4 */
+    unsigned word_unit; /* words of a row come in multiples of it, filled up with zeros */
+    unsigned rows_max;  /* rows of a tile, a multiple of row_unit */
+    unsigned row_unit;  /* rows are computed in multiples of it: where a tile ends early is waste */
+    unsigned columns;   /* columns of a tile, a multiple of pack_max */
+    unsigned pack_max;  /* rows of one pack_columns call */
+    /* a: the rows of one tile, stride their number; AMX has its own order, see
+     * kernel_amx_bf16.c */
+    void (*pack_rows)(const struct pack_args *args);
+    /* b: pack_max columns, stride `columns`; NULL for int8, whose columns linear.c quantizes */
+    void (*pack_columns)(const struct pack_args *args);
+    void (*multiply)(const struct multiply_args *args);
+    /* Around a thread's calls of multiply; NULL where there is nothing to set up. */
+    void (*enter)(void);
+    void (*leave)(void);
+};
+
+enum finish {
+    FINISH_BIAS, /* y = s + bias */
+    FINISH_GELU, /* y = GELU(s + bias) */
+    FINISH_ADD,  /* y = (s + bias) + residual */
+};
+
+/* A linear's epilogue over a block of sums s. */
+struct finish_args {
+    enum finish finish;
+    size_t rows;
+    size_t columns;
+    const float *sums; /* [rows,columns]; may be out */
+    size_t sums_ld;
+    const float *bias;     /* [columns] */
+    const float *residual; /* [rows,columns], FINISH_ADD alone; may be out */
+    size_t residual_ld;
+    float *out; /* [rows,columns] */
+    size_t out_ld;
+};
+
+struct kernels {
+    const char *name;
+    const struct tile_kernel *f32;
+
+    void (*finish)(const struct finish_args *args);
+
+    /* In place: x·Φ(x) with the normal distribution function Φ(x) = ½(1 + erf(x/√2)). The largest
+     * error is 1.5e-6 absolute; -inf and very negative x give -0, +inf gives +inf, NaN NaN.
+     * Source: Hendrycks & Gimpel 2016, eq. 1; reference: torch.nn.functional.gelu. */
+    void (*gelu)(float *x, size_t n);
+
+    /* In place over one row: softmax(scale·x), numerically stable. e^x has a relative error of at
+     * most 3e-7; what is 87 or more below the largest counts as e^-87. NaN in, NaN out. */
+    void (*softmax)(float *row, size_t n, float scale);
+
+    /* Each row: (x − mean)/√(variance + eps)·gamma + beta, statistics in fp32, two passes. out may
+     * be x. Source: Ba et al. 2016, eq. 4; reference: torch.nn.LayerNorm. */
+    void (*layernorm)(const float *x, size_t rows, size_t width, const float *gamma,
+                      const float *beta, float eps, float *out);
+};
+
+extern const struct kernels kernels_generic;
+extern const struct tile_kernel tile_generic_f32;
+
+#if defined(__x86_64__)
+extern const struct kernels kernels_avx2;
+extern const struct tile_kernel tile_avx2_f32;
+extern const struct tile_kernel tile_avx2_int8;
+extern const struct tile_kernel tile_avxvnni_int8;
+extern const struct kernels kernels_avx512;
+extern const struct tile_kernel tile_avx512_f32;
+extern const struct tile_kernel tile_avx512_bf16;
+extern const struct tile_kernel tile_avx512_int8;
+extern const struct tile_kernel tile_amx_bf16;
+#endif
+
+/* out [rows, columns] = x [rows,K] · weight [columns,K] transposed, by OpenBLAS in fp32 on the
+ * calling thread. The one place of model/ that sees cblas. */
+void blas_multiply(const float *x, size_t x_ld, size_t rows, size_t in, const float *weight,
+                   size_t columns, float *out, size_t out_ld);
+/* Tells OpenBLAS to use the caller's thread alone. Call once, before threads start. */
+void blas_single_thread(void);
+
+#endif

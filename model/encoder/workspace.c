@@ -1,0 +1,80 @@
+#include <stdlib.h>
+
+#include "base/size.h"
+#include "model/encoder/attention.h"
+#include "model/encoder/encoder_private.h"
+
+/* The largest scratch that any phase asks of one member. */
+static size_t member_scratch(const struct encoder *encoder, size_t max_tokens)
+{
+    const struct config *config = &encoder->config;
+    const struct layer *layer = &encoder->layers[0];
+    size_t longest = size_min(max_tokens, config->positions);
+    size_t bytes = attention_scratch_bytes(encoder->ops, longest, config->hidden / config->heads);
+    for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
+        bytes = size_max(bytes, linear_scratch_bytes(&layer->linear[m], max_tokens));
+    }
+    return size_round_up(bytes, PAGES_ALIGN);
+}
+
+static void workspace_layout(struct workspace *workspace, const struct config *config,
+                             struct region *region)
+{
+    size_t tokens = workspace->max_tokens;
+    size_t hidden = config->hidden;
+    workspace->hidden = region_take(region, tokens * hidden, sizeof(float));
+    workspace->sums = region_take(region, tokens * hidden, sizeof(float));
+    workspace->qkv = region_take(region, tokens * 3 * hidden, sizeof(float));
+    workspace->context = region_take(region, tokens * hidden, sizeof(float));
+    workspace->inner = region_take(region, tokens * config->intermediate, sizeof(float));
+    workspace->scratch = region_take(region, workspace->max_width, workspace->scratch_bytes);
+}
+
+enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, size_t max_tokens,
+                               unsigned max_width, struct workspace **ret_workspace,
+                               struct err *err)
+{
+    if (max_texts == 0 || max_tokens == 0 || max_tokens > WORKSPACE_TOKENS_MAX || max_width == 0) {
+        return err_set(err, ERR_LIMIT, "a workspace holds 1 to %d tokens", WORKSPACE_TOKENS_MAX);
+    }
+    struct workspace *workspace = calloc(1, sizeof *workspace);
+    if (!workspace) {
+        return err_nomem(err, sizeof *workspace);
+    }
+    workspace->max_texts = max_texts;
+    workspace->max_tokens = max_tokens;
+    workspace->max_width = max_width;
+    workspace->scratch_bytes = member_scratch(encoder, max_tokens);
+    struct region region = {.base = NULL};
+    workspace_layout(workspace, &encoder->config, &region);
+    workspace->memory_bytes = region.used;
+    workspace->memory = pages_alloc(workspace->memory_bytes);
+    if (!workspace->memory) {
+        enum err_code code = err_nomem(err, workspace->memory_bytes);
+        workspace_destroy(workspace);
+        return code;
+    }
+    region = (struct region){.base = workspace->memory};
+    workspace_layout(workspace, &encoder->config, &region);
+    *ret_workspace = workspace;
+    return ERR_OK;
+}
+
+void workspace_destroy(struct workspace *workspace)
+{
+    if (!workspace) {
+        return;
+    }
+    pages_free(workspace->memory, workspace->memory_bytes);
+    free(workspace);
+}
+
+const float *workspace_hidden(const struct workspace *workspace)
+{
+    return workspace->hidden;
+}
+
+void workspace_observe(struct workspace *workspace, struct observer *observer)
+{
+    workspace->observer = observer;
+}

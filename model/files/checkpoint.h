@@ -1,0 +1,70 @@
+/* A model folder → bound, shape-checked weight views. Tensor names with or without a `bert.` or
+ * `transformer.` prefix; LayerNorm as weight/bias or gamma/beta; pooler, MLM and NSP ignored.
+ *
+ * Encoder digest: SHA-256 of one line per encoder tensor, "NAME SHAPE HEX\n", sorted by the bytes
+ * of NAME. NAME is the unprefixed modern one ("encoder.layer.0.output.LayerNorm.weight"), SHAPE
+ * "768x3072" or "768", HEX the lower-case SHA-256 of the values as little-endian fp32, row-major.
+ * So it depends on the values alone, not on prefix, naming, order or metadata of the file. */
+#ifndef ORTHRUS_MODEL_CHECKPOINT_H
+#define ORTHRUS_MODEL_CHECKPOINT_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/sha256.h"
+#include "model/files/config.h"
+#include "model/files/safetensors.h"
+
+#define CHECKPOINT_FILE "model.safetensors" /* in the model folder */
+
+enum { CHECKPOINT_NAME_SIZE = 96 };
+
+/* Views borrowed from the mapped file. PyTorch's nn.Linear layout: weight [out, in]. */
+struct layer_tensors {
+    const struct tensor *query_w, *query_b;                 /* [H,H] [H] */
+    const struct tensor *key_w, *key_b;                     /* [H,H] [H] */
+    const struct tensor *value_w, *value_b;                 /* [H,H] [H] */
+    const struct tensor *attention_out_w, *attention_out_b; /* [H,H] [H] */
+    const struct tensor *attention_ln_w, *attention_ln_b;   /* [H] [H] */
+    const struct tensor *ffn_in_w, *ffn_in_b;               /* [I,H] [I] */
+    const struct tensor *ffn_out_w, *ffn_out_b;             /* [H,I] [H] */
+    const struct tensor *ffn_ln_w, *ffn_ln_b;               /* [H] [H] */
+};
+
+/* Process lifetime, immutable. */
+struct checkpoint {
+    struct config config;
+    struct safetensors *file;                 /* owned */
+    const struct tensor *word;                /* [V,H] */
+    const struct tensor *position;            /* [positions,H] */
+    const struct tensor *type;                /* [types,H] */
+    const struct tensor *embeddings_ln_w;     /* [H] */
+    const struct tensor *embeddings_ln_b;     /* [H] */
+    struct layer_tensors *layers;             /* [L], owned */
+    char encoder_sha256[SHA256_HEX_SIZE + 1]; /* see INTERFACE.md, Encoder digest */
+};
+
+/* Opens DIR/config.json and the weights, binds every tensor, refuses infinities and NaNs
+ * and computes the digest on `threads` threads (0 counts as 1). Errors name the file, the tensor,
+ * the expected and the found shape: ERR_NOT_FOUND (file or tensor), ERR_MISMATCH (shape, more
+ * layers than config.json says), ERR_UNSUPPORTED (dtype), ERR_INVALID, ERR_IO, ERR_LIMIT,
+ * ERR_NOMEM. */
+CHECK_RESULT enum err_code checkpoint_open(const char *dir, unsigned threads,
+                                           struct checkpoint **ret_checkpoint, struct err *err);
+/* NULL is fine. */
+void checkpoint_close(struct checkpoint *checkpoint);
+
+/* Every encoder tensor in PyTorch's own order under its unprefixed modern name (5 + 16·L of them):
+ * for the digest, the trainer and the writer of a whole model. */
+size_t checkpoint_param_count(const struct config *config);
+struct checkpoint_param {
+    char name[CHECKPOINT_NAME_SIZE];
+    unsigned rank;
+    size_t shape[2];
+    const struct tensor *tensor; /* NULL when asked without a checkpoint */
+};
+/* checkpoint may be NULL: then names and shapes alone, from config. */
+void checkpoint_param(const struct config *config, const struct checkpoint *checkpoint,
+                      size_t index, struct checkpoint_param *ret_param);
+
+#endif

@@ -1,0 +1,244 @@
+#include "server/exchange/auth.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/sha256.h"
+
+enum {
+    AUTH_FILE_MAX = 1024 * 1024,
+    FAILURES_BURST = 100, /* wrong tokens answered 401 at once … */
+    FAILURES_PER_S = 10,  /* … and then so many a second; the rest 429 */
+    LOGS_BURST = 10,
+    LOGS_PER_S = 1,
+};
+
+struct key {
+    char id[AUTH_ID_MAX + 1];
+    char digest[SHA256_HEX_SIZE + 1];
+};
+
+/* A token bucket. */
+struct bucket {
+    double level, burst, per_s;
+    uint64_t at_ns;
+};
+
+struct keyring {
+    const char *path;
+    const char *what;
+    pthread_mutex_t lock; /* of what follows */
+    struct key *keys;     /* owned */
+    size_t n;
+    struct bucket failures, logs;
+    uint64_t unlogged;
+};
+
+static bool bucket_take(struct bucket *bucket)
+{
+    uint64_t now_ns = clock_now_ns();
+    bucket->level += bucket->per_s * (double)(now_ns - bucket->at_ns) / (double)NS_PER_S;
+    if (bucket->level > bucket->burst) {
+        bucket->level = bucket->burst;
+    }
+    bucket->at_ns = now_ns;
+    if (bucket->level < 1) {
+        return false;
+    }
+    bucket->level -= 1;
+    return true;
+}
+
+static bool id_ok(const char *id, size_t size)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._-";
+    for (size_t i = 0; i < size; i++) {
+        if (!id[i] || !strchr(allowed, id[i])) {
+            return false;
+        }
+    }
+    return size > 0 && size <= AUTH_ID_MAX;
+}
+
+static bool token_ok(const char *token, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (token[i] <= ' ' || token[i] > '~') {
+            return false;
+        }
+    }
+    return size >= AUTH_TOKEN_MIN && size <= AUTH_TOKEN_MAX;
+}
+
+static enum err_code parse_line(const char *path, size_t number, const char *line, size_t size,
+                                struct key *key, struct err *err)
+{
+    const char *colon = memchr(line, ':', size);
+    size_t id_size = colon ? (size_t)(colon - line) : 0;
+    if (!id_ok(line, id_size)) {
+        return err_set(err, ERR_INVALID,
+                       "%s:%zu: id:token is expected, the id of 1 to %d letters, digits, '.', '_' "
+                       "or '-'",
+                       path, number, AUTH_ID_MAX);
+    }
+    if (!token_ok(colon + 1, size - id_size - 1)) {
+        return err_set(err, ERR_INVALID,
+                       "%s:%zu: a token of %d to %d printable bytes without spaces is expected",
+                       path, number, AUTH_TOKEN_MIN, AUTH_TOKEN_MAX);
+    }
+    (void)snprintf(key->id, sizeof key->id, "%.*s", (int)id_size, line);
+    sha256_of(colon + 1, size - id_size - 1, key->digest);
+    return ERR_OK;
+}
+
+static enum err_code parse(const char *path, const char *data, size_t size, struct key *keys,
+                           size_t *ret_n, struct err *err)
+{
+    size_t n = 0;
+    size_t number = 0;
+    for (const char *at = data, *end = data + size; at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        const char *next = newline ? newline + 1 : end;
+        size_t line_size = (size_t)((newline ? newline : end) - at);
+        number++;
+        if (line_size && at[line_size - 1] == '\r') {
+            line_size--;
+        }
+        if (line_size && *at != '#') {
+            if (n == AUTH_TOKENS_MAX) {
+                return err_set(err, ERR_LIMIT, "%s: more than %d tokens", path, AUTH_TOKENS_MAX);
+            }
+            if (parse_line(path, number, at, line_size, &keys[n], err) != ERR_OK) {
+                return err->code;
+            }
+            n++;
+        }
+        at = next;
+    }
+    if (n == 0) {
+        return err_set(err, ERR_INVALID, "%s: no id:token line", path);
+    }
+    *ret_n = n;
+    return ERR_OK;
+}
+
+enum err_code keyring_reload(struct keyring *ring, struct err *err)
+{
+    char *data = NULL;
+    size_t size = 0;
+    size_t n = 0;
+    struct key *keys = calloc(AUTH_TOKENS_MAX, sizeof *keys);
+    enum err_code code = keys ? ERR_OK : err_nomem(err, AUTH_TOKENS_MAX * sizeof *keys);
+    if (code == ERR_OK) {
+        code = file_read(ring->path, AUTH_FILE_MAX, &data, &size, err);
+    }
+    if (code == ERR_OK) {
+        code = parse(ring->path, data, size, keys, &n, err);
+    }
+    if (data) {
+        explicit_bzero(data, size);
+        free(data);
+    }
+    if (code == ERR_OK) {
+        (void)pthread_mutex_lock(&ring->lock);
+        struct key *old = ring->keys;
+        ring->keys = keys;
+        ring->n = n;
+        (void)pthread_mutex_unlock(&ring->lock);
+        keys = old;
+    }
+    free(keys);
+    return code;
+}
+
+enum err_code keyring_create(const char *path, const char *what, struct keyring **ret_ring,
+                             struct err *err)
+{
+    struct keyring *ring = calloc(1, sizeof *ring);
+    if (!ring) {
+        return err_nomem(err, sizeof *ring);
+    }
+    uint64_t now_ns = clock_now_ns();
+    *ring = (struct keyring){
+        .path = path,
+        .what = what,
+        .failures = {FAILURES_BURST, FAILURES_BURST, FAILURES_PER_S, now_ns},
+        .logs = {LOGS_BURST, LOGS_BURST, LOGS_PER_S, now_ns},
+    };
+    (void)pthread_mutex_init(&ring->lock, NULL);
+    enum err_code code = keyring_reload(ring, err);
+    if (code != ERR_OK) {
+        keyring_destroy(ring);
+        return code;
+    }
+    *ret_ring = ring;
+    return ERR_OK;
+}
+
+void keyring_destroy(struct keyring *ring)
+{
+    if (ring) {
+        (void)pthread_mutex_destroy(&ring->lock);
+        free(ring->keys);
+        free(ring);
+    }
+}
+
+/* Looks at every byte whatever it finds, so that time tells nothing. */
+static bool digest_equal(const char *a, const char *b)
+{
+    volatile unsigned char difference = 0;
+    for (size_t i = 0; i < SHA256_HEX_SIZE; i++) {
+        difference = (unsigned char)(difference | (a[i] ^ b[i]));
+    }
+    return difference == 0;
+}
+
+static enum auth_result failed(struct keyring *ring, const char *remote)
+{
+    (void)pthread_mutex_lock(&ring->lock);
+    bool throttled = !bucket_take(&ring->failures);
+    bool logged = bucket_take(&ring->logs);
+    uint64_t unlogged = ring->unlogged;
+    ring->unlogged = logged ? 0 : unlogged + 1;
+    (void)pthread_mutex_unlock(&ring->lock);
+    if (logged) {
+        LOG(LOG_WARN, "wrong token", LOG_S("what", ring->what), LOG_S("remote", remote),
+            LOG_U("not_logged_before", unlogged));
+    }
+    return throttled ? AUTH_THROTTLED : AUTH_WRONG;
+}
+
+enum auth_result keyring_check(struct keyring *ring, const char *authorization, const char *remote,
+                               char ret_id[AUTH_ID_MAX + 1])
+{
+    static const char scheme[] = "Bearer ";
+    if (!authorization || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0) {
+        return AUTH_MISSING;
+    }
+    const char *token = authorization + sizeof scheme - 1;
+    token += strspn(token, " ");
+    char digest[SHA256_HEX_SIZE + 1];
+    sha256_of(token, strlen(token), digest);
+    const struct key *found = NULL;
+    (void)pthread_mutex_lock(&ring->lock);
+    for (size_t i = 0; i < ring->n; i++) {
+        if (digest_equal(ring->keys[i].digest, digest)) {
+            found = &ring->keys[i];
+        }
+    }
+    if (found) {
+        (void)snprintf(ret_id, AUTH_ID_MAX + 1, "%s", found->id);
+    }
+    (void)pthread_mutex_unlock(&ring->lock);
+    return found ? AUTH_OK : failed(ring, remote);
+}

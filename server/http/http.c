@@ -1,0 +1,391 @@
+#include "server/http/http.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/http/accesslog.h"
+#include "server/http/intake.h"
+#include "server/http/rawreply.h"
+#include "server/routes/routes.h"
+
+enum {
+    IO_THREADS = 2,                       /* of the main listener; the admin listener has one */
+    CONNECTION_MEMORY_BYTES = 32 * 1024,  /* request line and headers */
+    DISCARD_MAX_BYTES = 64 * 1024 * 1024, /* of a refused body */
+    STATUS_CLIENT_GONE = 499,             /* in logs and metrics, never on the wire */
+};
+
+/* One I/O thread. */
+struct io {
+    struct http *http;
+    enum listener listener;
+    size_t limit; /* connections of the listener */
+    struct MHD_Daemon *daemon;
+};
+
+struct http {
+    struct server *server;
+    struct reaper *reaper;
+    struct io main[IO_THREADS];
+    struct io admin;
+    atomic_uint next; /* whose turn it is to get a connection */
+};
+
+/* Paths and queries are compared as they were sent. */
+static size_t unescape_nothing(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
+}
+
+static void describe_remote(struct MHD_Connection *connection, char out[REMOTE_MAX])
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char host[INET6_ADDRSTRLEN] = "";
+    (void)snprintf(out, REMOTE_MAX, "unix");
+    if (!info || !info->client_addr) {
+        return;
+    }
+    if (info->client_addr->sa_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, info->client_addr, sizeof v4);
+        (void)inet_ntop(AF_INET, &v4.sin_addr, host, sizeof host);
+        (void)snprintf(out, REMOTE_MAX, "%s:%u", host, ntohs(v4.sin_port));
+    } else if (info->client_addr->sa_family == AF_INET6) {
+        struct sockaddr_in6 v6;
+        memcpy(&v6, info->client_addr, sizeof v6);
+        (void)inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof host);
+        (void)snprintf(out, REMOTE_MAX, "[%s]:%u", host, ntohs(v6.sin6_port));
+    }
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **slot,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct io *io = context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+            connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *slot = reaper_open(io->http->reaper, info->connect_fd, io->listener, io->limit);
+    } else if (*slot) {
+        reaper_close(io->http->reaper, *slot);
+        *slot = NULL;
+    }
+}
+
+static size_t count_args(const char *target)
+{
+    const char *at = strchr(target, '?');
+    size_t n = at != NULL;
+    while (at && (at = strchr(at + 1, '&'))) {
+        n++;
+    }
+    return n;
+}
+
+/* The request line is complete: an exchange begins. */
+static void *on_request_line(void *context, const char *target, struct MHD_Connection *connection)
+{
+    struct io *io = context;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct conn *conn = info ? info->socket_context : NULL;
+    if (!conn) {
+        return NULL; /* memory was out; the handler closes */
+    }
+    if (!target || count_args(target) > QUERY_ARGS_MAX) {
+        (void)shutdown(conn->fd, SHUT_RDWR);
+        return NULL;
+    }
+    struct exchange *x = exchange_create(io->http->server, target);
+    if (!x) {
+        return NULL;
+    }
+    x->listener = io->listener;
+    x->conn = conn;
+    x->fd = conn->fd;
+    x->wire = connection;
+    x->path = target; /* the library cuts the query off in a moment */
+    describe_remote(connection, x->remote);
+    (void)reaper_enter(io->http->reaper, conn, CONN_HEADERS, x);
+    return x;
+}
+
+static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    (void)kind;
+    exchange_take_header(context, name, value ? value : "");
+    return MHD_YES;
+}
+
+static enum http_method parse_method(const char *name)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "OPTIONS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return (enum http_method)i;
+        }
+    }
+    return HTTP_OTHER;
+}
+
+static struct MHD_Response *make_response(struct exchange *x)
+{
+    struct reply *reply = &x->reply;
+    if (reply->fixed) {
+        x->reply_size = reply->fixed_size;
+        /* The library never writes to a persistent buffer; its parameter lacks the const. */
+        return MHD_create_response_from_buffer(reply->fixed_size, (void *)(uintptr_t)reply->fixed,
+                                               MHD_RESPMEM_PERSISTENT);
+    }
+    if (reply->body.size == 0) {
+        return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    }
+    char *data = buf_steal(&reply->body, &x->reply_size);
+    struct MHD_Response *response = data ? MHD_create_response_from_buffer(x->reply_size, data,
+                                                                           MHD_RESPMEM_MUST_FREE)
+                                         : NULL;
+    if (!response) {
+        free(data);
+    }
+    return response;
+}
+
+static enum MHD_Result send_reply(struct io *io, struct exchange *x)
+{
+    struct MHD_Response *response = make_response(x);
+    bool ok = response != NULL;
+    intake_common_headers(x);
+    if (x->distrusted || x->reply.close || server_phase(x->server) >= SERVER_DRAINING) {
+        exchange_header(x, "Connection", "close");
+    }
+    if (x->reply.content_type) {
+        exchange_header(x, "Content-Type", "%s", x->reply.content_type);
+    }
+    for (size_t i = 0; ok && i < x->reply.n_headers; i++) {
+        ok = MHD_add_response_header(response, x->reply.headers[i].name,
+                                     x->reply.headers[i].value) == MHD_YES;
+    }
+    x->stage = STAGE_REPLIED;
+    x->replied_ns = clock_now_ns();
+    ok = ok && reaper_enter(io->http->reaper, x->conn, CONN_SENDING, x);
+    if (ok) {
+        /* Counted before it goes out: who reads an answer finds it in the next scrape. */
+        metrics_request(x->server->metrics, exchange_label(x), x->reply.status,
+                        x->replied_ns - x->arrived_ns);
+        ok = MHD_queue_response(x->wire, (unsigned)x->reply.status, response) == MHD_YES;
+        x->queued = true;
+    }
+    if (response) {
+        MHD_destroy_response(response);
+    }
+    return ok ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result first_call(struct io *io, struct exchange *x, const char *path,
+                                  const char *method, const char *version)
+{
+    x->path = path;
+    x->method_name = method;
+    x->method = parse_method(method);
+    x->http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+    (void)MHD_get_connection_values(x->wire, MHD_HEADER_KIND, on_header, x);
+    intake_check(x, x->conn->over_limit);
+    x->stage = STAGE_BODY;
+    bool refused = exchange_replied(x);
+    bool waiting = x->headers.expect && strcasecmp(x->headers.expect, "100-continue") == 0;
+    if (refused && (x->distrusted || (waiting && (x->chunked || x->content_length)))) {
+        return send_reply(io, x);
+    }
+    return reaper_enter(io->http->reaper, x->conn, refused ? CONN_DISCARD : CONN_BODY, x) ? MHD_YES
+                                                                                          : MHD_NO;
+}
+
+/* A piece of the body: kept, or read and forgotten where the request is refused. */
+static enum MHD_Result body_call(struct io *io, struct exchange *x, const char *data, size_t size)
+{
+    x->received += size;
+    /* A GET with a body is answered as if it had none. */
+    bool wanted = !exchange_replied(x) && x->route->flags & ROUTE_BODY;
+    if (wanted && !buf_append(&x->body, data, size)) {
+        if (x->received > x->body_max) {
+            exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
+                          x->body_max);
+        } else {
+            exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the body");
+        }
+        buf_done(&x->body);
+        if (!reaper_enter(io->http->reaper, x->conn, CONN_DISCARD, x)) {
+            return MHD_NO;
+        }
+    }
+    if (x->received > (uint64_t)x->body_max + DISCARD_MAX_BYTES) {
+        if (exchange_replied(x) && reaper_enter(io->http->reaper, x->conn, CONN_SENDING, x)) {
+            rawreply_send(x);
+        }
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result last_call(struct io *io, struct exchange *x)
+{
+    if (!exchange_replied(x)) {
+        const struct handler *handler = x->route->handler;
+        if (handler->run(x)) {
+            struct MHD_Connection *connection = x->wire;
+            x->stage = STAGE_WORKING;
+            /* Even when the reaper was faster: what run reserved, submit gives back. */
+            (void)reaper_enter(io->http->reaper, x->conn, CONN_WORKING, x);
+            MHD_suspend_connection(connection);
+            /* From here on x may be resumed, even before submit returns: it is not ours. */
+            handler->submit(x);
+            return MHD_YES;
+        }
+    }
+    return send_reply(io, x);
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
+                                  const char *path, const char *method, const char *version,
+                                  const char *data, size_t *size, void **slot)
+{
+    struct io *io = context;
+    struct exchange *x = *slot;
+    (void)connection;
+    if (!x) {
+        return MHD_NO;
+    }
+    switch (x->stage) {
+    case STAGE_HEADERS:
+        return first_call(io, x, path, method, version);
+    case STAGE_BODY:
+        if (*size == 0) {
+            return last_call(io, x);
+        }
+        enum MHD_Result result = body_call(io, x, data, *size);
+        *size = 0;
+        return result;
+    case STAGE_WORKING:
+        x->route->handler->finish(x);
+        return send_reply(io, x);
+    case STAGE_REPLIED:
+        break;
+    }
+    return MHD_NO;
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **slot,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct io *io = context;
+    struct exchange *x = *slot;
+    if (!x) {
+        return;
+    }
+    *slot = NULL;
+    (void)reaper_enter(io->http->reaper, x->conn, CONN_IDLE, NULL);
+    int status = x->reply.status;
+    if (!x->queued) {
+        /* Answered on the socket, by the library itself, or not at all. */
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+            connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+        status = x->raw_status               ? x->raw_status
+                 : info && info->http_status ? (int)info->http_status
+                                             : STATUS_CLIENT_GONE;
+        metrics_request(x->server->metrics, exchange_label(x), status,
+                        clock_now_ns() - x->arrived_ns);
+    }
+    accesslog_write(x, status, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    exchange_destroy(x);
+}
+
+static bool start_io(struct io *io)
+{
+    /* The library's own limit is never reached: the acceptor stops before. */
+    unsigned limit = (unsigned)(io->limit + 2 * CONNECTIONS_SPARE);
+    io->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0,
+        NULL, NULL, on_request, io, MHD_OPTION_CONNECTION_LIMIT, limit,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_URI_LOG_CALLBACK,
+        on_request_line, io, MHD_OPTION_NOTIFY_COMPLETED, on_completed, io,
+        MHD_OPTION_UNESCAPE_CALLBACK, unescape_nothing, NULL, MHD_OPTION_END);
+    return io->daemon != NULL;
+}
+
+enum err_code http_create(struct server *server, struct reaper *reaper, struct http **ret_http,
+                          struct err *err)
+{
+    struct http *http = calloc(1, sizeof *http);
+    if (!http) {
+        return err_nomem(err, sizeof *http);
+    }
+    http->server = server;
+    http->reaper = reaper;
+    bool ok = true;
+    for (size_t i = 0; i < IO_THREADS && ok; i++) {
+        http->main[i] = (struct io){
+            .http = http, .listener = LISTENER_MAIN, .limit = server->settings->max_connections};
+        ok = start_io(&http->main[i]);
+    }
+    http->admin = (struct io){.http = http, .listener = LISTENER_ADMIN, .limit = CONNECTIONS_ADMIN};
+    if (!ok || !start_io(&http->admin)) {
+        http_destroy(http);
+        return err_set(err, ERR_IO, "libmicrohttpd does not start");
+    }
+    *ret_http = http;
+    return ERR_OK;
+}
+
+void http_destroy(struct http *http)
+{
+    if (!http) {
+        return;
+    }
+    for (size_t i = 0; i < IO_THREADS; i++) {
+        MHD_stop_daemon(http->main[i].daemon);
+    }
+    MHD_stop_daemon(http->admin.daemon);
+    free(http);
+}
+
+void http_accept(struct http *http, enum listener listener, int fd, const struct sockaddr *address,
+                 socklen_t address_size)
+{
+    struct io *io = &http->admin;
+    if (listener == LISTENER_MAIN) {
+        io = &http->main[atomic_fetch_add(&http->next, 1) % IO_THREADS];
+    }
+    if (!reaper_announce(http->reaper, listener, io->limit + CONNECTIONS_SPARE)) {
+        (void)close(fd);
+        return;
+    }
+    int one = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (MHD_add_connection(io->daemon, fd, address, address_size) != MHD_YES) {
+        reaper_withdraw(http->reaper, listener);
+    }
+}
+
+void http_resume(struct exchange *x)
+{
+    MHD_resume_connection(x->wire);
+}
+
+const char *http_library_version(void)
+{
+    return MHD_get_version();
+}

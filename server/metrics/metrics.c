@@ -1,0 +1,265 @@
+#include "server/metrics/metrics.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "server/metrics/metrics_parts.h"
+
+const struct buckets metrics_time_buckets = {
+    .scale = 1e-9,
+    .n = 16,
+    .bound = {500 * NS_PER_US, 1 * NS_PER_MS, 2500 * NS_PER_US, 5 * NS_PER_MS, 10 * NS_PER_MS,
+              25 * NS_PER_MS, 50 * NS_PER_MS, 100 * NS_PER_MS, 250 * NS_PER_MS, 500 * NS_PER_MS,
+              1 * NS_PER_S, 2500 * NS_PER_MS, 5 * NS_PER_S, 10 * NS_PER_S, 30 * NS_PER_S,
+              60 * NS_PER_S},
+};
+const struct buckets metrics_token_buckets = {
+    .scale = 1,
+    .n = 13,
+    .bound = {4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384},
+};
+const struct buckets metrics_text_buckets = {
+    .scale = 1,
+    .n = 12,
+    .bound = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048},
+};
+const struct buckets metrics_confidence_buckets = {
+    .scale = 1e-6,
+    .n = 12,
+    .bound = {100000, 200000, 300000, 400000, 500000, 600000, 700000, 800000, 900000, 950000,
+              990000, 1000000},
+};
+
+static const char *const route_names[ROUTE_COUNT] = {
+    [ROUTE_EMBED] = "/embed",         [ROUTE_CLASSIFY] = "/classify",
+    [ROUTE_SENTIMENT] = "/sentiment", [ROUTE_PREDICT] = "/predict",
+    [ROUTE_ANALYZE] = "/analyze",     [ROUTE_OPENAI] = "/v1/embeddings",
+    [ROUTE_TOKENIZE] = "/tokenize",   [ROUTE_MODELS] = "/v1/models",
+    [ROUTE_HEALTH] = "/health",       [ROUTE_LIVEZ] = "/livez",
+    [ROUTE_READYZ] = "/readyz",       [ROUTE_INFO] = "/info",
+    [ROUTE_METRICS] = "/metrics",     [ROUTE_OPENAPI] = "/openapi.yaml",
+    [ROUTE_DOCS] = "/docs",           [ROUTE_CONSOLE] = "/",
+    [ROUTE_ADMIN] = "/admin/heads",   [ROUTE_OTHER] = "other",
+};
+
+static const int statuses[METRICS_STATUS_COUNT] = {
+    200, 204, 304, 400, 401, 403, 404, 405, 408, 409, 411,
+    412, 413, 415, 417, 422, 429, 431, 500, 503, 504, 0,
+};
+
+static const char *const swap_names[METRICS_SWAP_COUNT] = {
+    [METRICS_SWAP_OK] = "ok",
+    [METRICS_SWAP_DRY_RUN] = "dry_run",
+    [METRICS_SWAP_REFUSED] = "refused",
+    [METRICS_SWAP_OTHER_ENCODER] = "other_encoder",
+    [METRICS_SWAP_BUSY] = "busy",
+    [METRICS_SWAP_MANAGED] = "managed",
+    [METRICS_SWAP_PRECONDITION] = "precondition",
+    [METRICS_SWAP_UNKNOWN] = "unknown",
+    [METRICS_SWAP_FAILED] = "failed",
+};
+
+static const char *const head_names[METRICS_HEADS] = {"classifier", "sentiment"};
+
+const char *metrics_route_name(enum metrics_route route)
+{
+    CHECK((unsigned)route < ROUTE_COUNT);
+    return route_names[route];
+}
+
+const char *metrics_swap_name(enum metrics_swap result)
+{
+    CHECK((unsigned)result < METRICS_SWAP_COUNT);
+    return swap_names[result];
+}
+
+int metrics_status(unsigned column)
+{
+    CHECK(column < METRICS_STATUS_COUNT);
+    return statuses[column];
+}
+
+const char *metrics_head_name(unsigned head)
+{
+    CHECK(head < METRICS_HEADS);
+    return head_names[head];
+}
+
+static void add(atomic_uint_fast64_t *counter, uint64_t value)
+{
+    (void)atomic_fetch_add_explicit(counter, value, memory_order_relaxed);
+}
+
+static void observe(struct histogram *histogram, uint64_t value)
+{
+    const struct buckets *buckets = histogram->buckets;
+    unsigned at = 0;
+    while (at < buckets->n && value > buckets->bound[at]) {
+        at++;
+    }
+    add(&histogram->count[at], 1);
+    add(&histogram->sum, value);
+}
+
+struct metrics *metrics_create(const char *version)
+{
+    struct metrics *metrics = calloc(1, sizeof *metrics);
+    if (!metrics) {
+        return NULL;
+    }
+    if (pthread_mutex_init(&metrics->series_lock, NULL) != 0) {
+        free(metrics);
+        return NULL;
+    }
+    (void)snprintf(metrics->version, sizeof metrics->version, "%s", version);
+    metrics->duration.buckets = &metrics_time_buckets;
+    metrics->tokenize.buckets = &metrics_time_buckets;
+    metrics->queue.buckets = &metrics_time_buckets;
+    metrics->encode.buckets = &metrics_time_buckets;
+    metrics->batch_tokens.buckets = &metrics_token_buckets;
+    metrics->batch_texts.buckets = &metrics_text_buckets;
+    for (unsigned head = 0; head < METRICS_HEADS; head++) {
+        metrics->confidence[head].buckets = &metrics_confidence_buckets;
+    }
+    return metrics;
+}
+
+void metrics_destroy(struct metrics *metrics)
+{
+    if (!metrics) {
+        return;
+    }
+    for (unsigned i = 0; i < METRICS_SERIES_SLOTS; i++) {
+        struct prediction_series *series = atomic_load(&metrics->series[i]);
+        if (series) {
+            free(series->head);
+            free(series->label);
+            free(series);
+        }
+    }
+    (void)pthread_mutex_destroy(&metrics->series_lock);
+    free(metrics);
+}
+
+void metrics_request(struct metrics *metrics, enum metrics_route route, int status,
+                     uint64_t duration_ns)
+{
+    CHECK((unsigned)route < ROUTE_COUNT);
+    unsigned column = 0;
+    while (column < METRICS_STATUS_COUNT - 1 && statuses[column] != status) {
+        column++;
+    }
+    add(&metrics->requests[route][column], 1);
+    if (route <= ROUTE_TOKENIZE) {
+        observe(&metrics->duration, duration_ns);
+    }
+}
+
+void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,
+                    uint64_t encode_ns)
+{
+    observe(&metrics->tokenize, tokenize_ns);
+    observe(&metrics->queue, queue_ns);
+    observe(&metrics->encode, encode_ns);
+}
+
+void metrics_batch(struct metrics *metrics, size_t tokens, size_t texts)
+{
+    observe(&metrics->batch_tokens, tokens);
+    observe(&metrics->batch_texts, texts);
+}
+
+void metrics_truncated(struct metrics *metrics, size_t texts)
+{
+    add(&metrics->truncated, texts);
+}
+
+void metrics_swap(struct metrics *metrics, enum metrics_swap result)
+{
+    CHECK((unsigned)result < METRICS_SWAP_COUNT);
+    add(&metrics->swaps[result], 1);
+}
+
+/* FNV-1a over both names. */
+static unsigned series_slot(const char *head, const char *label)
+{
+    uint32_t hash = 2166136261u;
+    for (const char *at = head; *at; at++) {
+        hash = (hash ^ (unsigned char)*at) * 16777619u;
+    }
+    for (const char *at = label; *at; at++) {
+        hash = (hash ^ (unsigned char)*at) * 16777619u;
+    }
+    return hash % METRICS_SERIES_SLOTS;
+}
+
+/* The series of head and label from slot *at on, or NULL with *at an empty slot. The table is never
+ * more than half full, so the walk ends. */
+static struct prediction_series *series_find(struct metrics *metrics, const char *head,
+                                             const char *label, unsigned *at)
+{
+    for (;;) {
+        struct prediction_series *series = atomic_load_explicit(&metrics->series[*at],
+                                                                memory_order_acquire);
+        if (!series || (strcmp(series->label, label) == 0 && strcmp(series->head, head) == 0)) {
+            return series;
+        }
+        *at = (*at + 1) % METRICS_SERIES_SLOTS;
+    }
+}
+
+static struct prediction_series *series_new(const char *head, const char *label)
+{
+    struct prediction_series *series = calloc(1, sizeof *series);
+    if (!series) {
+        return NULL;
+    }
+    series->head = strdup(head);
+    series->label = strdup(label);
+    if (!series->head || !series->label) {
+        free(series->head);
+        free(series->label);
+        free(series);
+        return NULL;
+    }
+    return series;
+}
+
+/* The counter of head and label; the shared "other" when the table or memory is full. */
+static atomic_uint_fast64_t *series_counter(struct metrics *metrics, const char *head,
+                                            const char *label)
+{
+    unsigned at = series_slot(head, label);
+    struct prediction_series *series = series_find(metrics, head, label, &at);
+    if (!series) {
+        (void)pthread_mutex_lock(&metrics->series_lock);
+        series = series_find(metrics, head, label, &at);
+        if (!series && metrics->n_series < METRICS_SERIES_MAX) {
+            series = series_new(head, label);
+            if (series) {
+                metrics->n_series++;
+                atomic_store_explicit(&metrics->series[at], series, memory_order_release);
+            }
+        }
+        (void)pthread_mutex_unlock(&metrics->series_lock);
+    }
+    return series ? &series->count : &metrics->series_other;
+}
+
+void metrics_declare(struct metrics *metrics, const char *head, const char *label)
+{
+    (void)series_counter(metrics, head, label);
+}
+
+void metrics_prediction(struct metrics *metrics, const char *head, const char *label,
+                        double confidence)
+{
+    add(series_counter(metrics, head, label), 1);
+    for (unsigned i = 0; i < METRICS_HEADS; i++) {
+        if (strcmp(head, head_names[i]) == 0) {
+            double bounded = confidence < 0 ? 0 : confidence > 1 ? 1 : confidence;
+            observe(&metrics->confidence[i], (uint64_t)(bounded * 1e6));
+        }
+    }
+}

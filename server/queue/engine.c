@@ -1,0 +1,260 @@
+#include "server/queue/engine.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "model/encoder/choice.h"
+#include "server/queue/cpuset.h"
+#include "server/queue/measure.h"
+#include "server/queue/prepare.h"
+#include "server/queue/scheduler.h"
+#include "server/queue/worker.h"
+
+/* Threads for large bodies, and how many of these may wait: their memory is the connections'. */
+enum { PREPARE_THREADS = 2, PREPARE_JOBS_MAX = 256 };
+/* The shortest text is [CLS][SEP], but clients may send single ids; rows for every token would be
+ * room that nobody uses. */
+enum { BATCH_TEXTS_MAX = 1024 };
+/* A team member with less work than this waits longer at the barriers than it computes: some
+ * hundred barriers of a microsecond against a hundred GFLOP/s. */
+#define MEMBER_FLOPS 16e6
+
+static enum err_code check_settings(const struct settings *settings, struct err *err)
+{
+    if (settings->heads_dir && settings->state_dir) {
+        return err_set(err, ERR_USAGE, "--heads-dir and --state-dir exclude each other");
+    }
+    return ERR_OK;
+}
+
+static enum err_code choose_isa(struct engine *engine, struct encoder_options *options,
+                                struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    struct choice choice;
+    enum err_code code = choice_make(&this_machine, settings->isa ? settings->isa : "auto",
+                                     settings->precision ? settings->precision : "auto", &choice,
+                                     err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    engine->isa_warning = choice.warning;
+    options->isa = choice.isa;
+    options->precision = choice.precision;
+    return ERR_OK;
+}
+
+static enum err_code choose_lengths(struct engine *engine, struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    const struct config *config = &engine->model->config;
+    engine->pooling = config->pooling;
+    if (settings->pooling) {
+        enum err_code code = pooling_parse(settings->pooling, &engine->pooling, err);
+        if (code != ERR_OK) {
+            return err_prefix(err, "--pooling");
+        }
+    }
+    engine->max_length = settings->max_length ? settings->max_length : config->max_length;
+    if (engine->max_length < 2 || engine->max_length > config->positions) {
+        return err_set(err, ERR_USAGE, "--max-length %zu: 2 to %zu are allowed for this model",
+                       engine->max_length, config->positions);
+    }
+    engine->model_name = settings->served_model_name ? settings->served_model_name
+                                                     : engine->model->name;
+    (void)snprintf(engine->encoder_id, sizeof engine->encoder_id, "%.12s-%s",
+                   engine->model->encoder_sha256,
+                   precision_name(encoder_precision(engine->model->encoder)));
+    engine->limits = (struct api_limits){
+        .client_batch = settings->max_client_batch,
+        .hidden = config->hidden,
+        .max_length = engine->max_length,
+        .vocab = config->vocab,
+    };
+    return ERR_OK;
+}
+
+static enum err_code choose_budgets(struct engine *engine, struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    enum err_code code = measure_tokens_per_s(engine->model, engine->pooling, engine->threads,
+                                              &engine->tokens_per_s, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    engine->max_batch_tokens = settings->max_batch_tokens
+                                   ? size_max(settings->max_batch_tokens, engine->max_length)
+                                   : measure_batch_tokens(engine->tokens_per_s / engine->threads,
+                                                          engine->max_length);
+    return ERR_OK;
+}
+
+static void finish_job(struct job *job, void *context)
+{
+    job_finish(job, context);
+}
+
+/* Admits and enqueues a prepared job, or ends it. */
+static void prepare_job(struct job *job, void *context)
+{
+    struct engine *engine = context;
+    if (job_prepare(job, engine) && job->kind != API_TOKENIZE && engine_admit(engine, job)) {
+        engine_enqueue(engine, job);
+    } else {
+        job->done(job);
+    }
+}
+
+static enum err_code start_threads(struct engine *engine, const struct cpuset *cpus,
+                                   struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    const struct encoder *encoder = engine->model->encoder;
+    size_t batch_texts = size_min(engine->max_batch_tokens, BATCH_TEXTS_MAX);
+    const struct scheduler_options scheduling = {
+        .workers = engine->threads,
+        .hidden = engine->model->config.hidden,
+        .batch_tokens = engine->max_batch_tokens,
+        .batch_texts = batch_texts,
+        .text_tokens = engine->max_length,
+        .max_wait_ns = settings->max_wait_us * NS_PER_US,
+        .member_tokens = MEMBER_FLOPS / (encoder_flops(encoder, 32) / 32),
+        .queue_tokens = settings->max_queue_tokens,
+        .queue_requests = settings->max_queue_requests,
+        .tokens_per_s = engine->tokens_per_s,
+        .finish = finish_job,
+        .context = engine,
+    };
+    enum err_code code = scheduler_create(&scheduling, &engine->scheduler, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    engine->max_queue_tokens = scheduler_bound(engine->scheduler);
+    const struct workers_options working = {
+        .n = engine->threads,
+        .pin = engine->threads == cpus->n ? cpus : NULL,
+        .model = engine->model,
+        .pooling = engine->pooling,
+        .batch_tokens = engine->max_batch_tokens,
+        .batch_texts = batch_texts,
+        .scheduler = engine->scheduler,
+        .metrics = engine->metrics,
+    };
+    code = workers_create(&working, &engine->workers, err);
+    if (code == ERR_OK) {
+        code = prepare_create(PREPARE_THREADS, PREPARE_JOBS_MAX, prepare_job, engine,
+                              &engine->prepare, err);
+    }
+    return code;
+}
+
+static enum err_code fill_engine(struct engine *engine, struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    struct cpuset cpus;
+    cpuset_read("", &cpus);
+    engine->threads = settings->threads ? settings->threads : cpuset_threads(&cpus);
+    struct encoder_options options = {.threads = engine->threads};
+    enum err_code code = check_settings(settings, err);
+    if (code == ERR_OK) {
+        code = choose_isa(engine, &options, err);
+    }
+    if (code == ERR_OK) {
+        code = model_load(settings->model_dir, &options, &engine->model, err);
+    }
+    if (code == ERR_OK) {
+        code = choose_lengths(engine, err);
+    }
+    if (code == ERR_OK) {
+        code = headstore_create(settings, engine->model, engine->pooling, engine->metrics,
+                                &engine->headstore, err);
+    }
+    if (code == ERR_OK) {
+        code = choose_budgets(engine, err);
+    }
+    return code == ERR_OK ? start_threads(engine, &cpus, err) : code;
+}
+
+enum err_code engine_create(const struct settings *settings, struct metrics *metrics,
+                            struct engine **ret_engine, struct err *err)
+{
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (!engine) {
+        return err_nomem(err, sizeof *engine);
+    }
+    engine->settings = settings;
+    engine->metrics = metrics;
+    uint64_t begin_ns = clock_now_ns();
+    enum err_code code = fill_engine(engine, err);
+    if (code != ERR_OK) {
+        engine_destroy(engine);
+        return code;
+    }
+    if (engine->isa_warning.code != ERR_OK) {
+        LOG(LOG_WARN, "an instruction set is left out", LOG_S("why", engine->isa_warning.text));
+    }
+    LOG(LOG_INFO, "model loaded", LOG_S("model", engine->model_name),
+        LOG_S("encoder", engine->encoder_id),
+        LOG_S("isa", isa_name(encoder_isa(engine->model->encoder))),
+        LOG_U("threads", engine->threads), LOG_U("max_length", engine->max_length),
+        LOG_S("pooling", pooling_name(engine->pooling)),
+        LOG_U("max_batch_tokens", engine->max_batch_tokens),
+        LOG_U("max_queue_tokens", engine->max_queue_tokens),
+        LOG_U("tokens_per_s", (uint64_t)engine->tokens_per_s),
+        LOG_U("ms", (clock_now_ns() - begin_ns) / NS_PER_MS));
+    *ret_engine = engine;
+    return ERR_OK;
+}
+
+void engine_destroy(struct engine *engine)
+{
+    if (!engine) {
+        return;
+    }
+    prepare_destroy(engine->prepare);
+    if (engine->scheduler) {
+        scheduler_stop(engine->scheduler);
+    }
+    workers_destroy(engine->workers);
+    scheduler_destroy(engine->scheduler);
+    headstore_destroy(engine->headstore);
+    model_destroy(engine->model);
+    free(engine);
+}
+
+bool engine_admit(struct engine *engine, struct job *job)
+{
+    return scheduler_admit(engine->scheduler, job);
+}
+
+void engine_enqueue(struct engine *engine, struct job *job)
+{
+    scheduler_enqueue(engine->scheduler, job);
+}
+
+void engine_submit_large(struct engine *engine, struct job *job)
+{
+    prepare_submit(engine->prepare, job);
+}
+
+bool engine_full(const struct engine *engine)
+{
+    return scheduler_full(engine->scheduler);
+}
+
+unsigned engine_retry_after_s(const struct engine *engine)
+{
+    return scheduler_retry_after_s(engine->scheduler);
+}
+
+bool engine_alive(const struct engine *engine)
+{
+    return workers_alive(engine->workers);
+}
+
+struct queue_state engine_queue(const struct engine *engine)
+{
+    struct queue_state state;
+    scheduler_queue(engine->scheduler, &state.tokens, &state.requests);
+    return state;
+}

@@ -1,0 +1,74 @@
+/* The compute side of the daemon: model, heads, scheduler, workers. http submits jobs and reads
+ * states; nothing here knows a socket. Process lifetime. */
+#ifndef ORTHRUS_SERVER_ENGINE_H
+#define ORTHRUS_SERVER_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "model/model.h"
+#include "server/heads/headstore.h"
+#include "server/metrics/metrics.h"
+#include "server/queue/job.h"
+#include "server/settings.h"
+
+struct scheduler;
+struct workers;
+struct prepare_pool;
+
+struct engine {
+    const struct settings *settings;
+    struct metrics *metrics;
+    struct model *model; /* owned */
+    enum pooling pooling;
+    size_t max_length; /* tokens per text */
+    unsigned threads;  /* compute threads */
+    size_t max_batch_tokens;
+    size_t max_queue_tokens;      /* the automatic one as it is at the start */
+    struct err isa_warning;       /* why a better instruction set is left out; ERR_OK as a rule */
+    double tokens_per_s;          /* measured at start-up, all threads */
+    struct headstore *headstore;  /* owned */
+    struct scheduler *scheduler;  /* owned */
+    struct workers *workers;      /* owned */
+    struct prepare_pool *prepare; /* owned */
+    const char *model_name;       /* --served-model-name, else the folder's; borrowed */
+    char encoder_id[40];          /* X-Encoder: <12 hex>-<precision> */
+    struct api_limits limits;
+};
+
+/* Loads the model and heads, warms up, measures, starts workers. May take seconds; the listeners
+ * already answer 503 meanwhile. */
+CHECK_RESULT enum err_code engine_create(const struct settings *settings, struct metrics *metrics,
+                                         struct engine **ret_engine, struct err *err);
+/* Stops the workers after the jobs they hold; jobs still queued end with PROBLEM_DRAINING. */
+void engine_destroy(struct engine *engine);
+
+/* Bodies up to this size are prepared by the caller (an I/O thread). */
+enum { PREPARE_INLINE_MAX = 16 * 1024 };
+
+/* Admission, before the connection is suspended: reserves the job's tokens in the queue. False
+ * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the
+ * queue). Call after job_prepare. */
+CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
+/* Hands an admitted job over. Touch nothing of it afterwards. */
+void engine_enqueue(struct engine *engine, struct job *job);
+/* For large bodies: prepare, admit and enqueue on a preparing thread. Touch nothing afterwards. */
+void engine_submit_large(struct engine *engine, struct job *job);
+/* True when even a one-token request would be refused now: lets http answer 429 before it reads
+ * or parses a body. */
+bool engine_full(const struct engine *engine);
+/* Seconds until the queue should have room, at least 1, for Retry-After. */
+unsigned engine_retry_after_s(const struct engine *engine);
+
+/* False when a compute thread that has work has made no progress for 30 s. */
+bool engine_alive(const struct engine *engine);
+
+struct queue_state {
+    size_t tokens, requests;
+};
+struct queue_state engine_queue(const struct engine *engine);
+
+#endif

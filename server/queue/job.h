@@ -1,0 +1,90 @@
+/* One prediction request on its way through the daemon.
+ *
+ *   http (I/O thread)            prepare                        scheduler + workers
+ *   RECEIVED ──► job_prepare: parse, tokenize ──► scheduler_admit ──► QUEUED ──► texts computed in
+ *   slices ──► last slice: job_finish: heads, response body ──► DONE ──► http replies
+ *
+ * Small bodies are prepared on the I/O thread, large ones on a preparing thread, so that probes
+ * never wait behind a big body. Every way ends in exactly one call of `done`.
+ *
+ * Ownership: http creates and destroys a job; between scheduler_enqueue (or prepare_submit) and
+ * `done` it belongs to the compute side and http touches nothing but `cancelled`. Request
+ * lifetime. */
+#ifndef ORTHRUS_SERVER_JOB_H
+#define ORTHRUS_SERVER_JOB_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/problem.h"
+#include "api/request.h"
+#include "base/arena.h"
+#include "base/buf.h"
+#include "model/heads/heads.h"
+
+struct engine;
+
+struct job {
+    /* Set by http before job_prepare. */
+    enum api_kind kind;
+    enum head_kind head;   /* of /classify, /sentiment, /predict?head= */
+    bool raw;              /* Accept: application/octet-stream */
+    atomic_bool cancelled; /* set by http at any time: the connection has ended */
+    char request_id[130];
+    const char *body; /* borrowed until done */
+    size_t body_size;
+    uint64_t arrived_ns;
+    uint64_t deadline_ns;               /* absolute, monotonic */
+    void (*done)(struct job *job);      /* any thread, once; http resumes the connection */
+    bool (*abandoned)(struct job *job); /* asked at batch assembly: has the client gone? */
+    void *context;                      /* http's */
+
+    /* Made by job_prepare. */
+    struct arena arena;
+    struct api_request request;
+    int32_t *ids;    /* [total_tokens] packed, owned */
+    size_t *starts;  /* [n+1], owned */
+    bool *truncated; /* [n], owned */
+    size_t total_tokens;
+    size_t n_truncated;
+
+    /* Scheduler's, under its lock. */
+    struct job *next, *prev;         /* the ring of round robin; next: also lists of ended jobs */
+    struct job *age_next, *age_prev; /* by time of arrival in the queue */
+    bool queued;                     /* in both lists: texts wait and the job lives */
+    bool visited;                    /* at the ring's head and has got its credit */
+    bool dead;                       /* expired, abandoned or refused: problem says which */
+    unsigned refs;                   /* texts in batches, and glances at the client */
+    ptrdiff_t credit;                /* tokens it may take before the next in the ring */
+    size_t next_text;                /* first text not yet in a batch */
+    size_t texts_left;               /* texts not yet computed */
+    size_t tokens_waiting;           /* tokens of texts not yet in a batch */
+    uint64_t queued_ns;
+    uint64_t started_ns; /* the first text went into a batch */
+    uint64_t glanced_ns; /* `abandoned` was last asked */
+
+    /* Result. */
+    float *embeddings;          /* [n,H], malloc'ed by the scheduler at admission */
+    struct problem problem;     /* kind PROBLEM_NONE: answered */
+    unsigned retry_after_s;     /* with 429 and 503 */
+    struct buf response;        /* whole body; JSON, or raw floats */
+    char heads_id[32];          /* X-Heads: v<version>-<12 hex>, "" where no head took part */
+    size_t raw_rows, raw_width; /* X-Shape of a raw answer */
+    uint64_t tokenize_ns, queue_ns, encode_ns;
+};
+
+struct job *job_create(void);
+/* Frees everything; NULL is fine. */
+void job_destroy(struct job *job);
+
+/* Parses body and tokenizes. False with the problem set; then `done` is not called. For
+ * API_TOKENIZE the response is complete afterwards and the scheduler is not needed. */
+CHECK_RESULT bool job_prepare(struct job *job, const struct engine *engine);
+
+/* Applies the heads where asked (one acquired version for the whole job) and writes the response
+ * body or sets the problem. */
+void job_finish(struct job *job, const struct engine *engine);
+
+#endif

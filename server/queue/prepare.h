@@ -1,0 +1,23 @@
+/* Preparing threads: bodies too big for an I/O thread are parsed and tokenized here, so that probes
+ * never wait behind them. Process lifetime; thread-safe. */
+#ifndef ORTHRUS_SERVER_PREPARE_H
+#define ORTHRUS_SERVER_PREPARE_H
+
+#include "base/err.h"
+#include "server/queue/job.h"
+
+struct prepare_pool;
+
+/* Threads that take jobs in order and call `prepare` for each, which ends or enqueues it. A job
+ * that is cancelled or expired before its turn, or refused, is ended here. */
+CHECK_RESULT enum err_code prepare_create(unsigned threads, size_t max_jobs,
+                                          void (*prepare)(struct job *job, void *context),
+                                          void *context, struct prepare_pool **ret_pool,
+                                          struct err *err);
+/* Ends what waits with PROBLEM_DRAINING and joins the threads. NULL is fine. */
+void prepare_destroy(struct prepare_pool *pool);
+
+/* Hands a job over; with max_jobs waiting it ends with PROBLEM_OVERLOADED, on this thread. */
+void prepare_submit(struct prepare_pool *pool, struct job *job);
+
+#endif

@@ -1,0 +1,13 @@
+/* The admin routes: heads listed, swapped, rolled back, downloaded. What changes anything runs on
+ * the swapper's thread. */
+#ifndef ORTHRUS_SERVER_HANDLER_ADMIN_H
+#define ORTHRUS_SERVER_HANDLER_ADMIN_H
+
+#include "server/routes/routes.h"
+
+extern const struct handler handler_heads_list;     /* GET /admin/heads */
+extern const struct handler handler_heads_put;      /* PUT /admin/heads */
+extern const struct handler handler_heads_rollback; /* POST /admin/heads/rollback */
+extern const struct handler handler_heads_file;     /* GET /admin/heads/N */
+
+#endif

@@ -1,0 +1,126 @@
+#include "server/routes/handler_info.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/jval.h"
+#include "server/http/http.h"
+#include "server/queue/engine.h"
+#include "server/routes/handler_models.h"
+
+static void begin(struct exchange *x)
+{
+    if (!server_engine(x->server)) {
+        exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
+    }
+}
+
+static void append_text(struct buf *out, const char *text)
+{
+    jval_append_string(out, text, strlen(text));
+}
+
+static const char *tei_dtype(enum precision precision)
+{
+    return precision == PRECISION_BF16   ? "bfloat16"
+           : precision == PRECISION_INT8 ? "int8"
+                                         : "float32";
+}
+
+/* The fields of text-embeddings-inference, by its names. */
+static void append_tei(struct exchange *x, const struct engine *engine)
+{
+    struct buf *out = &x->reply.body;
+    const struct settings *settings = x->server->settings;
+    buf_append_str(out, "{\"model_id\":");
+    append_text(out, served_model_name(x));
+    buf_printf(out,
+               ",\"model_sha\":\"%s\",\"model_dtype\":\"%s\",\"model_type\":{\"embedding\":{"
+               "\"pooling\":\"%s\"}},\"max_concurrent_requests\":%zu,\"max_input_length\":%zu,"
+               "\"max_batch_tokens\":%zu,\"max_batch_requests\":null,"
+               "\"max_client_batch_size\":%zu,\"auto_truncate\":true,"
+               "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":null,"
+               "\"docker_label\":null",
+               engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)),
+               pooling_name(engine->pooling), settings->max_queue_requests, engine->max_length,
+               engine->max_batch_tokens, settings->max_client_batch, engine->threads,
+               settings->version);
+}
+
+static void append_head(struct buf *out, const struct head *head)
+{
+    if (head->classes == 0) {
+        buf_append_str(out, "null");
+        return;
+    }
+    buf_printf(out, "{\"classes\":%zu,\"labels\":[", head->classes);
+    for (size_t i = 0; i < head->classes; i++) {
+        buf_append_str(out, i ? "," : "");
+        append_text(out, head->labels[i]);
+    }
+    buf_append_str(out, "]}");
+}
+
+static void append_heads(struct buf *out, struct engine *engine)
+{
+    struct heads_version now;
+    headstore_acquire(engine->headstore, &now);
+    if (!now.heads) {
+        buf_append_str(out, ",\"heads\":null");
+    } else {
+        buf_printf(out, ",\"heads\":{\"id\":\"%s\",\"version\":%" PRIu64 ",\"sha256\":\"%s\"",
+                   now.id, now.version, now.heads->sha256);
+        for (int kind = 0; kind < HEAD_COUNT; kind++) {
+            buf_printf(out, ",\"%s\":", head_name((enum head_kind)kind));
+            append_head(out, &now.heads->head[kind]);
+        }
+        buf_append_str(out, "}");
+    }
+    heads_version_release(&now);
+}
+
+static void append_ours(struct exchange *x, struct engine *engine)
+{
+    struct buf *out = &x->reply.body;
+    const struct settings *settings = x->server->settings;
+    const struct config *config = encoder_config(engine->model->encoder);
+    buf_printf(out,
+               ",\"encoder\":{\"id\":\"%s\",\"sha256\":\"%s\",\"hidden\":%zu,\"layers\":%zu,"
+               "\"attention_heads\":%zu,\"intermediate\":%zu,\"vocab\":%zu,\"positions\":%zu}",
+               engine->encoder_id, engine->model->encoder_sha256, config->hidden, config->layers,
+               config->heads, config->intermediate, config->vocab, config->positions);
+    append_heads(out, engine);
+    buf_printf(out, ",\"precision\":\"%s\",\"isa\":\"%s\",\"isa_warning\":",
+               precision_name(encoder_precision(engine->model->encoder)),
+               isa_name(encoder_isa(engine->model->encoder)));
+    if (engine->isa_warning.code == ERR_OK) {
+        buf_append_str(out, "null");
+    } else {
+        append_text(out, engine->isa_warning.text);
+    }
+    buf_printf(out, ",\"threads\":%u,\"tokens_per_s\":%.0f", engine->threads, engine->tokens_per_s);
+    buf_printf(out,
+               ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"
+               "\"admin_max_body_bytes\":%zu,\"max_batch_tokens\":%zu,\"max_queue_tokens\":%zu,"
+               "\"max_queue_requests\":%zu,\"max_connections\":%u,\"request_timeout_ms\":%" PRIu64
+               ",\"header_timeout_ms\":%" PRIu64 ",\"body_timeout_ms\":%" PRIu64
+               ",\"idle_timeout_ms\":%" PRIu64 "}",
+               engine->max_length, settings->max_client_batch, settings->max_body_bytes,
+               settings->admin_max_body_bytes, engine->max_batch_tokens, engine->max_queue_tokens,
+               settings->max_queue_requests, settings->max_connections,
+               settings->request_timeout_ms, settings->header_timeout_ms, settings->body_timeout_ms,
+               settings->idle_timeout_ms);
+    buf_printf(out, ",\"versions\":{\"orthrus\":\"%s\",\"libmicrohttpd\":\"%s\"}}",
+               settings->version, http_library_version());
+}
+
+static bool run(struct exchange *x)
+{
+    struct engine *engine = server_engine(x->server);
+    append_tei(x, engine);
+    append_ours(x, engine);
+    exchange_reply(x, 200, "application/json");
+    return false;
+}
+
+const struct handler handler_info = {.begin = begin, .run = run};

@@ -1,0 +1,176 @@
+#include "server/routes/handler_predict.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "server/queue/engine.h"
+#include "server/queue/job.h"
+
+static const char octets[] = "application/octet-stream";
+
+/* True if Accept asks for raw floats by name: "application/octet-stream" with a weight above 0. */
+static bool wants_raw(const char *accept)
+{
+    for (const char *at = accept; at && *at;) {
+        at += strspn(at, ", \t");
+        size_t size = strcspn(at, ",");
+        size_t type_size = strcspn(at, ",; \t");
+        if (type_size == sizeof octets - 1 && strncasecmp(at, octets, type_size) == 0) {
+            char parameters[32];
+            (void)snprintf(parameters, sizeof parameters, "%.*s", (int)(size - type_size),
+                           at + type_size);
+            const char *weight = strstr(parameters, "q=");
+            return !weight || strtod(weight + 2, NULL) > 0;
+        }
+        at += size;
+    }
+    return false;
+}
+
+/* X-Request-Timeout-Ms lowers the deadline; 1 up to the configured timeout is allowed. */
+static bool take_timeout(struct exchange *x)
+{
+    const char *text = x->headers.timeout_ms;
+    uint64_t most = x->server->settings->request_timeout_ms;
+    if (!text) {
+        return true;
+    }
+    errno = 0;
+    unsigned long long value = strtoull(text, NULL, 10);
+    if (!*text || strspn(text, "0123456789") != strlen(text) || errno || value < 1 ||
+        value > most) {
+        exchange_fail(x, PROBLEM_HEADER_VALUE, "X-Request-Timeout-Ms",
+                      "X-Request-Timeout-Ms: an integer from 1 to %" PRIu64 " is allowed", most);
+        return false;
+    }
+    x->timeout_ms = value;
+    return true;
+}
+
+static bool head_of(struct exchange *x, enum head_kind *ret_head)
+{
+    char name[32];
+    *ret_head = x->route->kind == API_SENTIMENT ? HEAD_SENTIMENT : HEAD_CLASSIFIER;
+    if (x->route->kind != API_PREDICT) {
+        return true;
+    }
+    bool fits = exchange_query(x, "head", name, sizeof name);
+    for (int kind = 0; fits && kind < HEAD_COUNT; kind++) {
+        if (strcmp(name, head_name((enum head_kind)kind)) == 0) {
+            *ret_head = (enum head_kind)kind;
+            return true;
+        }
+    }
+    if (!fits || name[0]) {
+        exchange_fail(x, PROBLEM_HEAD_ABSENT, "head", "head: %s or %s is allowed",
+                      head_name(HEAD_CLASSIFIER), head_name(HEAD_SENTIMENT));
+        return false;
+    }
+    return true;
+}
+
+static void begin(struct exchange *x)
+{
+    struct engine *engine = server_engine(x->server);
+    enum server_phase phase = server_phase(x->server);
+    enum head_kind head;
+    if (phase == SERVER_STOPPING) {
+        exchange_fail(x, PROBLEM_DRAINING, NULL, "the server is shutting down");
+    } else if (!engine) {
+        exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
+    } else if (take_timeout(x) && head_of(x, &head) && engine_full(engine)) {
+        struct problem problem = {0};
+        (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, "the queue is full");
+        exchange_problem(x, &problem, engine_retry_after_s(engine));
+    }
+}
+
+static void on_done(struct job *job)
+{
+    exchange_resume(job->context);
+}
+
+static bool on_abandoned(struct job *job)
+{
+    return exchange_abandoned(job->context);
+}
+
+static void reply(struct exchange *x)
+{
+    struct job *job = x->job;
+    struct engine *engine = server_engine(x->server);
+    if (job->problem.kind != PROBLEM_NONE) {
+        exchange_problem(x, &job->problem, job->retry_after_s);
+        return;
+    }
+    exchange_header(x, "X-Encoder", "%s", engine->encoder_id);
+    if (job->heads_id[0]) {
+        exchange_header(x, "X-Heads", "%s", job->heads_id);
+    }
+    exchange_header(x, "X-Compute-Tokens", "%zu", job->total_tokens);
+    exchange_header(x, "X-Truncated", "%zu", job->n_truncated);
+    exchange_header(x, "Server-Timing", "tokenize;dur=%.3f, queue;dur=%.3f, encode;dur=%.3f",
+                    (double)job->tokenize_ns / 1e6, (double)job->queue_ns / 1e6,
+                    (double)job->encode_ns / 1e6);
+    if (job->raw) {
+        exchange_header(x, "X-Shape", "%zu,%zu", job->raw_rows, job->raw_width);
+    }
+    buf_done(&x->reply.body);
+    x->reply.body = job->response;
+    buf_init(&job->response, 0);
+    exchange_reply(x, 200, job->raw ? octets : "application/json");
+}
+
+static bool run(struct exchange *x)
+{
+    struct engine *engine = server_engine(x->server);
+    if (server_phase(x->server) == SERVER_STOPPING) {
+        /* The drain ended while the body came in. */
+        exchange_fail(x, PROBLEM_DRAINING, NULL, "the server is shutting down");
+        return false;
+    }
+    struct job *job = job_create();
+    if (!job) {
+        exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the request");
+        return false;
+    }
+    x->job = job;
+    x->cancelled = &job->cancelled;
+    job->kind = x->route->kind;
+    (void)head_of(x, &job->head);
+    job->raw = job->kind == API_EMBED && wants_raw(x->headers.accept);
+    job->body = x->body.data ? x->body.data : "";
+    job->body_size = x->body.size;
+    (void)snprintf(job->request_id, sizeof job->request_id, "%s", x->request_id);
+    job->arrived_ns = x->arrived_ns;
+    job->deadline_ns = x->arrived_ns + x->timeout_ms * NS_PER_MS;
+    job->done = on_done;
+    job->abandoned = on_abandoned;
+    job->context = x;
+    if (job->body_size > PREPARE_INLINE_MAX) {
+        return true;
+    }
+    if (!job_prepare(job, engine) || job->kind == API_TOKENIZE || !engine_admit(engine, job)) {
+        reply(x);
+        return false;
+    }
+    return true;
+}
+
+static void submit(struct exchange *x)
+{
+    struct engine *engine = server_engine(x->server);
+    if (x->job->body_size > PREPARE_INLINE_MAX) {
+        engine_submit_large(engine, x->job);
+    } else {
+        engine_enqueue(engine, x->job);
+    }
+}
+
+const struct handler handler_predict = {
+    .begin = begin, .run = run, .submit = submit, .finish = reply};
