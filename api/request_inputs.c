@@ -1,3 +1,4 @@
+/* Inputs of a request: texts, arrays of them, token ids. */
 #include <string.h>
 
 #include "api/request_private.h"

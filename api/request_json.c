@@ -1,3 +1,4 @@
+/* jansson, guarded: depth, UTF-8 and duplicates are checked before a tree is built. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* orthrus bench: offline encoder throughput, time per phase, share of the machine's limit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

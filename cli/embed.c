@@ -1,3 +1,4 @@
+/* orthrus embed: bulk embedding of a file of lines. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* orthrus eval: how good heads are on labelled lines. */
 #include "train/eval.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* orthrus health: asks /readyz, for container health checks. */
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>

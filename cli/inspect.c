@@ -1,3 +1,4 @@
+/* orthrus inspect: what a model folder or heads file holds. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* The table of commands. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* orthrus predict: labels and scores for a file of lines. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* orthrus serve: flags and environment become settings. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* orthrus tokenize: ids, tokens and offsets for a file of lines. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

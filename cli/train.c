@@ -1,3 +1,4 @@
+/* orthrus train: flags become a training run. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

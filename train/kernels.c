@@ -1,3 +1,4 @@
+/* Which element-wise kernels this machine runs. */
 #include <stdatomic.h>
 
 #include "model/encoder/cpu.h"

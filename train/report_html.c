@@ -1,3 +1,4 @@
+/* report.html: loss curves and confusion matrices as inline SVG. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

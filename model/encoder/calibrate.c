@@ -1,3 +1,4 @@
+/* Which columns int8 keeps out, from built-in text. */
 #include <stdlib.h>
 
 #include "base/size.h"

@@ -1,3 +1,4 @@
+/* One forward pass. */
 #include <math.h>
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* The scratch of one forward pass. */
 #include <stdlib.h>
 
 #include "base/size.h"

@@ -1,3 +1,4 @@
+/* The writer of safetensors files. */
 #include <stdint.h>
 #include <string.h>
 

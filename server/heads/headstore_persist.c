@@ -1,3 +1,4 @@
+/* Heads on disk: what --state-dir keeps. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+/* Heads tried on probe texts before they serve. */
 #include <math.h>
 
 #include "base/size.h"

@@ -1,3 +1,4 @@
+/* The pieces of body.h in 256-bit vectors. */
 #if defined(__x86_64__)
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* The pieces of body.h in plain C. */
 #include <string.h>
 
 #define TABLE train_kernels_generic

@@ -1,3 +1,4 @@
+/* fp32 in 256-bit vectors. */
 #if defined(__x86_64__)
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/kernels/simd_avx2.h"

@@ -1,3 +1,4 @@
+/* int8 on plain AVX2. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 

@@ -1,3 +1,4 @@
+/* fp32 in 512-bit vectors. */
 #if defined(__x86_64__)
 #include "model/encoder/kernels/avx512_tile.h"
 #include "model/encoder/kernels/kernels.h"

@@ -1,3 +1,4 @@
+/* bf16 on AVX512-BF16. */
 #if defined(__x86_64__)
 #include "model/encoder/kernels/bf16_pack.h"
 

@@ -1,3 +1,4 @@
+/* int8 on AVX512-VNNI. */
 #if defined(__x86_64__)
 #include <math.h>
 

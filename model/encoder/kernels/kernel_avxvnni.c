@@ -1,3 +1,4 @@
+/* int8 on AVX-VNNI, 256 bits wide. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 

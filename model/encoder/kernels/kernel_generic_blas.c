@@ -1,3 +1,4 @@
+/* Matrix products by OpenBLAS, for every architecture. */
 #include <cblas.h>
 
 #include "model/encoder/kernels/kernels.h"
