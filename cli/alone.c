@@ -29,7 +29,7 @@ static void encode(struct alone *alone, unsigned number)
 {
     const struct model *model = alone->bulk->model;
     encoder_forward(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
-                    &alone->team, number, alone->out);
+                    &alone->team, number, &(struct outputs){.pooled = alone->out});
 }
 
 static void *follow(void *argument)

@@ -55,7 +55,7 @@ static void encode_batch(struct run *run, struct bulk_worker *worker, size_t num
     team_init(&team, 1);
     uint64_t start = clock_now_ns();
     encoder_forward(model->encoder, worker->workspace, &worker->batch, model->config.pooling, &team,
-                    0, worker->out);
+                    0, &(struct outputs){.pooled = worker->out});
     worker->encode_ns += clock_now_ns() - start;
     worker->tokens += worker->batch.total;
     for (size_t i = from; i < to; i++) {

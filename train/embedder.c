@@ -74,7 +74,7 @@ static void run_main(void *context, struct part part)
             return;
         }
         encoder_forward(run->encoder, slot->workspace, &slot->batch, run->pooling, &alone, 0,
-                        slot->rows);
+                        &(struct outputs){.pooled = slot->rows});
         for (size_t i = 0; i < slot->batch.n; i++) {
             memcpy(run->out + run->order[first + i].index * h, slot->rows + i * h,
                    h * sizeof(float));

@@ -61,7 +61,8 @@ static enum err_code run_calibration(struct encoder *encoder, struct workspace *
     struct team team;
     team_init(&team, 1);
     workspace->largest = largest;
-    encoder_forward(encoder, workspace, batch, POOLING_MEAN, &team, 0, out);
+    encoder_forward(encoder, workspace, batch, POOLING_MEAN, &team, 0,
+                    &(struct outputs){.pooled = out});
     for (size_t row = 0; row < rows; row++) {
         linear_choose_wide(&encoder->layers[row / MATRIX_COUNT].linear[row % MATRIX_COUNT],
                            largest + row * widest);

@@ -85,14 +85,22 @@ struct observer {
 };
 void workspace_observe(struct workspace *workspace, struct observer *observer);
 
-/* One pass. Every member of the team calls it with the same arguments and its own number; out
- * [N,H] is complete when it returns to all. The batch fits the workspace; ids are below V and each
- * text is at most `positions` long (CHECKed). Embeddings are not normalized. A text's vector does
- * not depend on the rest of the batch, nor on the team's width: to the last bit on the packed
- * paths (ISA_AVX2 and up), within 2e-6 on OpenBLAS. */
+/* What a pass leaves for its caller, always in fp32: the caller's arrays, each NULL where it is not
+ * wanted. workspace_hidden lends the same hidden states without a copy. */
+struct outputs {
+    float *pooled; /* [N,H] one vector a text, as `pooling` says, not normalized */
+    float *cls;    /* [N,H] hidden state of each text's first token */
+    float *tokens; /* [T,H] hidden states of all tokens */
+};
+
+/* One pass. Every member of the team calls it with the same arguments and its own number; what out
+ * asks for is complete when it returns to all. The batch fits the workspace; ids are below V and
+ * each text is at most `positions` long (CHECKed). A text's outputs do not depend on the rest of
+ * the batch, nor on the team's width: to the last bit on the packed paths (ISA_AVX2 and up), within
+ * 2e-6 on OpenBLAS. */
 void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
                      const struct batch *batch, enum pooling pooling, struct team *team,
-                     unsigned member, float *out);
+                     unsigned member, const struct outputs *out);
 
 /* Divides each row of [N,H] by its Euclidean norm; a zero row stays zero. */
 void embeddings_normalize(float *embeddings, size_t n, size_t hidden);

@@ -1,5 +1,6 @@
 /* One forward pass. */
 #include <math.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/size.h"
@@ -149,9 +150,29 @@ static void run_layer(struct pass *pass, size_t l)
     normalize(pass, &layer->ffn_norm);
 }
 
+/* Texts [from,to) of the hidden states → what the caller asked for. */
+static void leave(const struct pass *pass, enum pooling pooling, size_t from, size_t to,
+                  const struct outputs *out)
+{
+    const struct batch *batch = pass->batch;
+    const float *hidden = pass->workspace->hidden;
+    size_t width = pass->encoder->config.hidden;
+    if (out->pooled) {
+        pool_texts(hidden, batch, width, pooling, from, to, out->pooled);
+    }
+    if (out->cls) {
+        pool_texts(hidden, batch, width, POOLING_CLS, from, to, out->cls);
+    }
+    if (out->tokens && to > from) {
+        size_t first = batch->starts[from] * width;
+        memcpy(out->tokens + first, hidden + first,
+               (batch->starts[to] * width - first) * sizeof *hidden);
+    }
+}
+
 void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
                      const struct batch *batch, enum pooling pooling, struct team *team,
-                     unsigned member, float *out)
+                     unsigned member, const struct outputs *out)
 {
     CHECK(batch->n <= workspace->max_texts && batch->total <= workspace->max_tokens &&
           team->width <= workspace->max_width);
@@ -176,7 +197,7 @@ void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
     size_t from;
     size_t to;
     team_share(team, member, batch->n, 1, &from, &to);
-    pool_texts(workspace->hidden, batch, encoder->config.hidden, pooling, from, to, out);
+    leave(&pass, pooling, from, to, out);
     phase_end(&pass, PHASE_POOL);
 }
 

@@ -51,7 +51,8 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
     if (code == ERR_OK) {
         struct team team;
         team_init(&team, 1);
-        encoder_forward(model->encoder, workspace, &batch, pooling, &team, 0, embeddings);
+        encoder_forward(model->encoder, workspace, &batch, pooling, &team, 0,
+                        &(struct outputs){.pooled = embeddings});
         *ret_probes = (struct probes){
             .embeddings = embeddings, .n = PROBE_TEXTS, .hidden = model->config.hidden};
         embeddings = NULL;

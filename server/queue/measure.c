@@ -56,7 +56,8 @@ static void run(struct probe *probe, struct workspace *workspace, struct batch *
         if (!fill(batch, texts, text_tokens, config->vocab)) {
             return;
         }
-        encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team, 0, out);
+        encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team, 0,
+                        &(struct outputs){.pooled = out});
         uint64_t now_ns = clock_now_ns();
         double rate = (double)batch->total * (double)NS_PER_S / (double)(now_ns - last_ns + 1);
         probe->tokens_per_s = rate > probe->tokens_per_s ? rate : probe->tokens_per_s;

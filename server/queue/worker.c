@@ -49,7 +49,7 @@ static void mark(struct worker *worker, uint64_t busy_since_ns)
 static void run_pass(struct pass *pass, struct team *team, unsigned member)
 {
     encoder_forward(pass->encoder, pass->workspace, &pass->batch, pass->pooling, team, member,
-                    pass->out);
+                    &(struct outputs){.pooled = pass->out});
 }
 
 /* The texts of the cut batch, side by side. */

@@ -73,7 +73,7 @@ static void forward(struct fixture *fixture)
     struct team team;
     team_init(&team, 1);
     encoder_forward(fixture->encoder, fixture->workspace, &fixture->batch, POOLING_MEAN, &team, 0,
-                    fixture->out);
+                    &(struct outputs){.pooled = fixture->out});
 }
 
 /* A golden tensor's numbers, malloc'ed. */

@@ -84,7 +84,8 @@ static void *run_member(void *argument)
 {
     struct member *member = argument;
     encoder_forward(member->fixture->encoder, member->fixture->workspace, &member->fixture->batch,
-                    member->pooling, member->team, member->number, member->out);
+                    member->pooling, member->team, member->number,
+                    &(struct outputs){.pooled = member->out});
     return NULL;
 }
 
@@ -105,6 +106,39 @@ static void forward(struct fixture *fixture, enum pooling pooling, unsigned widt
     for (unsigned i = 1; i < width; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
+}
+
+/* What a pass may leave beside the pooled vectors: the hidden states, and each text's first. */
+static void test_outputs_beside_the_pooled(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    if (!open_fixture(&fixture, ISA_GENERIC, PRECISION_FP32)) {
+        return;
+    }
+    struct texts texts;
+    make_texts(&texts);
+    size_t width = checkpoint->config.hidden;
+    batch_clear(&fixture.batch);
+    for (size_t i = 0; i < TEXTS; i++) {
+        assert_true(batch_add(&fixture.batch, texts.ids[i], texts.lengths[i]));
+    }
+    size_t total = fixture.batch.total;
+    float *cls = calloc(TEXTS * width, sizeof *cls);
+    float *tokens = calloc(total * width, sizeof *tokens);
+    assert_true(cls && tokens);
+    struct team team;
+    team_init(&team, 1);
+    encoder_forward(fixture.encoder, fixture.workspace, &fixture.batch, POOLING_MEAN, &team, 0,
+                    &(struct outputs){.cls = cls, .tokens = tokens});
+    const float *hidden = workspace_hidden(fixture.workspace);
+    assert_true(same_bits(tokens, hidden, total * width));
+    for (size_t i = 0; i < TEXTS; i++) {
+        assert_true(same_bits(cls + i * width, hidden + fixture.batch.starts[i] * width, width));
+    }
+    free(cls);
+    free(tokens);
+    close_fixture(&fixture);
 }
 
 static float largest_difference(const float *a, const float *b, size_t n)
@@ -323,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_same_bits_alone_in_batches_and_teams),
         cmocka_unit_test(test_every_path_near_fp32),
         cmocka_unit_test(test_cls_pooling_is_the_first_token),
+        cmocka_unit_test(test_outputs_beside_the_pooled),
         cmocka_unit_test(test_observer_sees_phases_and_layers),
         cmocka_unit_test(test_unsupported_options_are_errors),
         cmocka_unit_test(test_workspace_has_limits),
