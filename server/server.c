@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/answer/answer.h"
 #include "server/drain.h"
 #include "server/exchange/auth.h"
 #include "server/heads/swapper.h"
@@ -103,7 +104,7 @@ static enum err_code open_sockets(struct daemon *daemon, struct err *err)
 static void *load(void *argument)
 {
     struct daemon *daemon = argument;
-    if (engine_create(daemon->server.settings, daemon->server.metrics, &daemon->made,
+    if (engine_create(daemon->server.settings, &answers, daemon->server.metrics, &daemon->made,
                       &daemon->load_err) != ERR_OK) {
         daemon->made = NULL;
     }

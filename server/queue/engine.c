@@ -91,14 +91,16 @@ static enum err_code choose_budgets(struct engine *engine, struct err *err)
 
 static void finish_job(struct job *job, void *context)
 {
-    job_finish(job, context);
+    const struct engine *engine = context;
+    engine->answers->finish(job, engine);
 }
 
 /* Admits and enqueues a prepared job, or ends it. */
 static void prepare_job(struct job *job, void *context)
 {
     struct engine *engine = context;
-    if (job_prepare(job, engine) && job->kind != API_TOKENIZE && engine_admit(engine, job)) {
+    if (engine->answers->prepare(job, engine) && job->kind != API_TOKENIZE &&
+        engine_admit(engine, job)) {
         engine_enqueue(engine, job);
     } else {
         job->done(job);
@@ -175,14 +177,15 @@ static enum err_code fill_engine(struct engine *engine, struct err *err)
     return code == ERR_OK ? start_threads(engine, &cpus, err) : code;
 }
 
-enum err_code engine_create(const struct settings *settings, struct metrics *metrics,
-                            struct engine **ret_engine, struct err *err)
+enum err_code engine_create(const struct settings *settings, const struct engine_answers *answers,
+                            struct metrics *metrics, struct engine **ret_engine, struct err *err)
 {
     struct engine *engine = calloc(1, sizeof *engine);
     if (!engine) {
         return err_nomem(err, sizeof *engine);
     }
     engine->settings = settings;
+    engine->answers = answers;
     engine->metrics = metrics;
     uint64_t begin_ns = clock_now_ns();
     enum err_code code = fill_engine(engine, err);

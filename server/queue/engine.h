@@ -15,12 +15,24 @@
 #include "server/queue/job.h"
 #include "server/settings.h"
 
+struct engine;
 struct scheduler;
 struct workers;
 struct prepare_pool;
 
+/* What is asked of a job and what it is answered, of whoever knows the contract (server/answer).
+ * Any thread. */
+struct engine_answers {
+    /* Body → request and token ids. False with the job's problem set. Where the job is
+     * API_TOKENIZE, its response is complete afterwards. */
+    bool (*prepare)(struct job *job, const struct engine *engine);
+    /* All texts are computed: writes the response or sets the problem. */
+    void (*finish)(struct job *job, const struct engine *engine);
+};
+
 struct engine {
     const struct settings *settings;
+    const struct engine_answers *answers;
     struct metrics *metrics;
     struct model *model; /* owned */
     enum pooling pooling;
@@ -41,8 +53,10 @@ struct engine {
 
 /* Loads the model and heads, warms up, measures, starts workers. May take seconds; the listeners
  * already answer 503 meanwhile. */
-CHECK_RESULT enum err_code engine_create(const struct settings *settings, struct metrics *metrics,
-                                         struct engine **ret_engine, struct err *err);
+CHECK_RESULT enum err_code engine_create(const struct settings *settings,
+                                         const struct engine_answers *answers,
+                                         struct metrics *metrics, struct engine **ret_engine,
+                                         struct err *err);
 /* Stops the workers after the jobs they hold; jobs still queued end with PROBLEM_DRAINING. */
 void engine_destroy(struct engine *engine);
 
@@ -51,7 +65,7 @@ enum { PREPARE_INLINE_MAX = 16 * 1024 };
 
 /* Admission, before the connection is suspended: reserves the job's tokens in the queue. False
  * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the
- * queue). Call after job_prepare. */
+ * queue). Call after it is prepared. */
 CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
 /* Hands an admitted job over. Touch nothing of it afterwards. */
 void engine_enqueue(struct engine *engine, struct job *job);

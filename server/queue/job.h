@@ -1,8 +1,8 @@
 /* One prediction request on its way through the daemon.
  *
  *   http (I/O thread)            prepare                        scheduler + workers
- *   RECEIVED ──► job_prepare: parse, tokenize ──► scheduler_admit ──► QUEUED ──► texts computed in
- *   slices ──► last slice: job_finish: heads, response body ──► DONE ──► http replies
+ *   RECEIVED ──► prepare: parse, tokenize ──► scheduler_admit ──► QUEUED ──► texts computed in
+ *   slices ──► last slice: finish: heads, response body ──► DONE ──► http replies
  *
  * Small bodies are prepared on the I/O thread, large ones on a preparing thread, so that probes
  * never wait behind a big body. Every way ends in exactly one call of `done`.
@@ -24,10 +24,8 @@
 #include "base/buf.h"
 #include "model/heads/heads.h"
 
-struct engine;
-
 struct job {
-    /* Set by http before job_prepare. */
+    /* Set by http before it is prepared. */
     enum api_kind kind;
     enum head_kind head;   /* of /classify, /sentiment, /predict?head= */
     bool raw;              /* Accept: application/octet-stream */
@@ -41,7 +39,7 @@ struct job {
     bool (*abandoned)(struct job *job); /* asked at batch assembly: has the client gone? */
     void *context;                      /* http's */
 
-    /* Made by job_prepare. */
+    /* Made when it is prepared. */
     struct arena arena;
     struct api_request request;
     int32_t *ids;    /* [total_tokens] packed, owned */
@@ -78,13 +76,5 @@ struct job {
 struct job *job_create(void);
 /* Frees everything; NULL is fine. */
 void job_destroy(struct job *job);
-
-/* Parses body and tokenizes. False with the problem set; then `done` is not called. For
- * API_TOKENIZE the response is complete afterwards and the scheduler is not needed. */
-CHECK_RESULT bool job_prepare(struct job *job, const struct engine *engine);
-
-/* Applies the heads where asked (one acquired version for the whole job) and writes the response
- * body or sets the problem. */
-void job_finish(struct job *job, const struct engine *engine);
 
 #endif

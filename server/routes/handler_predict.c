@@ -8,8 +8,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
-#include "server/queue/engine.h"
-#include "server/queue/job.h"
+#include "server/answer/answer.h"
 
 static const char octets[] = "application/octet-stream";
 
@@ -155,7 +154,7 @@ static bool run(struct exchange *x)
     if (job->body_size > PREPARE_INLINE_MAX) {
         return true;
     }
-    if (!job_prepare(job, engine) || job->kind == API_TOKENIZE || !engine_admit(engine, job)) {
+    if (!answer_prepare(job, engine) || job->kind == API_TOKENIZE || !engine_admit(engine, job)) {
         reply(x);
         return false;
     }

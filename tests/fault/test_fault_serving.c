@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/jval.h"
 #include "base/log.h"
+#include "server/answer/answer.h"
 #include "server/queue/engine.h"
 #include "server/queue/job.h"
 #include "tests/fault/chaos.h"
@@ -34,7 +35,7 @@ static int setup(void **state)
     settings.state_dir = scratch.dir;
     metrics = metrics_create("test");
     struct err err = ERR_INIT;
-    if (engine_create(&settings, metrics, &engine, &err) != ERR_OK) {
+    if (engine_create(&settings, &answers, metrics, &engine, &err) != ERR_OK) {
         (void)fprintf(stderr, "%s\n", err.text);
         return -1;
     }
@@ -70,7 +71,7 @@ static enum problem_kind serve(enum api_kind kind, const char *body)
     job->deadline_ns = clock_now_ns() + 60 * NS_PER_S;
     job->done = on_done;
     job->context = &ended;
-    if (job_prepare(job, engine) && kind != API_TOKENIZE && engine_admit(engine, job)) {
+    if (answer_prepare(job, engine) && kind != API_TOKENIZE && engine_admit(engine, job)) {
         engine_enqueue(engine, job);
         while (!atomic_load(&ended)) {
             (void)usleep(200);

@@ -25,8 +25,8 @@ ONLY_IN = {
 }
 # The wings of a folder in arrow order: each may include itself and those after it.
 WINGS = {
-    "server": ["server", "server/http", "server/routes", "server/exchange", "server/queue", "server/heads",
-               "server/metrics"],
+    "server": ["server", "server/http", "server/routes", "server/answer", "server/exchange", "server/queue",
+               "server/heads", "server/metrics"],
     "model": ["model", "model/heads", "model/encoder", "model/files", "model/text"],
 }
 # Headers at the top of a folder that its wings may include: plain structs, no code behind them.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/jval.h"
+#include "server/answer/answer.h"
 #include "server/queue/engine.h"
 #include "tests/support/testing.h"
 
@@ -33,7 +34,7 @@ static int setup(void **state)
     jval_global_init();
     fixture->metrics = metrics_create("test");
     struct err err = ERR_INIT;
-    if (engine_create(&settings, fixture->metrics, &fixture->engine, &err) != ERR_OK) {
+    if (engine_create(&settings, &answers, fixture->metrics, &fixture->engine, &err) != ERR_OK) {
         fail_msg("%s", err.text);
     }
     *state = fixture;
@@ -86,7 +87,7 @@ static struct job *run_head(struct fixture *fixture, enum api_kind kind, const c
     struct job *job = make_job(kind, body, &ended);
     job->head = head;
     job->raw = raw;
-    if (job_prepare(job, fixture->engine) && kind != API_TOKENIZE &&
+    if (answer_prepare(job, fixture->engine) && kind != API_TOKENIZE &&
         engine_admit(fixture->engine, job)) {
         engine_enqueue(fixture->engine, job);
         wait_for(&ended);
@@ -346,7 +347,7 @@ static void *call_often(void *argument)
     for (int i = 0; i < 30; i++) {
         atomic_bool ended;
         struct job *job = make_job(API_CLASSIFY, caller->body, &ended);
-        CHECK(job_prepare(job, caller->fixture->engine));
+        CHECK(answer_prepare(job, caller->fixture->engine));
         CHECK(engine_admit(caller->fixture->engine, job));
         engine_enqueue(caller->fixture->engine, job);
         wait_for(&ended);
@@ -399,7 +400,8 @@ static void test_absent_heads(void **state)
     bare.model_dir = scratch.dir;
     struct fixture fixture = {.metrics = metrics_create("test")};
     struct err err = ERR_INIT;
-    assert_int_equal(engine_create(&bare, fixture.metrics, &fixture.engine, &err), ERR_OK);
+    assert_int_equal(engine_create(&bare, &answers, fixture.metrics, &fixture.engine, &err),
+                     ERR_OK);
     struct job *job = run(&fixture, API_CLASSIFY, "{\"inputs\":\"a\"}");
     assert_int_equal(job->problem.kind, PROBLEM_HEAD_ABSENT);
     job_destroy(job);
@@ -429,7 +431,7 @@ static void test_wrong_settings(void **state)
     for (int i = 0; i < 4; i++) {
         struct engine *engine = NULL;
         struct err err = ERR_INIT;
-        assert_int_not_equal(engine_create(&wrong[i], metrics, &engine, &err), ERR_OK);
+        assert_int_not_equal(engine_create(&wrong[i], &answers, metrics, &engine, &err), ERR_OK);
         assert_null(engine);
         assert_non_null(strstr(err.text, words[i]));
     }

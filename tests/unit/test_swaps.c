@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/jval.h"
 #include "base/log.h"
+#include "server/answer/answer.h"
 #include "server/queue/engine.h"
 #include "server/queue/job.h"
 #include "tests/support/heads_file.h"
@@ -63,7 +64,7 @@ static struct job *call(enum api_kind kind, const char *body)
     job->deadline_ns = clock_now_ns() + 60 * NS_PER_S;
     job->done = on_done;
     job->context = &ended;
-    CHECK(job_prepare(job, engine) && engine_admit(engine, job));
+    CHECK(answer_prepare(job, engine) && engine_admit(engine, job));
     engine_enqueue(engine, job);
     while (!atomic_load(&ended)) {
         (void)usleep(50);
@@ -247,7 +248,7 @@ static int setup(void **state)
     log_setup(LOG_ERROR, LOG_TEXT);
     metrics = metrics_create("test");
     struct err err = ERR_INIT;
-    if (engine_create(&settings, metrics, &engine, &err) != ERR_OK) {
+    if (engine_create(&settings, &answers, metrics, &engine, &err) != ERR_OK) {
         (void)fprintf(stderr, "%s\n", err.text);
         return -1;
     }

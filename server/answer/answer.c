@@ -1,11 +1,12 @@
 /* The end of a job: embeddings → heads → response body. */
+#include "server/answer/answer.h"
+
 #include <math.h>
 
 #include "api/response.h"
 #include "base/size.h"
+#include "server/answer/ask.h"
 #include "server/queue/engine.h"
-#include "server/queue/job.h"
-#include "server/queue/job_heads.h"
 
 /* Bytes of JSON that one number, one label's entry and one text's frame may take. A label of 256
  * bytes can be six times as long when every one of them is escaped. */
@@ -240,12 +241,12 @@ static bool write_answer(struct answer *answer)
         }
         break;
     case API_TOKENIZE:
-        break; /* answered by job_prepare */
+        break; /* answered by answer_prepare */
     }
     return !buf_failed(&job->response) || out_of_memory(job);
 }
 
-void job_finish(struct job *job, const struct engine *engine)
+void answer_finish(struct job *job, const struct engine *engine)
 {
     struct answer answer = {.job = job, .engine = engine, .needed = job_heads_needed(job)};
     if (finite_embeddings(job, engine->model->config.hidden) && ask_heads(&answer) &&
@@ -255,3 +256,5 @@ void job_finish(struct job *job, const struct engine *engine)
     }
     answer_done(&answer);
 }
+
+const struct engine_answers answers = {.prepare = answer_prepare, .finish = answer_finish};

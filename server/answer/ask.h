@@ -1,6 +1,6 @@
-/* Which heads a job's answer takes. Private to job.c and job_answer.c. */
-#ifndef ORTHRUS_SERVER_JOB_HEADS_H
-#define ORTHRUS_SERVER_JOB_HEADS_H
+/* Which heads a job's answer takes. Private to server/answer. */
+#ifndef ORTHRUS_SERVER_ASK_H
+#define ORTHRUS_SERVER_ASK_H
 
 #include <stdbool.h>
 

@@ -1,37 +1,15 @@
-#include "server/queue/job.h"
+/* A request before its computation: body → checked request → token ids. */
+#include "server/answer/ask.h"
 
 #include "api/response.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "server/answer/answer.h"
 #include "server/queue/engine.h"
-#include "server/queue/job_heads.h"
 
 /* A token of /tokenize costs some 70 bytes of JSON, so a body of one-letter words grows that much:
  * this bounds what one answer may hold. */
 enum { TOKENIZE_RESPONSE_MAX = 256 * 1024 * 1024 };
-
-struct job *job_create(void)
-{
-    struct job *job = calloc(1, sizeof *job);
-    if (job) {
-        atomic_init(&job->cancelled, false);
-    }
-    return job;
-}
-
-void job_destroy(struct job *job)
-{
-    if (!job) {
-        return;
-    }
-    arena_done(&job->arena);
-    buf_done(&job->response);
-    free(job->ids);
-    free(job->starts);
-    free(job->truncated);
-    free(job->embeddings);
-    free(job);
-}
 
 unsigned job_heads_needed(const struct job *job)
 {
@@ -247,7 +225,7 @@ static bool prepare(struct job *job, const struct engine *engine)
     return prepared;
 }
 
-bool job_prepare(struct job *job, const struct engine *engine)
+bool answer_prepare(struct job *job, const struct engine *engine)
 {
     uint64_t begin_ns = clock_now_ns();
     bool prepared = prepare(job, engine);

@@ -1,0 +1,25 @@
+/* A job is made and freed here, whatever it was asked. */
+#include "server/queue/job.h"
+
+struct job *job_create(void)
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (job) {
+        atomic_init(&job->cancelled, false);
+    }
+    return job;
+}
+
+void job_destroy(struct job *job)
+{
+    if (!job) {
+        return;
+    }
+    arena_done(&job->arena);
+    buf_done(&job->response);
+    free(job->ids);
+    free(job->starts);
+    free(job->truncated);
+    free(job->embeddings);
+    free(job);
+}
