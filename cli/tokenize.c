@@ -71,9 +71,7 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
     if (code != ERR_OK) {
         return code;
     }
-    char *vocab = file_join(model_dir, "vocab.txt");
-    code = vocab ? tokenizer_create(vocab, &config.tokenizer, &tokenizer, err) : err_nomem(err, 1);
-    free(vocab);
+    code = tokenizer_open(model_dir, &config.tokenizer, &tokenizer, err);
     if (code != ERR_OK) {
         return code;
     }

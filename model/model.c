@@ -32,16 +32,13 @@ static char *folder_name(const char *dir)
 
 static enum err_code load_tokenizer(struct model *model, struct err *err)
 {
-    char *path = file_join(model->dir, "vocab.txt");
-    if (!path) {
-        return err_nomem(err, strlen(model->dir));
-    }
-    enum err_code code = tokenizer_create(path, &model->config.tokenizer, &model->tokenizer, err);
+    enum err_code code = tokenizer_open(model->dir, &model->config.tokenizer, &model->tokenizer,
+                                        err);
     if (code == ERR_OK && tokenizer_vocab_size(model->tokenizer) > model->config.vocab) {
         code = err_set(err, ERR_MISMATCH, "%s: %zu words, but vocab_size in config.json is %zu",
-                       path, tokenizer_vocab_size(model->tokenizer), model->config.vocab);
+                       tokenizer_source(model->tokenizer), tokenizer_vocab_size(model->tokenizer),
+                       model->config.vocab);
     }
-    free(path);
     return code;
 }
 

@@ -131,15 +131,10 @@ static enum err_code open_model(struct run *run, struct err *err)
     if (code != ERR_OK) {
         return code;
     }
-    char *vocab = file_join(options->model_dir, "vocab.txt");
-    if (!vocab) {
-        return err_nomem(err, strlen(options->model_dir));
-    }
-    code = tokenizer_create(vocab, &run->config.tokenizer, &run->tokenizer, err);
-    free(vocab);
+    code = tokenizer_open(options->model_dir, &run->config.tokenizer, &run->tokenizer, err);
     if (code == ERR_OK && tokenizer_vocab_size(run->tokenizer) > run->config.vocab) {
-        code = err_set(err, ERR_MISMATCH, "%s: vocab.txt has more words than config.json says",
-                       options->model_dir);
+        code = err_set(err, ERR_MISMATCH, "%s: more words than config.json says",
+                       tokenizer_source(run->tokenizer));
     }
     return code;
 }

@@ -4,15 +4,9 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/size.h"
-#include "model/text/text.h"
-#include "model/text/vocab.h"
-
-struct tokenizer {
-    struct unicode unicode;
-    struct vocab *vocab; /* owned */
-    int32_t specials[TEXT_SPECIALS];
-};
+#include "model/text/tokenizer_private.h"
 
 struct tokenizer_options tokenizer_options_default(void)
 {
@@ -23,15 +17,23 @@ struct tokenizer_options tokenizer_options_default(void)
     };
 }
 
-static enum err_code find_specials(struct tokenizer *tokenizer, const char *label, struct err *err)
+static enum err_code make_digest(struct tokenizer *tokenizer,
+                                 const struct tokenizer_options *options, struct err *err)
 {
-    for (enum text_special i = 0; i < TEXT_SPECIALS; i++) {
-        tokenizer->specials[i] = vocab_find(tokenizer->vocab, text_special_word(i));
-        if (tokenizer->specials[i] == VOCAB_NONE) {
-            return err_set(err, ERR_INVALID, "%s: the word %s is missing", label,
-                           text_special_word(i));
-        }
+    struct sha256 *sha = sha256_create();
+    if (!sha) {
+        return err_nomem(err, 1);
     }
+    const unsigned char flags[] = {options->lower_case, options->strip_accents,
+                                   options->tokenize_chinese_chars};
+    sha256_update(sha, flags, sizeof flags);
+    for (int32_t id = 0; (size_t)id < vocab_size(tokenizer->bert.vocab); id++) {
+        const char *word = vocab_word(tokenizer->bert.vocab, id);
+        sha256_update(sha, word, strlen(word) + 1);
+    }
+    unsigned char digest[SHA256_SIZE];
+    sha256_finish(sha, digest);
+    sha256_hex(digest, tokenizer->digest);
     return ERR_OK;
 }
 
@@ -42,9 +44,16 @@ enum err_code tokenizer_create(const char *vocab_path, const struct tokenizer_op
     if (!tokenizer) {
         return err_nomem(err, sizeof *tokenizer);
     }
-    enum err_code code = vocab_read(vocab_path, &tokenizer->vocab, err);
-    code = code == ERR_OK ? find_specials(tokenizer, vocab_path, err) : code;
-    code = code == ERR_OK ? unicode_init(&tokenizer->unicode, options, err) : code;
+    struct vocab *vocab;
+    tokenizer->source = strdup(vocab_path);
+    enum err_code code = tokenizer->source ? vocab_read(vocab_path, &vocab, err)
+                                           : err_nomem(err, strlen(vocab_path));
+    code = code == ERR_OK ? bert_init(&tokenizer->bert, vocab, vocab_path, options, err) : code;
+    if (code == ERR_OK) {
+        template_bert(&tokenizer->template, tokenizer->bert.specials[TEXT_CLS],
+                      tokenizer->bert.specials[TEXT_SEP]);
+        code = make_digest(tokenizer, options, err);
+    }
     if (code != ERR_OK) {
         tokenizer_destroy(tokenizer);
         return code;
@@ -53,243 +62,291 @@ enum err_code tokenizer_create(const char *vocab_path, const struct tokenizer_op
     return ERR_OK;
 }
 
+enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *options,
+                             struct tokenizer **ret_tokenizer, struct err *err)
+{
+    char *path = file_join(dir, "vocab.txt");
+    if (!path) {
+        return err_nomem(err, strlen(dir));
+    }
+    enum err_code code = tokenizer_create(path, options, ret_tokenizer, err);
+    free(path);
+    return code;
+}
+
 void tokenizer_destroy(struct tokenizer *tokenizer)
 {
     if (tokenizer) {
-        unicode_done(&tokenizer->unicode);
-        vocab_destroy(tokenizer->vocab);
+        for (size_t i = 0; i < tokenizer->n_warnings; i++) {
+            free(tokenizer->warnings[i]);
+        }
+        bert_done(&tokenizer->bert);
+        free(tokenizer->source);
         free(tokenizer);
     }
 }
 
-void tokens_done(struct tokens *tokens)
+/* --- Encoding --------------------------------------------------------------------------------- */
+
+static enum err_code too_large(size_t size, struct err *err)
 {
-    if (tokens) {
-        free(tokens->ids);
-        free(tokens->starts);
-        free(tokens->stops);
-        *tokens = (struct tokens){0};
-    }
+    return err_set(err, ERR_LIMIT, "a text of %zu bytes, at most %u are allowed", size, UINT32_MAX);
 }
 
-/* Where the tokens of one encode go. Lifetime: the call. */
-struct sink {
-    struct tokens *tokens;
-    size_t first; /* tokens before the text's own */
-    size_t keep;  /* at most so many of the text's own stay */
-    enum truncate_side side;
-    bool offsets;
-};
-
-/* Grows an array to `bytes`; false when memory is out, the array is as it was then. */
-static bool grow(void *array, size_t bytes)
+static enum err_code encode_text(const struct tokenizer *tokenizer, const char *text, size_t size,
+                                 struct token_sink *sink, struct err *err)
 {
-    void *old;
-    memcpy(&old, array, sizeof old);
-    void *grown = realloc(old, bytes);
-    if (grown) {
-        memcpy(array, &grown, sizeof grown);
+    enum err_code code = bert_encode(&tokenizer->bert, text, size, sink, err);
+    if (code == ERR_OK) {
+        token_sink_end(sink);
     }
-    return grown != NULL;
+    return code;
 }
 
-/* Room for n more tokens. */
-static enum err_code reserve(const struct sink *sink, size_t n, struct err *err)
+/* The template's tokens from piece `from` up to the next text. */
+static size_t put_frame(const struct template_row *row, size_t from, bool add,
+                        const struct token_sink *sink)
 {
-    struct tokens *tokens = sink->tokens;
-    size_t needed = tokens->n + n;
-    bool has_offsets = !sink->offsets || tokens->starts;
-    if (needed <= tokens->room && has_offsets) {
-        return ERR_OK;
-    }
-    size_t room = size_max(size_max(2 * needed, tokens->room), 64);
-    bool offsets = sink->offsets || tokens->starts;
-    /* room is what all arrays have, so it counts only once the last one has grown. */
-    if (!grow(&tokens->ids, room * sizeof *tokens->ids) ||
-        (offsets && (!grow(&tokens->stops, room * sizeof *tokens->stops) ||
-                     !grow(&tokens->starts, room * sizeof *tokens->starts)))) {
-        return err_nomem(err, room * sizeof *tokens->ids);
-    }
-    tokens->room = room;
-    return ERR_OK;
-}
-
-/* Where there is room. */
-static void put(const struct sink *sink, int32_t id, uint32_t start, uint32_t stop)
-{
-    struct tokens *tokens = sink->tokens;
-    tokens->ids[tokens->n] = id;
-    if (sink->offsets) {
-        tokens->starts[tokens->n] = start;
-        tokens->stops[tokens->n] = stop;
-    }
-    tokens->n++;
-}
-
-/* One word's tokens. Worker's stack. */
-struct pieces {
-    size_t n;
-    int32_t ids[TEXT_WORD_CHARS];
-    uint32_t starts[TEXT_WORD_CHARS];
-    uint32_t stops[TEXT_WORD_CHARS];
-};
-
-static void set_piece(struct pieces *pieces, size_t i, int32_t id, uint32_t start, uint32_t stop)
-{
-    pieces->ids[i] = id;
-    pieces->starts[i] = start;
-    pieces->stops[i] = stop;
-    pieces->n = i + 1;
-}
-
-/* WordPiece: the longest word of the vocabulary again and again; all or nothing. */
-static void split_word(const struct tokenizer *tokenizer, const struct text_word *word,
-                       struct pieces *pieces)
-{
-    pieces->n = 0;
-    size_t at = 0;
-    while (word->chars <= TEXT_WORD_CHARS && at < word->size) {
-        size_t size = 0;
-        int32_t id = vocab_longest(tokenizer->vocab, at ? VOCAB_CONTINUES : VOCAB_BEGINS,
-                                   word->bytes + at, word->size - at, &size);
-        if (id == VOCAB_NONE) {
-            break;
+    while (from < row->n && row->pieces[from].kind == TEMPLATE_TOKEN) {
+        if (add) {
+            token_sink_frame(sink, row->pieces[from].id, row->pieces[from].type);
         }
-        set_piece(pieces, pieces->n, id, word->source[at], word->source[at + size - 1] + 1);
-        at += size;
+        from++;
     }
-    if (word->chars > TEXT_WORD_CHARS || at < word->size) {
-        set_piece(pieces, 0, tokenizer->specials[TEXT_UNK], word->start, word->stop);
-    }
+    return from;
 }
 
-/* Drops the text's tokens but for the last ones, as many as stay. */
-static void drop_left(const struct sink *sink)
+static void tokens_reset(struct tokens *tokens)
 {
-    struct tokens *tokens = sink->tokens;
-    size_t to = sink->first;
-    size_t from = tokens->n - sink->keep;
-    memmove(tokens->ids + to, tokens->ids + from, sink->keep * sizeof *tokens->ids);
-    if (sink->offsets) {
-        memmove(tokens->starts + to, tokens->starts + from, sink->keep * sizeof *tokens->starts);
-        memmove(tokens->stops + to, tokens->stops + from, sink->keep * sizeof *tokens->stops);
-    }
-    tokens->n = to + sink->keep;
-    tokens->truncated = true;
-}
-
-/* Takes one word's tokens. *ret_full: no further ones can matter. */
-static enum err_code sink_add(const struct sink *sink, const struct pieces *pieces, bool *ret_full,
-                              struct err *err)
-{
-    struct tokens *tokens = sink->tokens;
-    size_t left = sink->keep - size_min(tokens->n - sink->first, sink->keep);
-    size_t n = sink->side == TRUNCATE_RIGHT ? size_min(pieces->n, left) : pieces->n;
-    /* One more for [SEP]. */
-    enum err_code code = reserve(sink, n + 1, err);
-    if (code != ERR_OK) {
-        return code;
-    }
-    for (size_t i = 0; i < n; i++) {
-        put(sink, pieces->ids[i], pieces->starts[i], pieces->stops[i]);
-    }
-    if (n < pieces->n) {
-        tokens->truncated = true;
-        *ret_full = true;
-    }
-    /* The left end is dropped once it is as long as the rest: that costs no more than making the
-     * tokens did, and memory is bounded by what stays. */
-    if (left == 0 && tokens->n - sink->first - sink->keep > size_max(sink->keep, 64)) {
-        drop_left(sink);
-    }
-    return ERR_OK;
-}
-
-static enum err_code encode_words(const struct tokenizer *tokenizer, struct text_cursor *cursor,
-                                  const struct sink *sink, struct err *err)
-{
-    struct text_word word;
-    struct pieces pieces;
-    bool full = false;
-    while (!full) {
-        enum text_found found = text_next(cursor, &word);
-        if (found == TEXT_END) {
-            break;
-        }
-        if (found == TEXT_SPECIAL) {
-            set_piece(&pieces, 0, tokenizer->specials[word.special], word.start, word.stop);
-        } else {
-            split_word(tokenizer, &word, &pieces);
-        }
-        enum err_code code = sink_add(sink, &pieces, &full, err);
-        if (code != ERR_OK) {
-            return code;
-        }
-    }
-    if (sink->tokens->n - sink->first > sink->keep) {
-        drop_left(sink);
-    }
-    return ERR_OK;
+    tokens->n = 0;
+    tokens->truncated = false;
 }
 
 enum err_code tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size,
                                const struct encode_options *options, struct tokens *tokens,
                                struct err *err)
 {
-    const size_t added = options->add_special_tokens ? 2 : 0;
+    const struct template_row *row = &tokenizer->template.single;
+    const size_t added = options->add_special_tokens ? row->added : 0;
     CHECK(options->max_length >= added);
-    tokens->n = 0;
-    tokens->truncated = false;
+    tokens_reset(tokens);
     if (size > UINT32_MAX) {
-        return err_set(err, ERR_LIMIT, "a text of %zu bytes, at most %u are allowed", size,
-                       UINT32_MAX);
+        return too_large(size, err);
     }
-    const struct sink sink = {
+    struct token_sink sink = {
         .tokens = tokens,
-        .first = added / 2,
         .keep = options->max_length - added,
         .side = options->side,
         .offsets = options->offsets,
+        .part = TOKEN_FIRST,
     };
-    enum err_code code = reserve(&sink, added, err);
-    if (code == ERR_OK && added) {
-        put(&sink, tokenizer->specials[TEXT_CLS], 0, 0);
+    enum err_code code = token_sink_reserve(&sink, added, err);
+    if (code != ERR_OK) {
+        return code;
     }
-    struct text_cursor cursor = {.unicode = &tokenizer->unicode, .text = text, .size = size};
-    code = code == ERR_OK ? encode_words(tokenizer, &cursor, &sink, err) : code;
-    if (code == ERR_OK && added) {
-        put(&sink, tokenizer->specials[TEXT_SEP], 0, 0);
+    size_t piece = put_frame(row, 0, options->add_special_tokens, &sink);
+    sink.first = tokens->n;
+    sink.type = row->pieces[piece].type;
+    code = encode_text(tokenizer, text, size, &sink, err);
+    code = code == ERR_OK ? token_sink_reserve(&sink, added, err) : code;
+    if (code == ERR_OK) {
+        put_frame(row, piece + 1, options->add_special_tokens, &sink);
     }
     return code;
 }
 
+/* How many tokens of each text stay, where at most `keep` do together: the longer one is cut down
+ * to the shorter one first, then both, an odd one being the longer one's.
+ * Reference: huggingface/tokenizers, truncate_encodings. */
+static void longest_first(const size_t totals[2], size_t keep, size_t ret_keep[2])
+{
+    bool swap = totals[0] > totals[1];
+    size_t shorter = totals[swap];
+    size_t longer = totals[!swap];
+    if (longer > keep || shorter > keep - longer) {
+        longer = shorter > keep ? shorter : size_max(shorter, keep - shorter);
+        if (longer > keep || shorter > keep - longer) {
+            shorter = keep / 2;
+            longer = keep - shorter;
+        }
+    }
+    ret_keep[swap] = shorter;
+    ret_keep[!swap] = longer;
+}
+
+static enum err_code encode_both(const struct tokenizer *tokenizer,
+                                 const struct tokenizer_text texts[2],
+                                 const struct encode_options *options, size_t keep,
+                                 struct tokens parts[2], struct err *err)
+{
+    size_t totals[2];
+    struct token_sink sinks[2];
+    for (size_t i = 0; i < 2; i++) {
+        sinks[i] = (struct token_sink){
+            .tokens = &parts[i],
+            .keep = keep,
+            .side = options->side,
+            .offsets = options->offsets,
+            .count_all = true,
+        };
+        if (texts[i].size > UINT32_MAX) {
+            return too_large(texts[i].size, err);
+        }
+        enum err_code code = encode_text(tokenizer, texts[i].text, texts[i].size, &sinks[i], err);
+        if (code != ERR_OK) {
+            return code;
+        }
+        totals[i] = sinks[i].total;
+    }
+    size_t stay[2];
+    longest_first(totals, keep, stay);
+    for (size_t i = 0; i < 2; i++) {
+        if (parts[i].n > stay[i]) {
+            token_sink_cut(&sinks[i], stay[i]);
+        }
+    }
+    return ERR_OK;
+}
+
+/* Appends n tokens of another result, from `from` on. */
+static enum err_code append(struct token_sink *sink, const struct tokens *source, size_t from,
+                            size_t n, struct err *err)
+{
+    enum err_code code = token_sink_reserve(sink, n, err);
+    struct tokens *tokens = sink->tokens;
+    if (code != ERR_OK || n == 0) {
+        return code;
+    }
+    memcpy(tokens->ids + tokens->n, source->ids + from, n * sizeof *tokens->ids);
+    if (sink->offsets) {
+        memcpy(tokens->starts + tokens->n, source->starts + from, n * sizeof *tokens->starts);
+        memcpy(tokens->stops + tokens->n, source->stops + from, n * sizeof *tokens->stops);
+    }
+    memset(tokens->types + tokens->n, sink->type, n);
+    memset(tokens->parts + tokens->n, sink->part, n);
+    tokens->n += n;
+    return ERR_OK;
+}
+
+static enum err_code assemble(const struct tokenizer *tokenizer, const struct tokens parts[2],
+                              const struct encode_options *options, struct tokens *tokens,
+                              struct err *err)
+{
+    const struct template_row *row = &tokenizer->template.pair;
+    struct token_sink sink = {.tokens = tokens, .offsets = options->offsets};
+    enum err_code code = token_sink_reserve(&sink, row->added + parts[0].n + parts[1].n, err);
+    for (size_t i = 0; i < row->n && code == ERR_OK; i++) {
+        i = put_frame(row, i, options->add_special_tokens, &sink);
+        if (i < row->n) {
+            bool second = row->pieces[i].kind == TEMPLATE_SECOND;
+            sink.type = row->pieces[i].type;
+            sink.part = second ? TOKEN_SECOND : TOKEN_FIRST;
+            code = append(&sink, &parts[second], 0, parts[second].n, err);
+        }
+    }
+    tokens->truncated = parts[0].truncated || parts[1].truncated;
+    return code;
+}
+
+enum err_code tokenizer_encode_pair(const struct tokenizer *tokenizer,
+                                    const struct tokenizer_text texts[2],
+                                    const struct encode_options *options, struct tokens *tokens,
+                                    struct err *err)
+{
+    const size_t added = options->add_special_tokens ? tokenizer->template.pair.added : 0;
+    tokens_reset(tokens);
+    if (options->max_length < added) {
+        return err_set(err, ERR_LIMIT, "a pair takes at least %zu tokens, the limit is %zu", added,
+                       options->max_length);
+    }
+    struct tokens parts[2] = {{0}, {0}};
+    enum err_code code = encode_both(tokenizer, texts, options, options->max_length - added, parts,
+                                     err);
+    code = code == ERR_OK ? assemble(tokenizer, parts, options, tokens, err) : code;
+    tokens_done(&parts[0]);
+    tokens_done(&parts[1]);
+    return code;
+}
+
+size_t tokenizer_added(const struct tokenizer *tokenizer, bool pair)
+{
+    return pair ? tokenizer->template.pair.added : tokenizer->template.single.added;
+}
+
+enum err_code tokenizer_frame(const struct tokenizer *tokenizer, const struct tokens *tokens,
+                              size_t from, size_t n, struct tokens *window, struct err *err)
+{
+    const struct template_row *row = &tokenizer->template.single;
+    CHECK(window != tokens && from <= tokens->n && n <= tokens->n - from);
+    struct token_sink sink = {
+        .tokens = window, .offsets = tokens->starts != NULL, .part = TOKEN_FIRST};
+    tokens_reset(window);
+    enum err_code code = token_sink_reserve(&sink, n + row->added, err);
+    if (code == ERR_OK) {
+        size_t piece = put_frame(row, 0, true, &sink);
+        sink.type = row->pieces[piece].type;
+        code = append(&sink, tokens, from, n, err);
+        put_frame(row, piece + 1, true, &sink);
+    }
+    return code;
+}
+
+/* --- What else it knows ----------------------------------------------------------------------- */
+
+bool tokenizer_can_decode(const struct tokenizer *tokenizer)
+{
+    (void)tokenizer;
+    return false;
+}
+
+enum err_code tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t n,
+                               bool skip_special, struct buf *text, struct err *err)
+{
+    (void)tokenizer;
+    (void)ids;
+    (void)n;
+    (void)skip_special;
+    (void)text;
+    return err_set(err, ERR_UNSUPPORTED, "this model folder's decoder is not known");
+}
+
+const char *tokenizer_digest(const struct tokenizer *tokenizer)
+{
+    return tokenizer->digest;
+}
+
+size_t tokenizer_warnings(const struct tokenizer *tokenizer)
+{
+    return tokenizer->n_warnings;
+}
+
+const char *tokenizer_warning(const struct tokenizer *tokenizer, size_t index)
+{
+    return tokenizer->warnings[index];
+}
+
+const char *tokenizer_source(const struct tokenizer *tokenizer)
+{
+    return tokenizer->source;
+}
+
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer)
 {
-    return vocab_size(tokenizer->vocab);
+    return vocab_size(tokenizer->bert.vocab);
 }
 
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id)
 {
-    bool known = id >= 0 && (size_t)id < vocab_size(tokenizer->vocab);
-    return known ? vocab_word(tokenizer->vocab, id) : NULL;
+    bool known = id >= 0 && (size_t)id < vocab_size(tokenizer->bert.vocab);
+    return known ? vocab_word(tokenizer->bert.vocab, id) : NULL;
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
 {
     for (enum text_special i = 0; i < TEXT_SPECIALS; i++) {
-        if (tokenizer->specials[i] == id) {
+        if (tokenizer->bert.specials[i] == id) {
             return true;
         }
     }
     return false;
-}
-
-int32_t tokenizer_cls_id(const struct tokenizer *tokenizer)
-{
-    return tokenizer->specials[TEXT_CLS];
-}
-
-int32_t tokenizer_sep_id(const struct tokenizer *tokenizer)
-{
-    return tokenizer->specials[TEXT_SEP];
 }

@@ -1,8 +1,10 @@
-/* Text → token ids, the same as Hugging Face's fast BertTokenizer for every valid UTF-8 string:
- * special strings split off first, clean, CJK spaced, NFD and Mn dropped, lower-cased, split on
- * punctuation, WordPiece.
- * Source: Devlin et al. 2018 (BERT); reference: huggingface/tokenizers, BertNormalizer,
- * BertPreTokenizer, WordPiece. */
+/* Text → token ids and back, by what a model folder says.
+ *
+ * tokenizer.json is the truth where a folder has one, and then ids and offsets are those of the
+ * reference's Tokenizer.from_file for every valid UTF-8 string. Without it vocab.txt is a BERT
+ * vocabulary, read as Hugging Face's fast BertTokenizer reads it: special strings split off first,
+ * clean, CJK spaced, NFD and Mn dropped, lower-cased, split on punctuation, WordPiece.
+ * Source: Devlin et al. 2018 (BERT); reference: huggingface/tokenizers. */
 #ifndef ORTHRUS_MODEL_TOKENIZER_H
 #define ORTHRUS_MODEL_TOKENIZER_H
 
@@ -10,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 /* What tokenizer_config.json may say; tokenizer_options_default() is bert-base-uncased's. */
@@ -24,6 +27,12 @@ struct tokenizer;
 
 struct tokenizer_options tokenizer_options_default(void);
 
+/* Opens the tokenizer of a folder: tokenizer.json, else vocab.txt with options (what the folder's
+ * tokenizer_config.json says; not looked at beside a tokenizer.json). Errors: ERR_NOT_FOUND
+ * (neither file), ERR_IO, ERR_INVALID, ERR_LIMIT, ERR_UNSUPPORTED (a part that would change ids and
+ * is not known; the text names it), ERR_NOMEM. */
+CHECK_RESULT enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *options,
+                                          struct tokenizer **ret_tokenizer, struct err *err);
 /* Reads vocab.txt (one word a line, id = line number from 0). The words [CLS], [SEP], [PAD],
  * [UNK], [MASK] must be there. Errors: ERR_NOT_FOUND, ERR_IO, ERR_INVALID, ERR_LIMIT, ERR_NOMEM. */
 CHECK_RESULT enum err_code tokenizer_create(const char *vocab_path,
@@ -32,15 +41,24 @@ CHECK_RESULT enum err_code tokenizer_create(const char *vocab_path,
 /* NULL is fine. */
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
+/* size bytes of valid UTF-8, borrowed. */
+struct tokenizer_text {
+    const char *text;
+    size_t size;
+};
+
 enum truncate_side { TRUNCATE_RIGHT, TRUNCATE_LEFT };
 
 struct encode_options {
-    size_t max_length; /* tokens in the result, [CLS] and [SEP] included, ≥ 2 when they are added;
-                          SIZE_MAX for no limit */
+    size_t max_length; /* tokens in the result, those of the template included, of which there must
+                          be room; SIZE_MAX for no limit */
     enum truncate_side side;
-    bool add_special_tokens; /* [CLS] … [SEP] */
+    bool add_special_tokens; /* what the template adds, as BERT's [CLS] … [SEP] */
     bool offsets;            /* fill starts and stops */
 };
+
+/* Which text a token is of. */
+enum token_part { TOKEN_FIRST, TOKEN_SECOND, TOKEN_ADDED /* by the template */ };
 
 /* The result of one encode, reusable from text to text: arrays grow and are kept. Owned by one
  * thread. Zero-initialize; tokens_done frees. */
@@ -50,6 +68,8 @@ struct tokens {
     uint32_t *starts; /* [n] where asked for: offsets in code points of the original text; 0,0 for
                          added specials */
     uint32_t *stops;  /* [n] likewise */
+    uint8_t *types;   /* [n] token types, as the template says */
+    uint8_t *parts;   /* [n] enum token_part */
     bool truncated;   /* tokens were cut off */
     size_t room;
 };
@@ -63,12 +83,47 @@ CHECK_RESULT enum err_code tokenizer_encode(const struct tokenizer *tokenizer, c
                                             size_t size, const struct encode_options *options,
                                             struct tokens *tokens, struct err *err);
 
+/* The same for a pair of texts. Where both together are too long, the longer one is cut first
+ * (longest-first: as transformers' truncation=True does), on options->side. */
+CHECK_RESULT enum err_code tokenizer_encode_pair(const struct tokenizer *tokenizer,
+                                                 const struct tokenizer_text texts[2],
+                                                 const struct encode_options *options,
+                                                 struct tokens *tokens, struct err *err);
+
+/* How many tokens the template adds to one text, or to a pair. */
+size_t tokenizer_added(const struct tokenizer *tokenizer, bool pair);
+
+/* Puts the template around n tokens from `from` of a text encoded without it: a window. window is
+ * another struct than tokens. Errors: ERR_NOMEM. */
+CHECK_RESULT enum err_code tokenizer_frame(const struct tokenizer *tokenizer,
+                                           const struct tokens *tokens, size_t from, size_t n,
+                                           struct tokens *window, struct err *err);
+
+/* True where tokenizer_decode works: the folder's decoder is known. */
+bool tokenizer_can_decode(const struct tokenizer *tokenizer);
+
+/* Appends the text of ids to buf, as the reference's decode: ids outside the vocabulary are passed
+ * over, and special tokens where skip_special. Errors: ERR_UNSUPPORTED (see tokenizer_can_decode),
+ * ERR_LIMIT (over the buffer's ceiling), ERR_NOMEM. */
+CHECK_RESULT enum err_code tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids,
+                                            size_t n, bool skip_special, struct buf *text,
+                                            struct err *err);
+
+/* SHA-256 of the vocabulary and of every rule that can change an id or a token type, lower-case
+ * hexadecimal, borrowed. How the files are written makes no difference. */
+const char *tokenizer_digest(const struct tokenizer *tokenizer);
+
+/* What the user should know about the folder's files: one sentence each, borrowed. */
+size_t tokenizer_warnings(const struct tokenizer *tokenizer);
+const char *tokenizer_warning(const struct tokenizer *tokenizer, size_t index);
+
+/* The file that the vocabulary came from, borrowed. */
+const char *tokenizer_source(const struct tokenizer *tokenizer);
+/* Every id is below it. */
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
-/* The word of an id, NUL-terminated, borrowed; NULL for an id outside the vocabulary. */
+/* The word of an id, NUL-terminated, borrowed; NULL where no word has the id. */
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id);
-/* True for [CLS], [SEP], [PAD], [UNK], [MASK]. */
+/* True for special tokens: [CLS], [SEP], [PAD], [UNK], [MASK] of a vocab.txt. */
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
-int32_t tokenizer_cls_id(const struct tokenizer *tokenizer);
-int32_t tokenizer_sep_id(const struct tokenizer *tokenizer);
 
 #endif

@@ -6,7 +6,6 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
-#include "model/files/config.h"
 #include "model/text/text.h"
 
 /* A longer line can't be looked up: no word to find is longer than TEXT_WORD_BYTES and "##". */
@@ -69,9 +68,9 @@ static enum err_code split_lines(struct vocab *vocab, size_t size, const char *l
                                  struct err *err)
 {
     vocab->count = count_lines(vocab->data, size);
-    if (vocab->count > CONFIG_VOCAB_MAX) {
+    if (vocab->count > VOCAB_WORDS_MAX) {
         (void)err_set(err, ERR_LIMIT, "%s: %zu words, at most %d are allowed", label, vocab->count,
-                      CONFIG_VOCAB_MAX);
+                      VOCAB_WORDS_MAX);
         return ERR_LIMIT;
     }
     vocab->words = calloc(vocab->count + 1, sizeof *vocab->words);

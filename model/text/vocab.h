@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-enum { VOCAB_FILE_MAX = 32 * 1024 * 1024, VOCAB_NONE = -1 };
+enum { VOCAB_FILE_MAX = 32 * 1024 * 1024, VOCAB_WORDS_MAX = 1 << 22, VOCAB_NONE = -1 };
 
 /* Process lifetime, immutable: any number of threads may read it. */
 struct vocab;
@@ -15,7 +15,7 @@ struct vocab;
 /* Reads a file of one word a line, id = line number from 0. As the reference does: white space at
  * a line's end is no part of the word, and of equal words the last one's id counts. Errors:
  * ERR_NOT_FOUND, ERR_IO, ERR_INVALID (not UTF-8, a NUL; names the line), ERR_LIMIT (over
- * VOCAB_FILE_MAX bytes or CONFIG_VOCAB_MAX words), ERR_NOMEM. */
+ * VOCAB_FILE_MAX bytes or VOCAB_WORDS_MAX words), ERR_NOMEM. */
 CHECK_RESULT enum err_code vocab_read(const char *path, struct vocab **ret_vocab, struct err *err);
 /* The same from memory: data is malloc'ed, has a NUL at data[size], and belongs to the vocabulary
  * from here on, on failure too. label stands for the path in errors. */

@@ -288,10 +288,74 @@ static void test_vocabulary(void **state)
     assert_string_equal(tokenizer_word(bert, THE), "the");
     assert_null(tokenizer_word(bert, -1));
     assert_null(tokenizer_word(bert, 30522));
-    assert_int_equal(tokenizer_cls_id(bert), CLS);
-    assert_int_equal(tokenizer_sep_id(bert), SEP);
     assert_true(tokenizer_is_special(bert, 0) && tokenizer_is_special(bert, MASK));
     assert_false(tokenizer_is_special(bert, THE) || tokenizer_is_special(bert, -1));
+}
+
+/* A pair of so many words each, cut to a limit: how many stay of each, by the reference's
+ * truncation="longest_first". */
+static void test_pairs_longest_first(void **state)
+{
+    (void)state;
+    static const size_t cases[][5] = {
+        /* words, limit, stay */
+        {3, 4, SIZE_MAX, 3, 4}, {3, 4, 10, 3, 4},   {3, 40, 20, 3, 14}, {40, 3, 20, 14, 3},
+        {40, 50, 20, 8, 9},     {50, 40, 20, 9, 8}, {40, 40, 20, 8, 9}, {9, 30, 20, 8, 9},
+        {0, 9, 6, 0, 3},        {2, 9, 3, 0, 0},
+    };
+    struct tokens tokens = {0};
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (enum truncate_side side = TRUNCATE_RIGHT; side <= TRUNCATE_LEFT; side++) {
+            size_t sizes[2];
+            char *first = repeat("the ", 4 * cases[i][0], &sizes[0]);
+            char *second = repeat("of ", 3 * cases[i][1], &sizes[1]);
+            const struct tokenizer_text pair[2] = {{first, sizes[0]}, {second, sizes[1]}};
+            const struct encode_options options = {.max_length = cases[i][2],
+                                                   .side = side,
+                                                   .add_special_tokens = true,
+                                                   .offsets = true};
+            assert_int_equal(tokenizer_encode_pair(bert, pair, &options, &tokens, &err), ERR_OK);
+            size_t counts[3] = {0};
+            for (size_t t = 0; t < tokens.n; t++) {
+                counts[tokens.parts[t]]++;
+                bool late = tokens.parts[t] == TOKEN_SECOND || t + 1 == tokens.n;
+                assert_int_equal(tokens.types[t], late);
+                assert_true(tokens.parts[t] == TOKEN_ADDED || tokens.starts[t] < tokens.stops[t]);
+            }
+            assert_int_equal(counts[TOKEN_FIRST], cases[i][3]);
+            assert_int_equal(counts[TOKEN_SECOND], cases[i][4]);
+            assert_int_equal(counts[TOKEN_ADDED], 3);
+            assert_true(tokens.truncated == (cases[i][2] < cases[i][0] + cases[i][1] + 3));
+            free(first);
+            free(second);
+        }
+    }
+    const struct tokenizer_text pair[2] = {{"a", 1}, {"b", 1}};
+    const struct encode_options tight = {.max_length = 2, .add_special_tokens = true};
+    enum err_code code = tokenizer_encode_pair(bert, pair, &tight, &tokens, &err);
+    expect_error(&err, code, ERR_LIMIT, WORDS("pair", "3 tokens"));
+    assert_int_equal(tokenizer_added(bert, false), 2);
+    assert_int_equal(tokenizer_added(bert, true), 3);
+    tokens_done(&tokens);
+}
+
+static void test_windows_are_framed(void **state)
+{
+    (void)state;
+    const struct encode_options options = {.max_length = SIZE_MAX, .offsets = true};
+    struct tokens tokens = {0};
+    struct tokens window = {0};
+    struct err err = ERR_INIT;
+    encode("the the the of", 14, &options, &tokens);
+    assert_int_equal(tokens.n, 4);
+    assert_int_equal(tokenizer_frame(bert, &tokens, 2, 2, &window, &err), ERR_OK);
+    assert_int_equal(window.n, 4);
+    assert_true(window.ids[0] == CLS && window.ids[1] == THE && window.ids[3] == SEP);
+    assert_true(window.parts[0] == TOKEN_ADDED && window.parts[1] == TOKEN_FIRST);
+    assert_true(window.starts[1] == 8 && window.stops[2] == 14 && window.stops[3] == 0);
+    tokens_done(&window);
+    tokens_done(&tokens);
 }
 
 static void test_special_words_must_be_there(void **state)
@@ -420,6 +484,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_special_strings),
+        cmocka_unit_test(test_pairs_longest_first),
+        cmocka_unit_test(test_windows_are_framed),
         cmocka_unit_test(test_word_limit),
         cmocka_unit_test(test_positions),
         cmocka_unit_test(test_truncate),

@@ -1,5 +1,4 @@
 /* vocab.txt: what is read, what is refused, and the longest match. */
-#include "model/files/config.h"
 #include "model/text/vocab.h"
 #include "tests/support/testing.h"
 
@@ -83,14 +82,14 @@ static void test_refused(void **state)
     refuse("a\n\xc3", 3, ERR_INVALID, WORDS("line 2", "UTF-8"));
     refuse("a\nb\nc\0d\n", 8, ERR_INVALID, WORDS("line 3", "NUL"));
 
-    size_t many = CONFIG_VOCAB_MAX + 1;
+    size_t many = VOCAB_WORDS_MAX + 1;
     char *lines = malloc(many);
     assert_non_null(lines);
     memset(lines, '\n', many);
     refuse(lines, many, ERR_LIMIT, WORDS("4194305 words", "4194304"));
     struct vocab *vocab = NULL;
     assert_int_equal(parse(lines, many - 1, &vocab, NULL), ERR_OK);
-    assert_int_equal(vocab_size(vocab), CONFIG_VOCAB_MAX);
+    assert_int_equal(vocab_size(vocab), VOCAB_WORDS_MAX);
     vocab_destroy(vocab);
     free(lines);
 }
