@@ -176,11 +176,13 @@ static bool take_engine(struct daemon *daemon)
 static void reload_keys(struct keyring *ring, const char *flag)
 {
     struct err err = ERR_INIT;
-    if (ring && keyring_reload(ring, &err) != ERR_OK) {
+    size_t n = 0;
+    if (ring && keyring_reload(ring, &n, &err) != ERR_OK) {
         LOG(LOG_ERROR, "tokens not reloaded; the old ones stay", LOG_S("flag", flag),
             LOG_S("error", err.text));
     } else if (ring) {
-        LOG(LOG_INFO, "tokens reloaded", LOG_S("flag", flag));
+        LOG(n ? LOG_INFO : LOG_WARN, n ? "tokens reloaded" : "the file holds no token: all revoked",
+            LOG_S("flag", flag), LOG_U("tokens", n));
     }
 }
 

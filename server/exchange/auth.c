@@ -15,9 +15,7 @@
 
 enum {
     AUTH_FILE_MAX = 1024 * 1024,
-    FAILURES_BURST = 100, /* wrong tokens answered 401 at once … */
-    FAILURES_PER_S = 10,  /* … and then so many a second; the rest 429 */
-    LOGS_BURST = 10,
+    LOGS_BURST = 10, /* wrong tokens logged at once, and then so many a second */
     LOGS_PER_S = 1,
 };
 
@@ -38,7 +36,7 @@ struct keyring {
     pthread_mutex_t lock; /* of what follows */
     struct key *keys;     /* owned */
     size_t n;
-    struct bucket failures, logs;
+    struct bucket logs;
     uint64_t unlogged;
 };
 
@@ -124,14 +122,11 @@ static enum err_code parse(const char *path, const char *data, size_t size, stru
         }
         at = next;
     }
-    if (n == 0) {
-        return err_set(err, ERR_INVALID, "%s: no id:token line", path);
-    }
     *ret_n = n;
     return ERR_OK;
 }
 
-enum err_code keyring_reload(struct keyring *ring, struct err *err)
+enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *err)
 {
     char *data = NULL;
     size_t size = 0;
@@ -155,6 +150,7 @@ enum err_code keyring_reload(struct keyring *ring, struct err *err)
         ring->n = n;
         (void)pthread_mutex_unlock(&ring->lock);
         keys = old;
+        *ret_n = n;
     }
     free(keys);
     return code;
@@ -171,11 +167,14 @@ enum err_code keyring_create(const char *path, const char *what, struct keyring 
     *ring = (struct keyring){
         .path = path,
         .what = what,
-        .failures = {FAILURES_BURST, FAILURES_BURST, FAILURES_PER_S, now_ns},
         .logs = {LOGS_BURST, LOGS_BURST, LOGS_PER_S, now_ns},
     };
     (void)pthread_mutex_init(&ring->lock, NULL);
-    enum err_code code = keyring_reload(ring, err);
+    size_t n = 0;
+    enum err_code code = keyring_reload(ring, &n, err);
+    if (code == ERR_OK && n == 0) {
+        code = err_set(err, ERR_INVALID, "%s: no id:token line", path);
+    }
     if (code != ERR_OK) {
         keyring_destroy(ring);
         return code;
@@ -203,10 +202,9 @@ static bool digest_equal(const char *a, const char *b)
     return difference == 0;
 }
 
-static enum auth_result failed(struct keyring *ring, const char *remote)
+static void log_failure(struct keyring *ring, const char *remote)
 {
     (void)pthread_mutex_lock(&ring->lock);
-    bool throttled = !bucket_take(&ring->failures);
     bool logged = bucket_take(&ring->logs);
     uint64_t unlogged = ring->unlogged;
     ring->unlogged = logged ? 0 : unlogged + 1;
@@ -215,7 +213,6 @@ static enum auth_result failed(struct keyring *ring, const char *remote)
         LOG(LOG_WARN, "wrong token", LOG_S("what", ring->what), LOG_S("remote", remote),
             LOG_U("not_logged_before", unlogged));
     }
-    return throttled ? AUTH_THROTTLED : AUTH_WRONG;
 }
 
 enum auth_result keyring_check(struct keyring *ring, const char *authorization, const char *remote,
@@ -240,5 +237,8 @@ enum auth_result keyring_check(struct keyring *ring, const char *authorization, 
         (void)snprintf(ret_id, AUTH_ID_MAX + 1, "%s", found->id);
     }
     (void)pthread_mutex_unlock(&ring->lock);
-    return found ? AUTH_OK : failed(ring, remote);
+    if (!found) {
+        log_failure(ring, remote);
+    }
+    return found ? AUTH_OK : AUTH_WRONG;
 }

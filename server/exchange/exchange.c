@@ -109,7 +109,6 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
         {"Content-Type", &headers->content_type, true},
         {"Content-Encoding", &headers->content_encoding, true},
         {"Expect", &headers->expect, false},
-        {"Accept", &headers->accept, false},
         {"Origin", &headers->origin, false},
         {"X-Request-Id", &headers->request_id, false},
         {"X-Request-Timeout-Ms", &headers->timeout_ms, false},
@@ -118,6 +117,9 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
     };
     if (!header_ok(name, value)) {
         headers->malformed = true;
+    }
+    if (strcasecmp(name, "Accept") == 0) {
+        accept_take(&headers->accept, value);
     }
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcasecmp(name, known[i].name) != 0) {

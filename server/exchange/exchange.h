@@ -14,6 +14,7 @@
 
 #include "api/problem.h"
 #include "base/buf.h"
+#include "server/exchange/accept.h"
 #include "server/exchange/auth.h"
 #include "server/state.h"
 
@@ -31,8 +32,9 @@ enum listener { LISTENER_MAIN = 1, LISTENER_ADMIN = 2 };
  * whole exchange. */
 struct request_headers {
     const char *host, *content_length, *transfer_encoding, *authorization;
-    const char *content_type, *content_encoding, *expect, *accept, *origin;
+    const char *content_type, *content_encoding, *expect, *origin;
     const char *request_id, *timeout_ms, *if_match, *traceparent;
+    struct accept accept;
     const char *repeated; /* name of a header that may stand once and stood twice */
     bool malformed;       /* a name or value with bytes that have no place there */
 };

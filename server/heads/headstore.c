@@ -216,6 +216,17 @@ enum swap_result headstore_commit(struct headstore *store, struct heads *heads, 
     return activate(store, &version, ret_previous, err);
 }
 
+/* Whether the active set is what the caller takes it for. */
+static bool expected(const struct heads_version *active, const char *if_match, struct err *err)
+{
+    if (!if_match || (active->heads && (strcmp(if_match, "*") == 0 ||
+                                        strcmp(if_match, active->heads->sha256) == 0))) {
+        return true;
+    }
+    err_set(err, ERR_CONFLICT, "If-Match names heads that are not the active ones");
+    return false;
+}
+
 /* The part of a PUT that holds the swap lock. */
 static enum swap_result put_locked(struct headstore *store, const void *data, size_t size,
                                    const char *if_match, bool dry_run, const char *source_sha256,
@@ -224,14 +235,10 @@ static enum swap_result put_locked(struct headstore *store, const void *data, si
 {
     struct heads_version active;
     headstore_acquire(store, &active);
-    bool matches = !if_match || (active.heads && (strcmp(if_match, "*") == 0 ||
-                                                  strcmp(if_match, active.heads->sha256) == 0));
     struct heads *heads = NULL;
     enum swap_result result = SWAP_PRECONDITION;
-    if (matches) {
+    if (expected(&active, if_match, err)) {
         result = headstore_stage(store, data, size, "the heads file", active.heads, &heads, err);
-    } else {
-        err_set(err, ERR_CONFLICT, "If-Match names heads that are not the active ones");
     }
     if (result == SWAP_OK && dry_run) {
         fill_version(ret_now, store->next_version, heads, "PUT", source_sha256);
@@ -288,11 +295,16 @@ void headstore_turned_away(struct headstore *store, const char *by, const char *
 }
 
 static enum swap_result rollback_locked(struct headstore *store, uint64_t number,
+                                        const char *if_match, bool dry_run,
                                         struct heads_version *ret_now,
                                         struct heads_version *ret_previous, struct err *err)
 {
     const struct kept *kept = &store->kept;
+    const struct heads_version none = {.version = 0};
     size_t at = 1;
+    if (!expected(kept->n ? &kept->version[0] : &none, if_match, err)) {
+        return SWAP_PRECONDITION;
+    }
     if (number) {
         at = 0;
         while (at < kept->n && kept->version[at].version != number) {
@@ -309,6 +321,11 @@ static enum swap_result rollback_locked(struct headstore *store, uint64_t number
     }
     struct heads_version version;
     heads_version_copy(&kept->version[at], &version);
+    if (dry_run) {
+        *ret_now = version;
+        heads_version_copy(&kept->version[0], ret_previous);
+        return SWAP_OK;
+    }
     enum swap_result result = activate(store, &version, ret_previous, err);
     if (result == SWAP_OK) {
         headstore_acquire(store, ret_now);
@@ -316,18 +333,18 @@ static enum swap_result rollback_locked(struct headstore *store, uint64_t number
     return result;
 }
 
-enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *by,
-                                    struct heads_version *ret_now,
+enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *if_match,
+                                    bool dry_run, const char *by, struct heads_version *ret_now,
                                     struct heads_version *ret_previous, struct err *err)
 {
     uint64_t begin_ns = clock_now_ns();
     enum swap_result result = begin_swap(store, err);
     if (result == SWAP_OK) {
-        result = rollback_locked(store, version, ret_now, ret_previous, err);
+        result = rollback_locked(store, version, if_match, dry_run, ret_now, ret_previous, err);
         (void)pthread_mutex_unlock(&store->swap);
     }
     headstore_audit(store, by, "rollback", result == SWAP_OK ? ret_now->heads->sha256 : NULL,
-                    result, false, begin_ns, err);
+                    result, dry_run, begin_ns, err);
     return result;
 }
 

@@ -58,16 +58,16 @@ enum swap_result {
 };
 
 /* Validates data, probes it, persists it, publishes it. if_match: expected sha256 of the active
- * set, or NULL. dry_run stops before persisting. by: the token's id, for the audit line. Off the
- * serving path: the caller's thread does the work. */
+ * set, "*" for any, or NULL. dry_run stops before persisting. by: the token's id, for the audit
+ * line. Off the serving path: the caller's thread does the work. */
 enum swap_result headstore_put(struct headstore *store, const void *data, size_t size,
                                const char *if_match, bool dry_run, const char *by,
                                struct heads_version *ret_now, struct heads_version *ret_previous,
                                struct err *err);
 /* Makes a kept version active again, under its old number. version 0: the one that was active
- * before the active one. */
-enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *by,
-                                    struct heads_version *ret_now,
+ * before the active one. if_match and dry_run as above. */
+enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *if_match,
+                                    bool dry_run, const char *by, struct heads_version *ret_now,
                                     struct heads_version *ret_previous, struct err *err);
 /* The audit line and count of an attempt that its caller turned away as SWAP_BUSY before it came
  * here. what: "put", "rollback". */

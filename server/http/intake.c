@@ -103,9 +103,6 @@ static void check_key(struct exchange *x)
     case AUTH_WRONG:
         exchange_fail(x, PROBLEM_KEY_WRONG, NULL, "the bearer token is not one of those in force");
         break;
-    case AUTH_THROTTLED:
-        exchange_fail(x, PROBLEM_OVERLOADED, NULL, "too many wrong tokens; wait a second");
-        break;
     }
 }
 
@@ -204,6 +201,9 @@ void intake_check(struct exchange *x, bool over_limit)
 void intake_common_headers(struct exchange *x)
 {
     exchange_header(x, "X-Request-Id", "%s", x->request_id);
+    if (x->route && x->route->flags & ROUTE_NO_STORE) {
+        exchange_header(x, "Cache-Control", "no-store");
+    }
     if (origin_allowed(x)) {
         const char *allowed = x->server->settings->cors_origin;
         exchange_header(x, "Access-Control-Allow-Origin", "%s", allowed);

@@ -179,7 +179,11 @@ static struct swap *make_swap(struct exchange *x)
 static bool take_if_match(struct exchange *x, struct swap *swap)
 {
     const char *text = x->headers.if_match;
-    if (!text || strcmp(text, "*") == 0) {
+    if (!text) {
+        return true;
+    }
+    if (strcmp(text, "*") == 0) {
+        (void)snprintf(swap->if_match, sizeof swap->if_match, "*");
         return true;
     }
     size_t hex = strspn(text + (*text == '"'), "0123456789abcdef");
@@ -193,17 +197,49 @@ static bool take_if_match(struct exchange *x, struct swap *swap)
     return true;
 }
 
-static bool take_dry_run(struct exchange *x, struct swap *swap)
+/* One argument of the query: dry_run bare, true or 1; false or 0. */
+static bool take_argument(struct exchange *x, struct swap *swap, const char *text, size_t size)
 {
-    char value[8];
-    bool fits = exchange_query(x, "dry_run", value, sizeof value);
-    swap->dry_run = fits && (strcmp(value, "true") == 0 || strcmp(value, "1") == 0);
-    if (swap->dry_run ||
-        (fits && (!value[0] || strcmp(value, "false") == 0 || strcmp(value, "0") == 0))) {
-        return true;
+    static const char name[] = "dry_run";
+    static const struct {
+        const char *text;
+        bool dry_run;
+    } values[] = {{"", true}, {"=true", true}, {"=1", true}, {"=false", false}, {"=0", false}};
+    size_t name_size = sizeof name - 1;
+    if (strcspn(text, "=&") != name_size || strncmp(text, name, name_size) != 0) {
+        exchange_fail(x, PROBLEM_FIELD_UNKNOWN, NULL,
+                      "an argument of the query is not known; dry_run is allowed");
+        return false;
     }
-    exchange_fail(x, PROBLEM_FIELD_VALUE, "dry_run", "dry_run: true or false is allowed");
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        if (strlen(values[i].text) == size - name_size &&
+            strncmp(text + name_size, values[i].text, size - name_size) == 0) {
+            swap->dry_run = values[i].dry_run;
+            return true;
+        }
+    }
+    exchange_fail(x, PROBLEM_FIELD_VALUE, name,
+                  "dry_run: no value, true, 1, false or 0 is allowed");
     return false;
+}
+
+/* What is mistyped here would change what serves, so nothing is passed over. */
+static bool take_query(struct exchange *x, struct swap *swap)
+{
+    bool seen = false;
+    for (const char *at = x->query; *at;) {
+        size_t size = strcspn(at, "&");
+        if (size && seen) {
+            exchange_fail(x, PROBLEM_FIELD_DUPLICATE, "dry_run", "dry_run may stand only once");
+            return false;
+        }
+        if (size && !take_argument(x, swap, at, size)) {
+            return false;
+        }
+        seen = seen || size > 0;
+        at += size + (at[size] == '&');
+    }
+    return true;
 }
 
 /* Suspends when the swapper is free. */
@@ -225,7 +261,7 @@ static bool claim(struct exchange *x)
 static bool put(struct exchange *x)
 {
     struct swap *swap = make_swap(x);
-    if (!swap || !take_if_match(x, swap) || !take_dry_run(x, swap)) {
+    if (!swap || !take_if_match(x, swap) || !take_query(x, swap)) {
         return false;
     }
     if (x->body.size == 0) {
@@ -271,7 +307,7 @@ static bool take_rollback(struct exchange *x, struct swap *swap)
 static bool rollback(struct exchange *x)
 {
     struct swap *swap = make_swap(x);
-    if (!swap || !take_rollback(x, swap)) {
+    if (!swap || !take_if_match(x, swap) || !take_query(x, swap) || !take_rollback(x, swap)) {
         return false;
     }
     swap->rollback = true;
@@ -284,13 +320,14 @@ static void run_swap(void *argument)
     struct swap *swap = argument;
     struct exchange *x = swap->x;
     struct swapper *swapper = x->server->swapper;
+    const char *if_match = swap->if_match[0] ? swap->if_match : NULL;
     if (swap->rollback) {
-        swap->result = headstore_rollback(swap->store, swap->version, x->key_id, &swap->now,
-                                          &swap->previous, &swap->err);
+        swap->result = headstore_rollback(swap->store, swap->version, if_match, swap->dry_run,
+                                          x->key_id, &swap->now, &swap->previous, &swap->err);
     } else {
-        swap->result = headstore_put(swap->store, x->body.data, x->body.size,
-                                     swap->if_match[0] ? swap->if_match : NULL, swap->dry_run,
-                                     x->key_id, &swap->now, &swap->previous, &swap->err);
+        swap->result = headstore_put(swap->store, x->body.data, x->body.size, if_match,
+                                     swap->dry_run, x->key_id, &swap->now, &swap->previous,
+                                     &swap->err);
     }
     swapper_release(swapper);
     exchange_resume(x);

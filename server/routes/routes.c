@@ -15,6 +15,7 @@ enum {
     PREDICT = ROUTE_BODY | ROUTE_JSON | ROUTE_API_KEY,
     OPENAI = PREDICT | ROUTE_OPENAI_SHAPE,
     ADMIN = ROUTE_ADMIN_TOKEN,
+    PROBE = ROUTE_PROBE | ROUTE_NO_STORE,
 };
 
 static const struct route routes[] = {
@@ -34,11 +35,11 @@ static const struct route routes[] = {
     {"/v1/models", HTTP_GET, LISTENER_MAIN, ROUTE_OPENAI_SHAPE, ROUTE_MODELS, &handler_models, 0},
     {"/v1/models/", HTTP_GET, LISTENER_MAIN, ROUTE_OPENAI_SHAPE | ROUTE_PREFIX, ROUTE_MODELS,
      &handler_model, 0},
-    {"/health", HTTP_GET, LISTENER_MAIN, ROUTE_PROBE, ROUTE_HEALTH, &handler_health, 0},
-    {"/livez", HTTP_GET, BOTH, ROUTE_PROBE, ROUTE_LIVEZ, &handler_livez, 0},
-    {"/readyz", HTTP_GET, BOTH, ROUTE_PROBE, ROUTE_READYZ, &handler_readyz, 0},
-    {"/metrics", HTTP_GET, BOTH, ROUTE_PROBE, ROUTE_METRICS, &handler_metrics, 0},
-    {"/info", HTTP_GET, BOTH, 0, ROUTE_INFO, &handler_info, 0},
+    {"/health", HTTP_GET, LISTENER_MAIN, PROBE, ROUTE_HEALTH, &handler_health, 0},
+    {"/livez", HTTP_GET, BOTH, PROBE, ROUTE_LIVEZ, &handler_livez, 0},
+    {"/readyz", HTTP_GET, BOTH, PROBE, ROUTE_READYZ, &handler_readyz, 0},
+    {"/metrics", HTTP_GET, BOTH, PROBE, ROUTE_METRICS, &handler_metrics, 0},
+    {"/info", HTTP_GET, BOTH, ROUTE_NO_STORE, ROUTE_INFO, &handler_info, 0},
     {"/", HTTP_GET, LISTENER_MAIN, 0, ROUTE_CONSOLE, &handler_console, 0},
     {"/docs", HTTP_GET, LISTENER_MAIN, 0, ROUTE_DOCS, &handler_docs, 0},
     {"/openapi.yaml", HTTP_GET, LISTENER_MAIN, 0, ROUTE_OPENAPI, &handler_openapi, 0},

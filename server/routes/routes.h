@@ -29,6 +29,7 @@ enum route_flags {
     ROUTE_API_KEY = 16,     /* needs a key where --api-key-file is set */
     ROUTE_ADMIN_TOKEN = 32, /* needs an admin token */
     ROUTE_BODY = 64,        /* takes a body */
+    ROUTE_NO_STORE = 128,   /* true for this moment alone: no cache may keep the answer */
 };
 
 struct route {

@@ -150,7 +150,7 @@ static bool roll_back(struct headstore *store)
     struct heads_version now = {0};
     struct heads_version previous = {0};
     struct err err = ERR_INIT;
-    bool done = headstore_rollback(store, 0, "ops", &now, &previous, &err) == SWAP_OK;
+    bool done = headstore_rollback(store, 0, NULL, false, "ops", &now, &previous, &err) == SWAP_OK;
     heads_version_release(&now);
     heads_version_release(&previous);
     return done;

@@ -112,6 +112,51 @@ def test_dry_run_changes_nothing(admin):
     assert put(admin, heads_file(), "?dry_run=false").json()["version"] == 2
 
 
+DRY = ("dry_run", "dry_run=true", "dry_run=1", "&dry_run&")
+WET = ("", "dry_run=false", "dry_run=0", "&")
+WRONG = ("dry_run=", "dry_run=maybe", "dry_run=TRUE", "dry_run=true%20", "dry-run=true", "dry-run", "dryrun=1",
+         "dry%5Frun=true", "Dry_run=1", "dry_run=false&dry_run=true", "dry_run=1&dry_run=1", "dry_run=1&x", "force=1",
+         "=", "dry_run=" + "1" * 300)
+
+
+@pytest.mark.parametrize("call", ["put", "rollback"])
+def test_a_query_is_understood_or_refused(admin, call):
+    """A mistyped dry run must never be a swap."""
+    assert put(admin, heads_file()).status == 200
+
+    def ask(query):
+        if call == "put":
+            return put(admin, heads_file(seed=2), "?" + query)
+        return admin.request("POST", "/admin/heads/rollback?" + query, None, AUTH, admin=True)
+
+    for query in (*DRY, *WRONG):
+        reply = ask(query)
+        if query in DRY:
+            assert reply.status == 200 and reply.json()["dry_run"] is True, query
+        else:
+            assert reply.status == 422 and "=" not in reply.json()["error"], (query, reply.body)
+        assert [v["version"] for v in versions(admin)] == [2, 1], query
+    for i, query in enumerate(WET):
+        reply = ask(query)
+        assert reply.status == 200 and "dry_run" not in reply.json(), query
+        assert reply.json()["version"] == (3 + i if call == "put" else (1, 2)[i % 2])
+
+
+def test_rollback_is_guarded_by_if_match(admin):
+    first = versions(admin)[0]["sha256"]
+    now = put(admin, heads_file()).json()["sha256"]
+
+    def rollback(match):
+        return admin.request("POST", "/admin/heads/rollback", None, [*AUTH, ("If-Match", match)], admin=True)
+
+    for match in (f'"{first}"', f'"{"0" * 64}"', now, f'W/"{now}"', '""'):
+        reply = rollback(match)
+        assert (reply.status, reply.code) == (412, "precondition_failed"), match
+        assert versions(admin)[0]["sha256"] == now
+    assert rollback(f'"{now}"').json()["sha256"] == first
+    assert rollback("*").json()["sha256"] == now
+
+
 def test_if_match(admin):
     now = versions(admin)[0]["sha256"]
     reply = put(admin, heads_file(), headers=[("If-Match", f'"{"0" * 64}"')])

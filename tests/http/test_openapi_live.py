@@ -68,7 +68,6 @@ def test_limits_in_the_contract_are_the_defaults(server, api):
     walk(api["paths"])
     walk(api["components"])
     assert marked["client_batch"] == {info["max_client_batch"]}
-    assert marked["request_timeout_ms"] == {info["request_timeout_ms"]}
 
 
 def for_model(api, server, admin):

@@ -85,17 +85,26 @@ def test_request_ids_differ(server):
     assert len(ids) == 50
 
 
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics", "/info"])
+def test_what_is_true_for_a_moment_is_not_cached(server, path):
+    assert server.get(path).header("Cache-Control") == "no-store"
+    if path != "/health":
+        assert server.get(path, admin=True).header("Cache-Control") == "no-store"
+
+
 def test_raw_floats(server):
     body = {"inputs": ["a", "some words", "more"]}
     numbers = server.post("/embed", body).json()
     for accept in ("application/octet-stream", "text/html, application/octet-stream;q=0.5",
-                   "Application/Octet-Stream"):
+                   "Application/Octet-Stream", "application/json;q=0.8, application/octet-stream",
+                   "application/octet-stream, */*;q=0.8"):
         reply = server.post("/embed", body, [("Accept", accept)])
         assert reply.header("Content-Type") == "application/octet-stream"
         assert reply.header("X-Shape") == "3,32"
         assert list(struct.unpack("<96f", reply.body)) == [
             struct.unpack("<f", struct.pack("<f", x))[0] for row in numbers for x in row]
-    for accept in ("*/*", "application/octet-stream;q=0", "application/json", ""):
+    for accept in ("*/*", "application/octet-stream;q=0", "application/json", "", "application/octet-stream, */*",
+                   "application/json, application/octet-stream;q=0.9", "application/octet-stream;q=0.5, */*"):
         assert server.post("/embed", body, [("Accept", accept)]).json() == numbers
     assert server.post("/classify", {"inputs": "a"}, [("Accept", "application/octet-stream")]).json()
 

@@ -137,15 +137,21 @@ static struct outcome put(struct fixture *fixture, struct buf file)
     return put_with(fixture, file, NULL, false);
 }
 
-static struct outcome rollback(struct fixture *fixture, uint64_t version)
+static struct outcome rollback_with(struct fixture *fixture, uint64_t version, const char *if_match,
+                                    bool dry_run)
 {
     struct outcome outcome = {.err = ERR_INIT};
     struct heads_version now = {0};
     struct heads_version previous = {0};
-    outcome.result = headstore_rollback(fixture->store, version, "ops", &now, &previous,
-                                        &outcome.err);
+    outcome.result = headstore_rollback(fixture->store, version, if_match, dry_run, "ops", &now,
+                                        &previous, &outcome.err);
     note(&outcome, &now, &previous);
     return outcome;
+}
+
+static struct outcome rollback(struct fixture *fixture, uint64_t version)
+{
+    return rollback_with(fixture, version, NULL, false);
 }
 
 static uint64_t active_version(struct fixture *fixture)
@@ -287,6 +293,29 @@ static void test_preconditions_and_dry_runs(void **state)
     assert_int_equal(put_with(fixture, usual_file(1), "*", false).version, 3);
     assert_int_equal(swaps(fixture, "dry_run"), 1);
     heads_version_release(&first);
+}
+
+static void test_rollback_tried_and_guarded(void **state)
+{
+    struct fixture *fixture = *state;
+    open_store(fixture);
+    assert_int_equal(rollback_with(fixture, 1, "*", true).version, 1);
+    assert_int_equal(put(fixture, usual_file(2)).version, 2);
+    struct outcome outcome = rollback_with(fixture, 0, NULL, true);
+    assert_int_equal(outcome.result, SWAP_OK);
+    assert_int_equal(outcome.version, 1);
+    assert_int_equal(outcome.previous, 2);
+    assert_int_equal(active_version(fixture), 2);
+    assert_int_equal(rollback_with(fixture, 9, NULL, true).result, SWAP_UNKNOWN);
+    /* The guard is the active set's digest, not the target's. */
+    assert_int_equal(rollback_with(fixture, 0, outcome.sha256, false).result, SWAP_PRECONDITION);
+    assert_int_equal(active_version(fixture), 2);
+    struct heads_version active;
+    headstore_acquire(fixture->store, &active);
+    assert_int_equal(rollback_with(fixture, 0, active.heads->sha256, false).version, 1);
+    heads_version_release(&active);
+    assert_int_equal(swaps(fixture, "dry_run"), 2);
+    assert_int_equal(swaps(fixture, "precondition"), 1);
 }
 
 static void test_eight_are_kept_and_the_active_one_stays(void **state)
@@ -631,6 +660,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_head_is_merged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals_change_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_preconditions_and_dry_runs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rollback_tried_and_guarded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_are_kept_and_the_active_one_stays, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_start_without_heads, setup, teardown),
