@@ -1,12 +1,16 @@
 /* orthrus serve: flags and environment become settings. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/revision.h"
 #include "server/server.h"
+
+enum { LABEL_MAX = 128 };
 
 /* What the flags write besides the settings. */
 struct log_choice {
@@ -26,6 +30,19 @@ static enum err_code set_up_log(const struct log_choice *choice, struct err *err
     }
     log_setup(level, format);
     return ERR_OK;
+}
+
+/* A label of the build from the environment, as an image sets it; NULL where it is not plain. */
+static const char *label(const char *name)
+{
+    const char *text = getenv(name);
+    size_t size = text ? strlen(text) : 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] <= ' ' || text[i] > '~') {
+            return NULL;
+        }
+    }
+    return size > 0 && size <= LABEL_MAX ? text : NULL;
 }
 
 static int serve(struct settings *settings, const struct log_choice *choice, struct err *err)
@@ -66,6 +83,8 @@ int command_serve(int argc, char **argv)
         .body_timeout_ms = 30000,
         .idle_timeout_ms = 75000,
         .version = ORTHRUS_VERSION,
+        .revision = program_revision[0] ? program_revision : label("ORTHRUS_REVISION"),
+        .docker_label = label("ORTHRUS_DOCKER_LABEL"),
     };
     struct log_choice log_choice = {0};
     const struct flag flags[] = {

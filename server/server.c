@@ -124,7 +124,7 @@ static enum err_code start(struct daemon *daemon, struct err *err)
         code = open_keys(daemon, err);
     }
     if (code == ERR_OK) {
-        server->metrics = metrics_create(server->settings->version);
+        server->metrics = metrics_create(server->settings->version, server->settings->revision);
         code = server->metrics ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for the metrics");
     }
     if (code == ERR_OK) {

@@ -40,6 +40,8 @@ struct settings {
     uint64_t idle_timeout_ms;   /* a connection between two requests */
     const char *cors_origin;    /* NULL: none */
     const char *version;        /* of the program */
+    const char *revision;       /* of its source; NULL: not known */
+    const char *docker_label;   /* of the image it runs in; NULL: none */
 };
 
 #endif

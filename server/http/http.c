@@ -70,6 +70,11 @@ static void describe_remote(struct MHD_Connection *connection, char out[REMOTE_M
     }
 }
 
+static enum metrics_gauge gauge_of(enum listener listener)
+{
+    return listener == LISTENER_ADMIN ? METRICS_ADMIN_CONNECTIONS : METRICS_CONNECTIONS;
+}
+
 static void on_connection(void *context, struct MHD_Connection *connection, void **slot,
                           enum MHD_ConnectionNotificationCode code)
 {
@@ -78,7 +83,9 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(
             connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         *slot = reaper_open(io->http->reaper, info->connect_fd, io->listener, io->limit);
+        metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), *slot != NULL);
     } else if (*slot) {
+        metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), -1);
         reaper_close(io->http->reaper, *slot);
         *slot = NULL;
     }
@@ -314,6 +321,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 static bool start_io(struct io *io)
 {
+    metrics_gauge_limit(io->http->server->metrics, gauge_of(io->listener), io->limit);
     /* The library's own limit is never reached: the acceptor stops before. */
     unsigned limit = (unsigned)(io->limit + 2 * CONNECTIONS_SPARE);
     io->daemon = MHD_start_daemon(

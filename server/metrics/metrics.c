@@ -6,31 +6,6 @@
 #include "base/clock.h"
 #include "server/metrics/metrics_parts.h"
 
-const struct buckets metrics_time_buckets = {
-    .scale = 1e-9,
-    .n = 16,
-    .bound = {500 * NS_PER_US, 1 * NS_PER_MS, 2500 * NS_PER_US, 5 * NS_PER_MS, 10 * NS_PER_MS,
-              25 * NS_PER_MS, 50 * NS_PER_MS, 100 * NS_PER_MS, 250 * NS_PER_MS, 500 * NS_PER_MS,
-              1 * NS_PER_S, 2500 * NS_PER_MS, 5 * NS_PER_S, 10 * NS_PER_S, 30 * NS_PER_S,
-              60 * NS_PER_S},
-};
-const struct buckets metrics_token_buckets = {
-    .scale = 1,
-    .n = 13,
-    .bound = {4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384},
-};
-const struct buckets metrics_text_buckets = {
-    .scale = 1,
-    .n = 12,
-    .bound = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048},
-};
-const struct buckets metrics_confidence_buckets = {
-    .scale = 1e-6,
-    .n = 12,
-    .bound = {100000, 200000, 300000, 400000, 500000, 600000, 700000, 800000, 900000, 950000,
-              990000, 1000000},
-};
-
 static const char *const route_names[ROUTE_COUNT] = {
     [ROUTE_EMBED] = "/embed",         [ROUTE_CLASSIFY] = "/classify",
     [ROUTE_SENTIMENT] = "/sentiment", [ROUTE_PREDICT] = "/predict",
@@ -44,8 +19,8 @@ static const char *const route_names[ROUTE_COUNT] = {
 };
 
 static const int statuses[METRICS_STATUS_COUNT] = {
-    200, 204, 304, 400, 401, 403, 404, 405, 408, 409, 411,
-    412, 413, 415, 417, 422, 429, 431, 500, 503, 504, 0,
+    200, 204, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412,
+    413, 415, 417, 422, 424, 429, 431, 499, 500, 503, 504, 0,
 };
 
 static const char *const swap_names[METRICS_SWAP_COUNT] = {
@@ -86,6 +61,12 @@ const char *metrics_head_name(unsigned head)
     return head_names[head];
 }
 
+/* Whose answers are predictions: the route's time is a prediction's. */
+static bool predicts(enum metrics_route route)
+{
+    return route < ROUTE_TOKENIZE;
+}
+
 static void add(atomic_uint_fast64_t *counter, uint64_t value)
 {
     (void)atomic_fetch_add_explicit(counter, value, memory_order_relaxed);
@@ -95,14 +76,19 @@ static void observe(struct histogram *histogram, uint64_t value)
 {
     const struct buckets *buckets = histogram->buckets;
     unsigned at = 0;
-    while (at < buckets->n && value > buckets->bound[at]) {
-        at++;
+    for (unsigned end = buckets->n; at < end;) {
+        unsigned middle = at + (end - at) / 2;
+        if (value > buckets->bound[middle]) {
+            at = middle + 1;
+        } else {
+            end = middle;
+        }
     }
     add(&histogram->count[at], 1);
     add(&histogram->sum, value);
 }
 
-struct metrics *metrics_create(const char *version)
+struct metrics *metrics_create(const char *version, const char *revision)
 {
     struct metrics *metrics = calloc(1, sizeof *metrics);
     if (!metrics) {
@@ -113,10 +99,11 @@ struct metrics *metrics_create(const char *version)
         return NULL;
     }
     (void)snprintf(metrics->version, sizeof metrics->version, "%s", version);
-    metrics->duration.buckets = &metrics_time_buckets;
-    metrics->tokenize.buckets = &metrics_time_buckets;
-    metrics->queue.buckets = &metrics_time_buckets;
-    metrics->encode.buckets = &metrics_time_buckets;
+    (void)snprintf(metrics->revision, sizeof metrics->revision, "%s", revision ? revision : "");
+    metrics->duration.buckets = &metrics_duration_buckets;
+    metrics->tokenize.buckets = &metrics_stage_buckets;
+    metrics->queue.buckets = &metrics_stage_buckets;
+    metrics->encode.buckets = &metrics_stage_buckets;
     metrics->batch_tokens.buckets = &metrics_token_buckets;
     metrics->batch_texts.buckets = &metrics_text_buckets;
     for (unsigned head = 0; head < METRICS_HEADS; head++) {
@@ -151,9 +138,28 @@ void metrics_request(struct metrics *metrics, enum metrics_route route, int stat
         column++;
     }
     add(&metrics->requests[route][column], 1);
-    if (route <= ROUTE_TOKENIZE) {
+    /* A refusal is fast and a client that left is not served: neither says how long work takes. */
+    if (predicts(route) && status >= 200 && status < 300) {
         observe(&metrics->duration, duration_ns);
     }
+}
+
+void metrics_gauge_add(struct metrics *metrics, enum metrics_gauge gauge, int64_t change)
+{
+    CHECK((unsigned)gauge < METRICS_GAUGE_COUNT);
+    add(&metrics->gauge[gauge], (uint64_t)change);
+}
+
+void metrics_gauge_set(struct metrics *metrics, enum metrics_gauge gauge, uint64_t value)
+{
+    CHECK((unsigned)gauge < METRICS_GAUGE_COUNT);
+    atomic_store_explicit(&metrics->gauge[gauge], value, memory_order_relaxed);
+}
+
+void metrics_gauge_limit(struct metrics *metrics, enum metrics_gauge gauge, uint64_t limit)
+{
+    CHECK((unsigned)gauge < METRICS_GAUGE_COUNT);
+    atomic_store_explicit(&metrics->limit[gauge], limit, memory_order_relaxed);
 }
 
 void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,

@@ -10,9 +10,7 @@
 
 #include "base/buf.h"
 
-struct engine;
 struct metrics;
-struct heads;
 
 /* Routes as label values; "other" for what no route matched. */
 enum metrics_route {
@@ -39,11 +37,26 @@ enum metrics_route {
 /* "/embed", "/v1/embeddings", …, "other". */
 const char *metrics_route_name(enum metrics_route route);
 
-struct metrics *metrics_create(const char *version);
+/* What goes up and down; each that has a limit is printed with <name>_limit beside it. */
+enum metrics_gauge {
+    METRICS_QUEUE_TOKENS,
+    METRICS_QUEUE_REQUESTS,
+    METRICS_CONNECTIONS,       /* of the main listener */
+    METRICS_ADMIN_CONNECTIONS, /* of the admin listener */
+    METRICS_GAUGE_COUNT,
+};
+
+/* version and revision of the program; revision may be NULL. */
+struct metrics *metrics_create(const char *version, const char *revision);
 void metrics_destroy(struct metrics *metrics);
 
+/* An answered request. Its time counts where it was a prediction and the answer a success. */
 void metrics_request(struct metrics *metrics, enum metrics_route route, int status,
                      uint64_t duration_ns);
+void metrics_gauge_add(struct metrics *metrics, enum metrics_gauge gauge, int64_t change);
+void metrics_gauge_set(struct metrics *metrics, enum metrics_gauge gauge, uint64_t value);
+/* 0: none. */
+void metrics_gauge_limit(struct metrics *metrics, enum metrics_gauge gauge, uint64_t limit);
 /* Stages of a request that was computed. */
 void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,
                     uint64_t encode_ns);
@@ -73,7 +86,14 @@ enum metrics_swap {
 const char *metrics_swap_name(enum metrics_swap result);
 void metrics_swap(struct metrics *metrics, enum metrics_swap result);
 
-/* The whole scrape. engine may be NULL (still loading): then its gauges are zero. */
-void metrics_write(const struct metrics *metrics, struct engine *engine, struct buf *out);
+/* What serves at the moment of a scrape. Strings may be NULL while nothing does; borrowed. */
+struct metrics_now {
+    const char *encoder, *precision, *isa;
+    uint64_t heads_version; /* 0: none */
+    const char *heads_sha256;
+};
+
+/* The whole scrape. */
+void metrics_write(const struct metrics *metrics, const struct metrics_now *now, struct buf *out);
 
 #endif

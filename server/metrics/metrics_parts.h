@@ -8,7 +8,7 @@
 
 #include "server/metrics/metrics.h"
 
-enum { METRICS_BUCKETS_MAX = 24, METRICS_STATUS_COUNT = 22 };
+enum { METRICS_BUCKETS_MAX = 72, METRICS_STATUS_COUNT = 24 };
 
 /* Upper bounds of a histogram's buckets, in the unit of what is observed; constant. */
 struct buckets {
@@ -16,7 +16,8 @@ struct buckets {
     unsigned n;
     uint64_t bound[METRICS_BUCKETS_MAX]; /* [n] ascending */
 };
-extern const struct buckets metrics_time_buckets;       /* ns */
+extern const struct buckets metrics_duration_buckets;   /* ns; of whole requests */
+extern const struct buckets metrics_stage_buckets;      /* ns; of their stages */
 extern const struct buckets metrics_token_buckets;      /* tokens */
 extern const struct buckets metrics_text_buckets;       /* texts */
 extern const struct buckets metrics_confidence_buckets; /* parts per million */
@@ -40,7 +41,8 @@ enum { METRICS_SERIES_MAX = 512, METRICS_SERIES_SLOTS = 1024 };
 enum { METRICS_HEADS = 2 };
 
 struct metrics {
-    char version[64];
+    char version[64], revision[64];
+    atomic_uint_fast64_t gauge[METRICS_GAUGE_COUNT], limit[METRICS_GAUGE_COUNT];
     atomic_uint_fast64_t requests[ROUTE_COUNT][METRICS_STATUS_COUNT];
     struct histogram duration, tokenize, queue, encode;
     struct histogram batch_tokens, batch_texts;

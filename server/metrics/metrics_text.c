@@ -1,13 +1,10 @@
 /* The scrape: Prometheus' text exposition format 0.0.4. */
 #include <inttypes.h>
 
-#include "base/sha256.h"
-#include "model/heads/heads.h"
-#include "server/heads/headstore.h"
+#include "base/log.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/metrics_parts.h"
 #include "server/metrics/process_stats.h"
-#include "server/queue/engine.h"
 
 static uint64_t load(const atomic_uint_fast64_t *counter)
 {
@@ -123,17 +120,35 @@ static void append_predictions(const struct metrics *metrics, struct buf *out)
     }
 }
 
-static void append_heads(const struct metrics *metrics, struct engine *engine, struct buf *out)
+static void append_label(struct buf *out, const char *before, const char *name, const char *value)
+{
+    (void)buf_printf(out, "%s%s=", before, name);
+    append_value(out, value ? value : "");
+}
+
+static void append_infos(const struct metrics *metrics, const struct metrics_now *now,
+                         struct buf *out)
+{
+    const char *name = "orthrus_build_info";
+    family(out, name, "gauge", "The program's version and the revision of its source.");
+    append_label(out, "orthrus_build_info{", "version", metrics->version);
+    append_label(out, ",", "revision", metrics->revision);
+    (void)buf_append_str(out, "} 1\n");
+    name = "orthrus_model_info";
+    family(out, name, "gauge", "The encoder in service; 0 while it is being loaded.");
+    append_label(out, "orthrus_model_info{", "encoder", now->encoder);
+    append_label(out, ",", "precision", now->precision);
+    append_label(out, ",", "isa", now->isa);
+    (void)buf_printf(out, "} %d\n", now->encoder != NULL);
+}
+
+static void append_heads(const struct metrics *metrics, const struct metrics_now *now,
+                         struct buf *out)
 {
     const char *name = "orthrus_heads_info";
     family(out, name, "gauge", "The heads in service; version 0 while there are none.");
-    struct heads_version version = {0};
-    if (engine && engine->headstore) {
-        headstore_acquire(engine->headstore, &version);
-    }
-    (void)buf_printf(out, "%s{version=\"%" PRIu64 "\",sha256=\"%s\"} 1\n", name, version.version,
-                     version.heads ? version.heads->sha256 : "");
-    heads_version_release(&version);
+    (void)buf_printf(out, "%s{version=\"%" PRIu64 "\",sha256=\"%s\"} 1\n", name, now->heads_version,
+                     now->heads_sha256 ? now->heads_sha256 : "");
     name = "orthrus_heads_swaps_total";
     family(out, name, "counter", "Attempts to change the heads, by result.");
     for (unsigned i = 0; i < METRICS_SWAP_COUNT; i++) {
@@ -161,12 +176,38 @@ static void append_process(struct buf *out)
                   stats.start_seconds);
 }
 
-void metrics_write(const struct metrics *metrics, struct engine *engine, struct buf *out)
+static void append_gauges(const struct metrics *metrics, struct buf *out)
+{
+    static const struct {
+        const char *name, *help, *limit_help;
+    } gauges[METRICS_GAUGE_COUNT] = {
+        [METRICS_QUEUE_TOKENS] = {"orthrus_queue_tokens", "Tokens admitted and not yet in a batch.",
+                                  "Tokens that may wait; over it requests are refused."},
+        [METRICS_QUEUE_REQUESTS] = {"orthrus_queue_requests",
+                                    "Requests admitted and not yet wholly in batches.",
+                                    "Requests that may wait; over it they are refused."},
+        [METRICS_CONNECTIONS] = {"orthrus_connections", "Open connections of the main listener.",
+                                 "Connections of the main listener that are served."},
+        [METRICS_ADMIN_CONNECTIONS] = {"orthrus_admin_connections",
+                                       "Open connections of the admin listener.",
+                                       "Connections of the admin listener that are served."},
+    };
+    for (unsigned i = 0; i < METRICS_GAUGE_COUNT; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "%s_limit", gauges[i].name);
+        append_number(out, gauges[i].name, "gauge", gauges[i].help,
+                      (double)load(&metrics->gauge[i]));
+        append_number(out, name, "gauge", gauges[i].limit_help, (double)load(&metrics->limit[i]));
+    }
+}
+
+void metrics_write(const struct metrics *metrics, const struct metrics_now *now, struct buf *out)
 {
     append_requests(metrics, out);
-    append_histogram_family(out, "orthrus_request_duration_seconds",
-                            "Time from a prediction request's arrival to its answer.",
-                            &metrics->duration);
+    append_histogram_family(
+        out, "orthrus_request_duration_seconds",
+        "Time from a prediction request's arrival to its answer, where it was a success.",
+        &metrics->duration);
     append_histogram_family(out, "orthrus_tokenize_seconds",
                             "Time to parse and tokenize a request.", &metrics->tokenize);
     append_histogram_family(out, "orthrus_queue_seconds",
@@ -178,18 +219,11 @@ void metrics_write(const struct metrics *metrics, struct engine *engine, struct 
     append_histogram_family(out, "orthrus_batch_tokens", "Tokens of a batch.",
                             &metrics->batch_tokens);
     append_histogram_family(out, "orthrus_batch_texts", "Texts of a batch.", &metrics->batch_texts);
-    struct queue_state queue = engine ? engine_queue(engine) : (struct queue_state){0};
-    append_number(out, "orthrus_queue_tokens", "gauge", "Tokens admitted and not yet in a batch.",
-                  (double)queue.tokens);
-    append_number(out, "orthrus_queue_requests", "gauge",
-                  "Requests admitted and not yet wholly in batches.", (double)queue.requests);
+    append_gauges(metrics, out);
     append_number(out, "orthrus_texts_truncated_total", "counter",
                   "Texts cut to the model's length limit.", (double)load(&metrics->truncated));
     append_predictions(metrics, out);
-    append_heads(metrics, engine, out);
-    family(out, "orthrus_build_info", "gauge", "The program's version.");
-    (void)buf_append_str(out, "orthrus_build_info{version=");
-    append_value(out, metrics->version);
-    (void)buf_append_str(out, "} 1\n");
+    append_heads(metrics, now, out);
+    append_infos(metrics, now, out);
     append_process(out);
 }

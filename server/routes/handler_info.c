@@ -20,6 +20,15 @@ static void append_text(struct buf *out, const char *text)
     jval_append_string(out, text, strlen(text));
 }
 
+static void append_optional(struct buf *out, const char *text)
+{
+    if (text) {
+        append_text(out, text);
+    } else {
+        buf_append_str(out, "null");
+    }
+}
+
 static const char *tei_dtype(enum precision precision)
 {
     return precision == PRECISION_BF16   ? "bfloat16"
@@ -39,12 +48,14 @@ static void append_tei(struct exchange *x, const struct engine *engine)
                "\"pooling\":\"%s\"}},\"max_concurrent_requests\":%zu,\"max_input_length\":%zu,"
                "\"max_batch_tokens\":%zu,\"max_batch_requests\":null,"
                "\"max_client_batch_size\":%zu,\"auto_truncate\":true,"
-               "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":null,"
-               "\"docker_label\":null",
+               "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":",
                engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)),
                pooling_name(engine->pooling), settings->max_queue_requests, engine->max_length,
                engine->max_batch_tokens, settings->max_client_batch, engine->threads,
                settings->version);
+    append_optional(out, settings->revision);
+    buf_append_str(out, ",\"docker_label\":");
+    append_optional(out, settings->docker_label);
 }
 
 static void append_head(struct buf *out, const struct head *head)
@@ -93,11 +104,7 @@ static void append_ours(struct exchange *x, struct engine *engine)
     buf_printf(out, ",\"precision\":\"%s\",\"isa\":\"%s\",\"isa_warning\":",
                precision_name(encoder_precision(engine->model->encoder)),
                isa_name(encoder_isa(engine->model->encoder)));
-    if (engine->isa_warning.code == ERR_OK) {
-        buf_append_str(out, "null");
-    } else {
-        append_text(out, engine->isa_warning.text);
-    }
+    append_optional(out, engine->isa_warning.code == ERR_OK ? NULL : engine->isa_warning.text);
     buf_printf(out, ",\"threads\":%u,\"tokens_per_s\":%.0f", engine->threads, engine->tokens_per_s);
     buf_printf(out,
                ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"

@@ -48,7 +48,27 @@ static bool readyz(struct exchange *x)
 
 static bool metrics(struct exchange *x)
 {
-    metrics_write(x->server->metrics, server_engine(x->server), &x->reply.body);
+    struct metrics *metrics = x->server->metrics;
+    struct engine *engine = server_engine(x->server);
+    struct metrics_now now = {.encoder = NULL};
+    struct heads_version heads = {.heads = NULL};
+    metrics_gauge_limit(metrics, METRICS_QUEUE_REQUESTS, x->server->settings->max_queue_requests);
+    if (engine) {
+        struct queue_state queue = engine_queue(engine);
+        metrics_gauge_set(metrics, METRICS_QUEUE_TOKENS, queue.tokens);
+        metrics_gauge_set(metrics, METRICS_QUEUE_REQUESTS, queue.requests);
+        metrics_gauge_limit(metrics, METRICS_QUEUE_TOKENS, engine->max_queue_tokens);
+        headstore_acquire(engine->headstore, &heads);
+        now = (struct metrics_now){
+            .encoder = engine->encoder_id,
+            .precision = precision_name(encoder_precision(engine->model->encoder)),
+            .isa = isa_name(encoder_isa(engine->model->encoder)),
+            .heads_version = heads.version,
+            .heads_sha256 = heads.heads ? heads.heads->sha256 : NULL,
+        };
+    }
+    metrics_write(metrics, &now, &x->reply.body);
+    heads_version_release(&heads);
     exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8");
     return false;
 }

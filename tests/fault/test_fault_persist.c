@@ -298,7 +298,7 @@ static int setup(void **state)
         (void)fprintf(stderr, "%s\n", err.text);
         return -1;
     }
-    metrics = metrics_create("test");
+    metrics = metrics_create("test", NULL);
     /* A killed process leaves the page cache whole: what fsync costs on a disk would buy nothing.
      */
     (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);

@@ -33,7 +33,7 @@ static int setup(void **state)
     log_setup(LOG_ERROR, LOG_TEXT);
     scratch_make(&scratch);
     settings.state_dir = scratch.dir;
-    metrics = metrics_create("test");
+    metrics = metrics_create("test", NULL);
     struct err err = ERR_INIT;
     if (engine_create(&settings, &answers, metrics, &engine, &err) != ERR_OK) {
         (void)fprintf(stderr, "%s\n", err.text);

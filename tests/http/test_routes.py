@@ -1,6 +1,7 @@
 """Operations routes, headers of every reply, HEAD, CORS, request ids, raw floats."""
 import json
 import math
+import re
 import struct
 
 import pytest
@@ -187,6 +188,51 @@ def test_access_log(start):
     assert len(odd["path"]) < 200 and odd["route"] is None
     bad = server.find_log("request", request_id="r2")
     assert bad["code"] == "wrong_type" and "traceparent" not in bad
+
+
+def test_info_and_metrics_say_what_was_built(start):
+    server = start("--drain-timeout-s", "4", env={"ORTHRUS_REVISION": "abc123", "ORTHRUS_DOCKER_LABEL": "v1 bad"})
+    info, text = server.get("/info").json(), server.get("/metrics").body.decode()
+    # A checkout's own revision counts more than what the environment says.
+    assert re.fullmatch("[0-9a-f]{40}|abc123", info["sha"])
+    assert info["docker_label"] is None
+    assert f'orthrus_build_info{{version="{info["version"]}",revision="{info["sha"]}"}} 1' in text
+    assert (f'orthrus_model_info{{encoder="{info["encoder"]["id"]}",precision="{info["precision"]}",'
+            f'isa="{info["isa"]}"}} 1') in text
+    server = start("--drain-timeout-s", "4", env={"ORTHRUS_DOCKER_LABEL": "v1"})
+    assert server.get("/info").json()["docker_label"] == "v1"
+
+
+def gauge(server, name, admin=True):
+    (value,) = re.findall(rf"^{name} (\S+)$", server.get("/metrics", admin=admin).body.decode(), re.M)
+    return float(value)
+
+
+def test_gauges_have_their_limits_beside_them(start):
+    server = start("--drain-timeout-s", "4", "--max-connections", "77", "--max-queue-requests", "55")
+    assert gauge(server, "orthrus_connections_limit") == 77
+    assert gauge(server, "orthrus_queue_requests_limit") == 55
+    assert gauge(server, "orthrus_queue_tokens_limit") == server.get("/info").json()["limits"]["max_queue_tokens"]
+    assert gauge(server, "orthrus_admin_connections") == 1
+    with server.connect() as a, server.connect() as b:
+        for connection in (a, b):
+            assert connection.request("GET", "/health").status == 200
+        assert gauge(server, "orthrus_connections") == 2
+
+
+def test_durations_are_of_predictions_that_were_answered(start):
+    server = start("--drain-timeout-s", "4", "--max-body-bytes", "1000")
+    counted = "orthrus_request_duration_seconds_count"
+    for _ in range(3):
+        assert server.post("/embed", {"inputs": "a"}).status == 200
+    assert server.post("/classify", {"inputs": "a"}).status == 200
+    assert server.post("/embed", {"inputs": 1}).status == 422
+    assert server.post("/embed", {"inputs": "x" * 2000}).status == 413
+    assert server.post("/tokenize", {"inputs": "a"}).status == 200
+    assert server.get("/health").status == 200
+    assert gauge(server, counted) == 4
+    assert "route" not in [line for line in server.get("/metrics").body.decode().splitlines()
+                           if line.startswith(counted)][0]
 
 
 def test_metrics_count_what_was_answered(start):

@@ -36,8 +36,6 @@ BACKWARDS = {
     ("model/encoder/forward.c", "model/heads/pooling.h"),
     ("server/exchange/exchange.c", "server/http/http.h"),
     ("server/exchange/exchange.c", "server/routes/routes.h"),
-    ("server/metrics/metrics_text.c", "server/heads/headstore.h"),
-    ("server/metrics/metrics_text.c", "server/queue/engine.h"),
     ("server/routes/handler_info.c", "server/http/http.h"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)

@@ -51,7 +51,7 @@ static int unload_model(void **state)
 static void open_store(struct fixture *fixture)
 {
     struct err err = ERR_INIT;
-    fixture->metrics = metrics_create("test");
+    fixture->metrics = metrics_create("test", NULL);
     assert_non_null(fixture->metrics);
     enum err_code code = headstore_create(&fixture->settings, model, POOLING_MEAN, fixture->metrics,
                                           &fixture->store, &err);
@@ -187,7 +187,7 @@ static unsigned swaps(struct fixture *fixture, const char *result)
 {
     struct buf text;
     buf_init(&text, 1 << 20);
-    metrics_write(fixture->metrics, NULL, &text);
+    metrics_write(fixture->metrics, &(struct metrics_now){0}, &text);
     char key[128];
     (void)snprintf(key, sizeof key, "orthrus_heads_swaps_total{result=\"%s\"} ", result);
     const char *at = strstr(text.data, key);

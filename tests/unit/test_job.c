@@ -32,7 +32,7 @@ static int setup(void **state)
     struct fixture *fixture = calloc(1, sizeof *fixture);
     assert_non_null(fixture);
     jval_global_init();
-    fixture->metrics = metrics_create("test");
+    fixture->metrics = metrics_create("test", NULL);
     struct err err = ERR_INIT;
     if (engine_create(&settings, &answers, fixture->metrics, &fixture->engine, &err) != ERR_OK) {
         fail_msg("%s", err.text);
@@ -398,7 +398,7 @@ static void test_absent_heads(void **state)
     }
     struct settings bare = settings;
     bare.model_dir = scratch.dir;
-    struct fixture fixture = {.metrics = metrics_create("test")};
+    struct fixture fixture = {.metrics = metrics_create("test", NULL)};
     struct err err = ERR_INIT;
     assert_int_equal(engine_create(&bare, &answers, fixture.metrics, &fixture.engine, &err),
                      ERR_OK);
@@ -427,7 +427,7 @@ static void test_wrong_settings(void **state)
     wrong[2].pooling = "max";
     wrong[3].precision = "fp8";
     static const char *const words[4] = {"--heads-dir", "--max-length", "--pooling", "--precision"};
-    struct metrics *metrics = metrics_create("test");
+    struct metrics *metrics = metrics_create("test", NULL);
     for (int i = 0; i < 4; i++) {
         struct engine *engine = NULL;
         struct err err = ERR_INIT;

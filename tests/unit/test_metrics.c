@@ -1,16 +1,19 @@
 /* The scrape's text. */
 #include "server/metrics/metrics.h"
 
+#include <math.h>
 #include <pthread.h>
 
 #include "base/clock.h"
 #include "tests/support/testing.h"
 
+static struct metrics_now now;
+
 static struct buf scrape(const struct metrics *metrics)
 {
     struct buf text;
     buf_init(&text, 1 << 20);
-    metrics_write(metrics, NULL, &text);
+    metrics_write(metrics, &now, &text);
     assert_false(buf_failed(&text));
     return text;
 }
@@ -44,6 +47,13 @@ static void test_every_family_from_the_first_scrape(void **state)
         "orthrus_heads_info gauge",
         "orthrus_heads_swaps_total counter",
         "orthrus_build_info gauge",
+        "orthrus_model_info gauge",
+        "orthrus_connections gauge",
+        "orthrus_connections_limit gauge",
+        "orthrus_admin_connections gauge",
+        "orthrus_admin_connections_limit gauge",
+        "orthrus_queue_tokens_limit gauge",
+        "orthrus_queue_requests_limit gauge",
         "process_cpu_seconds_total counter",
         "process_resident_memory_bytes gauge",
         "process_virtual_memory_bytes gauge",
@@ -52,18 +62,19 @@ static void test_every_family_from_the_first_scrape(void **state)
         "process_threads gauge",
         "process_start_time_seconds gauge",
     };
-    struct metrics *metrics = metrics_create("1.2.3");
+    struct metrics *metrics = metrics_create("1.2.3", "abc");
     struct buf text = scrape(metrics);
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         char line[128];
         (void)snprintf(line, sizeof line, "# TYPE %s", families[i]);
         expect_line(&text, line);
     }
-    expect_line(&text, "orthrus_build_info{version=\"1.2.3\"} 1");
+    expect_line(&text, "orthrus_build_info{version=\"1.2.3\",revision=\"abc\"} 1");
     expect_line(&text, "orthrus_requests_total{route=\"/embed\",code=\"200\"} 0");
     expect_line(&text, "orthrus_heads_swaps_total{result=\"refused\"} 0");
     expect_line(&text, "orthrus_prediction_confidence_count{head=\"sentiment\"} 0");
     expect_line(&text, "orthrus_queue_tokens 0");
+    expect_line(&text, "orthrus_model_info{encoder=\"\",precision=\"\",isa=\"\"} 0");
     assert_int_equal(text.data[text.size - 1], '\n');
     buf_done(&text);
     metrics_destroy(metrics);
@@ -72,12 +83,14 @@ static void test_every_family_from_the_first_scrape(void **state)
 static void test_counts_and_buckets(void **state)
 {
     (void)state;
-    struct metrics *metrics = metrics_create("1");
-    metrics_request(metrics, ROUTE_EMBED, 200, 3 * NS_PER_MS);
-    metrics_request(metrics, ROUTE_EMBED, 200, 5 * NS_PER_MS); /* a bound is inside its bucket */
+    struct metrics *metrics = metrics_create("1", NULL);
+    metrics_request(metrics, ROUTE_EMBED, 200, 2 * NS_PER_MS);
+    metrics_request(metrics, ROUTE_EMBED, 200, 2500 * NS_PER_US); /* a bound is in its bucket */
     metrics_request(metrics, ROUTE_CLASSIFY, 429, 90 * NS_PER_S);
+    metrics_request(metrics, ROUTE_CLASSIFY, 499, 90 * NS_PER_S);
     metrics_request(metrics, ROUTE_OTHER, 418, 1);
-    metrics_request(metrics, ROUTE_LIVEZ, 200, 1); /* probes are not in the durations */
+    metrics_request(metrics, ROUTE_LIVEZ, 200, 1); /* a probe is no prediction */
+    metrics_request(metrics, ROUTE_TOKENIZE, 200, 1);
     metrics_batch(metrics, 256, 13);
     metrics_truncated(metrics, 3);
     metrics_swap(metrics, METRICS_SWAP_BUSY);
@@ -85,12 +98,13 @@ static void test_counts_and_buckets(void **state)
     expect_line(&text, "orthrus_requests_total{route=\"/embed\",code=\"200\"} 2");
     expect_line(&text, "orthrus_requests_total{route=\"/classify\",code=\"429\"} 1");
     expect_line(&text, "orthrus_requests_total{route=\"other\",code=\"other\"} 1");
-    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.0025\"} 0");
-    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.005\"} 2");
-    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"60\"} 2");
-    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"+Inf\"} 3");
-    expect_line(&text, "orthrus_request_duration_seconds_sum 90.008");
-    expect_line(&text, "orthrus_request_duration_seconds_count 3");
+    expect_line(&text, "orthrus_requests_total{route=\"/classify\",code=\"499\"} 1");
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.00175\"} 0");
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.0021\"} 1");
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.0025\"} 2");
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"+Inf\"} 2");
+    expect_line(&text, "orthrus_request_duration_seconds_sum 0.0045");
+    expect_line(&text, "orthrus_request_duration_seconds_count 2");
     expect_line(&text, "orthrus_batch_tokens_bucket{le=\"128\"} 0");
     expect_line(&text, "orthrus_batch_tokens_bucket{le=\"256\"} 1");
     expect_line(&text, "orthrus_batch_texts_sum 13");
@@ -100,10 +114,57 @@ static void test_counts_and_buckets(void **state)
     metrics_destroy(metrics);
 }
 
+/* A quantile read from the buckets is at most a quarter off, where requests spend their time. */
+static void test_buckets_of_durations_are_fine(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_create("1", NULL);
+    struct buf text = scrape(metrics);
+    static const char key[] = "orthrus_request_duration_seconds_bucket{le=\"";
+    double before = 0;
+    unsigned n = 0;
+    for (const char *at = strstr(text.data, key); at; at = strstr(at + 1, key)) {
+        double bound = strtod(at + sizeof key - 1, NULL);
+        if (before >= 0.001 && before < 10) {
+            assert_true(bound / before <= 1.25);
+            n++;
+        }
+        before = bound;
+    }
+    assert_true(n > 40);
+    assert_true(isinf(before));
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"0.001\"} 0");
+    expect_line(&text, "orthrus_request_duration_seconds_bucket{le=\"10\"} 0");
+    expect_line(&text, "orthrus_tokenize_seconds_bucket{le=\"1e-05\"} 0");
+    buf_done(&text);
+    metrics_destroy(metrics);
+}
+
+static void test_gauges_and_their_limits(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_create("1", NULL);
+    metrics_gauge_limit(metrics, METRICS_CONNECTIONS, 1000);
+    metrics_gauge_add(metrics, METRICS_CONNECTIONS, 3);
+    metrics_gauge_add(metrics, METRICS_CONNECTIONS, -1);
+    metrics_gauge_set(metrics, METRICS_QUEUE_TOKENS, 70);
+    now = (struct metrics_now){
+        .encoder = "e", .precision = "p", .isa = "i", .heads_version = 7, .heads_sha256 = "h"};
+    struct buf text = scrape(metrics);
+    now = (struct metrics_now){0};
+    expect_line(&text, "orthrus_connections 2");
+    expect_line(&text, "orthrus_connections_limit 1000");
+    expect_line(&text, "orthrus_queue_tokens 70");
+    expect_line(&text, "orthrus_model_info{encoder=\"e\",precision=\"p\",isa=\"i\"} 1");
+    expect_line(&text, "orthrus_heads_info{version=\"7\",sha256=\"h\"} 1");
+    buf_done(&text);
+    metrics_destroy(metrics);
+}
+
 static void test_predictions_by_label(void **state)
 {
     (void)state;
-    struct metrics *metrics = metrics_create("1");
+    struct metrics *metrics = metrics_create("1", NULL);
     metrics_declare(metrics, "sentiment", "Positive");
     metrics_prediction(metrics, "classifier", "Quote", 0.75);
     metrics_prediction(metrics, "classifier", "Quote", 1.0000001);
@@ -123,7 +184,7 @@ static void test_predictions_by_label(void **state)
 static void test_labels_are_bounded(void **state)
 {
     (void)state;
-    struct metrics *metrics = metrics_create("1");
+    struct metrics *metrics = metrics_create("1", NULL);
     for (int i = 0; i < 2000; i++) {
         char label[32];
         (void)snprintf(label, sizeof label, "label %d", i);
@@ -153,7 +214,7 @@ static void *observe_many(void *argument)
 static void test_threads_and_scrapes(void **state)
 {
     (void)state;
-    struct metrics *metrics = metrics_create("1");
+    struct metrics *metrics = metrics_create("1", NULL);
     pthread_t threads[OBSERVERS];
     for (int i = 0; i < OBSERVERS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, observe_many, metrics), 0);
@@ -177,6 +238,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_family_from_the_first_scrape),
         cmocka_unit_test(test_counts_and_buckets),
+        cmocka_unit_test(test_buckets_of_durations_are_fine),
+        cmocka_unit_test(test_gauges_and_their_limits),
         cmocka_unit_test(test_predictions_by_label),
         cmocka_unit_test(test_labels_are_bounded),
         cmocka_unit_test(test_threads_and_scrapes),

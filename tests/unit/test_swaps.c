@@ -246,7 +246,7 @@ static int setup(void **state)
     (void)state;
     jval_global_init();
     log_setup(LOG_ERROR, LOG_TEXT);
-    metrics = metrics_create("test");
+    metrics = metrics_create("test", NULL);
     struct err err = ERR_INIT;
     if (engine_create(&settings, &answers, metrics, &engine, &err) != ERR_OK) {
         (void)fprintf(stderr, "%s\n", err.text);
