@@ -113,6 +113,7 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
         {"X-Request-Id", &headers->request_id, false},
         {"X-Request-Timeout-Ms", &headers->timeout_ms, false},
         {"If-Match", &headers->if_match, true},
+        {"If-None-Match", &headers->if_none_match, false},
         {"traceparent", &headers->traceparent, false},
     };
     if (!header_ok(name, value)) {

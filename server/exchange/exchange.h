@@ -33,7 +33,7 @@ enum listener { LISTENER_MAIN = 1, LISTENER_ADMIN = 2 };
 struct request_headers {
     const char *host, *content_length, *transfer_encoding, *authorization;
     const char *content_type, *content_encoding, *expect, *origin;
-    const char *request_id, *timeout_ms, *if_match, *traceparent;
+    const char *request_id, *timeout_ms, *if_match, *if_none_match, *traceparent;
     struct accept accept;
     const char *repeated; /* name of a header that may stand once and stood twice */
     bool malformed;       /* a name or value with bytes that have no place there */

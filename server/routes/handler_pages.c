@@ -1,37 +1,63 @@
 #include "server/routes/handler_pages.h"
 
+#include <string.h>
+
 #include "server/routes/pages.h"
 
+/* If-None-Match names the page: alone, in a list, as a weak validator (RFC 9110, 13.1.2), or by *.
+ */
+static bool not_modified(const struct exchange *x, const struct page *page)
+{
+    const char *known = x->headers.if_none_match;
+    return known && (strcmp(known, "*") == 0 || strstr(known, page->etag));
+}
+
+/* Browsers keep a page and ask each time whether it still holds: a new release shows at once. */
+static bool send(struct exchange *x, const struct page *page, const char *type)
+{
+    exchange_header(x, "ETag", "%s", page->etag);
+    exchange_header(x, "Cache-Control", "no-cache");
+    exchange_header(x, "X-Content-Type-Options", "nosniff");
+    if (not_modified(x, page)) {
+        exchange_reply(x, 304, NULL);
+    } else {
+        exchange_reply_fixed(x, 200, type, page->data, page->size);
+    }
+    return false;
+}
+
 /* Pages bring all they need along and talk to this server alone. */
-static bool html(struct exchange *x, const unsigned char *data, size_t size)
+static bool html(struct exchange *x, const struct page *page)
 {
     exchange_header(x, "Content-Security-Policy",
                     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
                     "frame-ancestors 'none'");
-    exchange_header(x, "X-Content-Type-Options", "nosniff");
-    exchange_header(x, "Cache-Control", "no-cache");
-    exchange_reply_fixed(x, 200, "text/html; charset=utf-8", data, size);
-    return false;
+    exchange_header(x, "Referrer-Policy", "no-referrer");
+    return send(x, page, "text/html; charset=utf-8");
 }
 
 static bool console(struct exchange *x)
 {
-    return html(x, page_console, page_console_size);
+    return html(x, &page_console);
 }
 
 static bool docs(struct exchange *x)
 {
-    return html(x, page_docs, page_docs_size);
+    return html(x, &page_docs);
 }
 
-static bool openapi(struct exchange *x)
+static bool openapi_yaml(struct exchange *x)
 {
-    exchange_header(x, "Cache-Control", "no-cache");
-    exchange_reply_fixed(x, 200, "application/yaml", page_openapi, page_openapi_size);
-    return false;
+    return send(x, &page_openapi_yaml, "application/yaml");
+}
+
+static bool openapi_json(struct exchange *x)
+{
+    return send(x, &page_openapi_json, "application/json");
 }
 
 const struct handler handler_console = {.run = console};
 const struct handler handler_docs = {.run = docs};
-const struct handler handler_openapi = {.run = openapi};
+const struct handler handler_openapi_yaml = {.run = openapi_yaml};
+const struct handler handler_openapi_json = {.run = openapi_json};

@@ -4,11 +4,13 @@
 
 #include <stddef.h>
 
-extern const unsigned char page_console[]; /* server/routes/pages/console.html */
-extern const size_t page_console_size;
-extern const unsigned char page_docs[]; /* server/routes/pages/docs.html */
-extern const size_t page_docs_size;
-extern const unsigned char page_openapi[]; /* openapi.yaml */
-extern const size_t page_openapi_size;
+struct page {
+    const unsigned char *data;
+    size_t size;
+    const char *etag; /* quotes included; changes when the bytes do */
+};
+
+extern const struct page page_console, page_docs; /* server/routes/pages/NAME.html */
+extern const struct page page_openapi_yaml, page_openapi_json;
 
 #endif

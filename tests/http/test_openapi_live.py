@@ -29,7 +29,20 @@ def operations(api):
 
 
 def test_the_served_contract_is_the_file(server):
-    assert server.get("/openapi.yaml").body == (ROOT / "openapi.yaml").read_bytes()
+    for name in ("openapi.yaml", "openapi.json"):
+        assert server.get(f"/{name}").body == (ROOT / name).read_bytes()
+
+
+def test_pages_are_kept_until_they_change(server):
+    for path in ("/", "/docs", "/openapi.yaml", "/openapi.json"):
+        etag = server.get(path).header("etag")
+        assert re.fullmatch(r'"[0-9a-f]{32}"', etag)
+        for known in (etag, f'"other", W/{etag}', "*"):
+            reply = server.get(path, [("If-None-Match", known)])
+            assert (reply.status, reply.body, reply.header("etag")) == (304, b"", etag)
+            assert reply.header("content-type") is None
+        assert server.get(path, [("If-None-Match", '"other"')]).status == 200
+        assert server.request("HEAD", path, headers=[("If-None-Match", etag)]).status == 304
 
 
 def test_every_route_answers_and_no_other_method_does(server, api):

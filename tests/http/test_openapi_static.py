@@ -1,6 +1,9 @@
 """openapi.yaml by itself: valid, its examples true, and in step with the tables of the source."""
+import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -178,3 +181,57 @@ def test_configurable_limits_are_marked():
     walk(SPEC)
     described = set(re.findall(r"^\| (\w+) \|", SPEC["info"]["description"], re.M))
     assert marks and marks <= described
+
+
+def test_the_json_is_the_yaml():
+    done = subprocess.run([sys.executable, ROOT / "tools/openapi-json", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((ROOT / "openapi.json").read_text(encoding="utf-8")) == SPEC
+
+
+def schemas(node, where=""):
+    """Every schema with the place where it stands."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            inner = f"{where}/{key}"
+            if key in ("schema", "items") or (key == "additionalProperties" and isinstance(value, dict)):
+                yield inner, value
+            if key in ("properties", "schemas"):
+                yield from ((f"{inner}/{name}", child) for name, child in value.items())
+            if key == "anyOf":
+                yield from ((f"{inner}/{i}", child) for i, child in enumerate(value))
+            if key not in ("example", "examples", "enum"):
+                yield from schemas(value, inner)
+    elif isinstance(node, list):
+        for i, child in enumerate(node):
+            yield from schemas(child, f"{where}/{i}")
+
+
+def test_generators_can_read_it():
+    """docs/CONTRACT.md: what makes code generators stumble though it is valid."""
+    for where, node in schemas(SPEC):
+        assert "oneOf" not in node, f"{where}: anyOf, not oneOf"
+        if "$ref" in node or "anyOf" in node:
+            continue
+        kind = node.get("type")
+        assert kind and kind != "null", f"{where}: every schema has a type"
+        kinds = kind if isinstance(kind, list) else [kind]
+        if "integer" in kinds:
+            assert node.get("format") == "int64", f"{where}: an integer needs format: int64"
+        if "enum" in node:
+            words = [w.lower() for w in node["enum"] if w is not None]
+            assert len(words) == len(node["enum"]) == len(set(words)), f"{where}: an enum of distinct words, no null"
+            assert "default" not in node, f"{where}: an enum with a default; use a pattern"
+        named = where.count("/") == 3 and where.startswith("/components/schemas/")
+        if re.search(r"/(schema|anyOf/\d+)$", where) and not named:
+            assert not {"array", "object"} & set(kinds), f"{where}: an array or an object needs a name"
+        if where.endswith("/items"):
+            assert not {"array"} & set(kinds), f"{where}: an array of arrays is two names"
+
+
+def test_a_name_means_one_thing():
+    seen = {}
+    for kind in ("schemas", "responses", "parameters", "headers", "requestBodies"):
+        for name in SPEC["components"][kind]:
+            seen.setdefault(name.replace("-", "").lower(), []).append(f"{kind}/{name}")
+    assert not [places for places in seen.values() if len(places) > 1]

@@ -1,0 +1,47 @@
+"""What every generated client is held to: each operation of the contract, called once on a running server."""
+from conftest import TINY
+
+HEADS = TINY / "heads.safetensors"
+VERBS = ("get", "put", "post", "delete")
+# Operations whose answer on the tiny model is not 200.
+STATUS = {}
+# Path parameters; the contract's own examples name bert-base-uncased.
+PATHS = {"id": "tiny-bert", "version": "1"}
+
+
+def resolve(api, node):
+    while "$ref" in node:
+        target = api
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        node = target
+    return node
+
+
+def case_of(api, path, item, verb):
+    operation = item[verb]
+    content = resolve(api, operation.get("requestBody", {})).get("content", {})
+    parameters = [resolve(api, p) for p in operation.get("parameters", [])]
+    case = {
+        "operation": operation["operationId"],
+        "admin": item.get("x-listener") == "admin",
+        "paths": [PATHS.get(p["name"], p.get("example")) for p in parameters if p["in"] == "path"],
+        "body": None,
+        "bytes": "application/octet-stream" in content,
+        "status": STATUS.get(operation["operationId"], 200),
+        "json": False,
+    }
+    if "application/json" in content:
+        examples = list(content["application/json"].get("examples", {}).values())
+        assert examples, f"{verb} {path}: its body needs an example"
+        case["body"] = examples[0]["value"]
+    answer = resolve(api, operation["responses"].get(str(case["status"]), {}))
+    case["json"] = "application/json" in answer.get("content", {})
+    return case
+
+
+def cases_of(api):
+    """One call an operation, in the contract's order."""
+    found = [case_of(api, path, item, verb) for path, item in api["paths"].items() for verb in VERBS if verb in item]
+    assert len(found) >= 20
+    return found
