@@ -110,6 +110,7 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
         {"Content-Encoding", &headers->content_encoding, true},
         {"Expect", &headers->expect, false},
         {"Origin", &headers->origin, false},
+        {"Access-Control-Request-Headers", &headers->request_headers, false},
         {"X-Request-Id", &headers->request_id, false},
         {"X-Request-Timeout-Ms", &headers->timeout_ms, false},
         {"If-Match", &headers->if_match, true},

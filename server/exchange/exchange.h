@@ -34,6 +34,7 @@ struct request_headers {
     const char *host, *content_length, *transfer_encoding, *authorization;
     const char *content_type, *content_encoding, *expect, *origin;
     const char *request_id, *timeout_ms, *if_match, *if_none_match, *traceparent;
+    const char *request_headers; /* Access-Control-Request-Headers */
     struct accept accept;
     const char *repeated; /* name of a header that may stand once and stood twice */
     bool malformed;       /* a name or value with bytes that have no place there */
@@ -98,6 +99,7 @@ struct exchange {
     uint64_t timeout_ms;
     bool chunked;
     bool distrusted;         /* framing is ambiguous: reply and close at once */
+    bool doubtful;           /* framing can't be proved plain: close after the reply */
     uint64_t content_length; /* of the header; 0 when chunked */
     size_t body_max;         /* ceiling of the body for this route */
     struct buf body;

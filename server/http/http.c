@@ -8,13 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "server/http/accesslog.h"
 #include "server/http/intake.h"
 #include "server/http/rawreply.h"
+#include "server/http/tap.h"
 #include "server/routes/routes.h"
 
 enum {
@@ -22,6 +25,7 @@ enum {
     CONNECTION_MEMORY_BYTES = 32 * 1024,  /* request line and headers */
     DISCARD_MAX_BYTES = 64 * 1024 * 1024, /* of a refused body */
     STATUS_CLIENT_GONE = 499,             /* in logs and metrics, never on the wire */
+    WATCHED_MAX = 1 << 20,                /* descriptors that the tap has room for */
 };
 
 /* One I/O thread. */
@@ -82,9 +86,15 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(
             connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *slot = reaper_open(io->http->reaper, info->connect_fd, io->listener, io->limit);
-        metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), *slot != NULL);
+        struct conn *conn = reaper_open(io->http->reaper, info->connect_fd, io->listener,
+                                        io->limit);
+        if (conn) {
+            tap_watch(conn->fd, &conn->framing);
+            metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), 1);
+        }
+        *slot = conn;
     } else if (*slot) {
+        tap_watch(((struct conn *)*slot)->fd, NULL);
         metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), -1);
         reaper_close(io->http->reaper, *slot);
         *slot = NULL;
@@ -175,7 +185,8 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
     struct MHD_Response *response = make_response(x);
     bool ok = response != NULL;
     intake_common_headers(x);
-    if (x->distrusted || x->reply.close || server_phase(x->server) >= SERVER_DRAINING) {
+    if (x->doubtful || x->distrusted || x->reply.close ||
+        server_phase(x->server) >= SERVER_DRAINING) {
         exchange_header(x, "Connection", "close");
     }
     if (x->reply.content_type) {
@@ -208,6 +219,7 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
     x->method_name = method;
     x->method = parse_method(method);
     x->http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+    x->doubtful = !framing_plain(&x->conn->framing, x->conn->requests);
     (void)MHD_get_connection_values(x->wire, MHD_HEADER_KIND, on_header, x);
     intake_check(x, x->conn->over_limit);
     x->stage = STAGE_BODY;
@@ -343,7 +355,12 @@ enum err_code http_create(struct server *server, struct reaper *reaper, struct h
     }
     http->server = server;
     http->reaper = reaper;
-    bool ok = true;
+    struct rlimit descriptors;
+    bool ok = getrlimit(RLIMIT_NOFILE, &descriptors) == 0;
+    if (ok && tap_init(size_min(descriptors.rlim_cur, WATCHED_MAX), err) != ERR_OK) {
+        http_destroy(http);
+        return err->code;
+    }
     for (size_t i = 0; i < IO_THREADS && ok; i++) {
         http->main[i] = (struct io){
             .http = http, .listener = LISTENER_MAIN, .limit = server->settings->max_connections};
@@ -367,6 +384,7 @@ void http_destroy(struct http *http)
         MHD_stop_daemon(http->main[i].daemon);
     }
     MHD_stop_daemon(http->admin.daemon);
+    tap_done();
     free(http);
 }
 

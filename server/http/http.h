@@ -11,6 +11,9 @@
  * - MHD_quiesce_daemon races with pool threads at their connection limit: the library never sees
  *   our listening sockets. The acceptor accepts and hands connections over, which balances the
  *   I/O threads too.
+ * - It forgives framing that proxies read differently and does not show all of it, so every
+ * request's bytes are read a second time (tap, framing): what is not plain is answered and the
+ * connection closed.
  * - A malformed Content-Length is answered with a page whose header is sent twice; the connection
  *   is closed behind it.
  * - With more query arguments than its memory pool holds it neither answers nor closes: such a

@@ -7,6 +7,9 @@
 #include "server/exchange/auth.h"
 #include "server/routes/routes.h"
 
+/* Of Access-Control-Request-Headers; a reply's headers have REPLY_HEADER_TEXT_MAX together. */
+enum { PREFLIGHT_HEADERS_MAX = 1024 };
+
 #define CURL_HINT                                                              \
     "send the header Content-Type: application/json (curl: -H 'Content-Type: " \
     "application/json')"
@@ -48,10 +51,46 @@ static bool origin_allowed(const struct exchange *x)
            (strcmp(allowed, "*") == 0 || strcmp(allowed, x->headers.origin) == 0);
 }
 
+/* RFC 9112 section 3.2.2: a target may stand with scheme and authority, as to a proxy. */
+static void take_path(struct exchange *x)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t size = strlen(schemes[i]);
+        if (strncasecmp(x->path, schemes[i], size) == 0) {
+            const char *path = strchr(x->path + size, '/');
+            x->path = path ? path : x->method == HTTP_OPTIONS ? "*" : "/";
+            return;
+        }
+    }
+}
+
+/* Allows a preflight's headers: those it asks for, so that no client's library has to be known
+ * here, or the usual ones. */
+static void allow_headers(struct exchange *x)
+{
+    static const char list[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ, \t";
+    const char *asked = x->headers.request_headers;
+    bool reflect = asked && *asked && strlen(asked) <= PREFLIGHT_HEADERS_MAX &&
+                   strspn(asked, list) == strlen(asked);
+    exchange_header(x, "Access-Control-Allow-Headers", "%s",
+                    reflect ? asked
+                            : "Accept, Authorization, Content-Type, X-Request-Id, "
+                              "X-Request-Timeout-Ms, traceparent");
+}
+
 static void find_route(struct exchange *x)
 {
     char allow[64];
     bool preflights = x->server->settings->cors_origin && x->listener == LISTENER_MAIN;
+    take_path(x);
+    if (x->method == HTTP_OPTIONS && strcmp(x->path, "*") == 0) {
+        exchange_header(x, "Allow", "GET, HEAD, POST, %s",
+                        x->listener == LISTENER_ADMIN ? "PUT, OPTIONS" : "OPTIONS");
+        exchange_reply(x, 204, NULL);
+        return;
+    }
     x->route = routes_find(x->listener, x->path, x->method, &x->path_route);
     if (x->route) {
         return;
@@ -70,9 +109,7 @@ static void find_route(struct exchange *x)
     }
     if (origin_allowed(x)) {
         exchange_header(x, "Access-Control-Allow-Methods", "%s", allow);
-        exchange_header(x, "Access-Control-Allow-Headers",
-                        "Accept, Authorization, Content-Type, X-Request-Id, X-Request-Timeout-Ms, "
-                        "traceparent");
+        allow_headers(x);
         exchange_header(x, "Access-Control-Max-Age", "600");
     }
     exchange_reply(x, 204, NULL);
@@ -106,14 +143,42 @@ static void check_key(struct exchange *x)
     }
 }
 
+/* "application/json" or another type with JSON's syntax, "application/ld+json"; its end, or NULL.
+ */
+static const char *json_type_end(const char *type)
+{
+    static const char prefix[] = "application/";
+    static const char suffix[] = "+json";
+    size_t size = strcspn(type, "; \t");
+    if (strncasecmp(type, prefix, sizeof prefix - 1) != 0) {
+        return NULL;
+    }
+    const char *rest = type + sizeof prefix - 1;
+    size_t rest_size = size - (sizeof prefix - 1);
+    bool json = (rest_size == 4 && strncasecmp(rest, "json", 4) == 0) ||
+                (rest_size > sizeof suffix - 1 &&
+                 strncasecmp(type + size - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0);
+    return json ? type + size : NULL;
+}
+
+static bool utf8_name(const char *name, size_t size)
+{
+    if (size >= 2 && name[0] == '"' && name[size - 1] == '"') {
+        name++;
+        size -= 2;
+    }
+    return (size == 5 && strncasecmp(name, "utf-8", 5) == 0) ||
+           (size == 4 && strncasecmp(name, "utf8", 4) == 0);
+}
+
 /* "application/json", "application/json; charset=utf-8"; any case, quotes allowed. */
 static bool json_type(const char *type)
 {
-    static const char json[] = "application/json";
-    if (strncasecmp(type, json, sizeof json - 1) != 0) {
+    static const char charset[] = "charset=";
+    const char *at = json_type_end(type);
+    if (!at) {
         return false;
     }
-    const char *at = type + sizeof json - 1;
     at += strspn(at, " \t");
     while (*at == ';') {
         at += 1 + strspn(at + 1, " \t");
@@ -121,9 +186,9 @@ static bool json_type(const char *type)
         while (size && (at[size - 1] == ' ' || at[size - 1] == '\t')) {
             size--;
         }
-        bool utf8 = (size == 13 && strncasecmp(at, "charset=utf-8", 13) == 0) ||
-                    (size == 15 && strncasecmp(at, "charset=\"utf-8\"", 15) == 0);
-        if (strncasecmp(at, "charset", 7) == 0 && !utf8) {
+        if (strncasecmp(at, "charset", sizeof charset - 2) == 0 &&
+            (strncasecmp(at, charset, sizeof charset - 1) != 0 ||
+             !utf8_name(at + sizeof charset - 1, size - (sizeof charset - 1)))) {
             return false;
         }
         at += strcspn(at, ";");

@@ -22,6 +22,7 @@
 
 #include "base/err.h"
 #include "server/exchange/exchange.h"
+#include "server/http/framing.h"
 
 enum { DISCARD_TIMEOUT_MS = 10000, SEND_BYTES_PER_S = 64 * 1024 };
 
@@ -33,7 +34,8 @@ enum conn_phase { CONN_IDLE, CONN_HEADERS, CONN_BODY, CONN_DISCARD, CONN_WORKING
 struct conn {
     int fd;
     enum listener listener;
-    bool over_limit; /* one too many: refused politely */
+    bool over_limit;        /* one too many: refused politely */
+    struct framing framing; /* the I/O thread's, by tap.c */
     /* The reaper's, under its lock. */
     struct conn *next, *prev;
     struct exchange *exchange; /* under way, or NULL */

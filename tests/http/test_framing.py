@@ -134,7 +134,8 @@ def test_chunked_bodies_in_any_pieces(server):
             connection.send(bytes([byte]))
         reply = connection.read_reply()
         assert (reply.status, reply.body) == (200, alone)
-        assert connection.post("/embed", {"inputs": "a"}).body == alone
+        # Two readers may see two ends of a chunked body: nothing follows it.
+        assert reply.header("Connection") == "close" and connection.closed(5)
 
 
 def test_pipelined_requests_are_answered_in_order(server):
@@ -150,3 +151,60 @@ def test_pipelined_requests_are_answered_in_order(server):
         for body in wanted:
             assert connection.read_reply().body == body
             assert connection.read_reply().status == 200
+
+
+@pytest.mark.parametrize("section", [
+    b"Content-Length:\r\n 34\r\n\r\n",      # libmicrohttpd: a header without value, no body
+    b": y\r\nContent-Length: 34\r\n\r\n",   # the end of the headers
+    b":\nContent-Length: 34\r\n\r\n",
+    b"\0\nContent-Length: 34\r\n\r\n",
+    b"X: a\0b\r\nContent-Length: 0\r\n\r\n",
+    b"X: a\0\nContent-Length: 0\r\n\r\n",
+    b"X: a\nContent-Length: 0\r\n\r\n",
+    b"Content-Length: 0\r\n\n",
+    b"Content-Length-X: 34\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n1\n{\n0\n\n",
+    b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n",
+])
+def test_what_is_not_plain_is_the_last(server, section):
+    """Nothing behind such a request is answered, whatever was made of the request itself."""
+    with server.connect() as connection:
+        connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + section + SMUGGLED)
+        reply = connection.read_reply()
+        assert reply.status >= 400 and reply.header("Connection").lower() == "close"
+        assert connection.closed(5)
+
+
+def test_plain_requests_keep_their_connection(server):
+    with server.connect() as connection:
+        for lines in (b"Host: x\r\n", b"Host:x\r\nX-Blank:\r\nX-Wide: \t a b \t\r\n", b"Host: x\r\nContent-Length: 0\r\n"):
+            connection.send(b"GET /health HTTP/1.1\r\n" + lines + b"\r\n")
+            reply = connection.read_reply()
+            assert reply.status == 200 and reply.header("Connection") != "close"
+
+
+def test_a_body_route_without_a_length_has_an_empty_body(server):
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.send(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n")
+            reply = connection.read_reply()
+            assert (reply.status, reply.code) == (400, "empty_body")
+        assert connection.request("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize("authority", ["http://127.0.0.1:18100", "HTTP://other.example", "https://user@x:1"])
+def test_absolute_targets(server, authority):
+    """RFC 9112, section 3.2.2: a server must take them."""
+    wanted = server.post("/embed", {"inputs": "hi"}).body
+    assert server.post(f"{authority}/embed", {"inputs": "hi"}).body == wanted
+    assert server.get(f"{authority}/health").status == 200
+    assert server.get(f"{authority}/predict?head=x").status == 405
+    assert server.get(authority).header("Content-Type").startswith("text/html")
+    assert server.get(f"{authority}/nosuch").status == 404
+
+
+def test_options_of_the_whole_server(server):
+    for target in ("*", "http://x"):
+        reply = server.request("OPTIONS", target)
+        assert reply.status == 204 and "POST" in reply.header("Allow")
+    assert "PUT" in server.request("OPTIONS", "*", admin=True).header("Allow")
