@@ -99,31 +99,36 @@ enum {
     LANES_AVX512 = 16,
     LANES_AMX = TILE_ROWS * TILE_ROW_BYTES / 4 * TILE_ROW_BYTES / 4,
 };
-#define VECTOR_LOOP(name, lanes, values) ((struct loop){name, 2.0 * SUMS * (lanes) * (values)})
-#define TILE_LOOP(name, values)          ((struct loop){name, 2.0 * TILE_SUMS * LANES_AMX * (values)})
+#define VECTOR_LOOP(name, lanes, values)     \
+    {                                        \
+        name, 2.0 * SUMS *(lanes) * (values) \
+    }
+#define TILE_LOOP(name, values)                    \
+    {                                              \
+        name, 2.0 * TILE_SUMS *LANES_AMX *(values) \
+    }
+#define FP32_AVX2   VECTOR_LOOP(fp32_avx2, LANES_AVX2, FP32)
+#define FP32_AVX512 VECTOR_LOOP(fp32_avx512, LANES_AVX512, FP32)
+#define BF16_AVX512 VECTOR_LOOP(bf16_avx512, LANES_AVX512, BF16)
+#define INT8_AVX512 VECTOR_LOOP(int8_avx512, LANES_AVX512, INT8)
+#define NOT_KNOWN \
+    {             \
+        NULL, 0.0 \
+    }
+
+/* By enum precision. */
+static const struct loop loops[ISA_COUNT][PRECISION_INT8 + 1] = {
+    [ISA_AVX2] = {FP32_AVX2, NOT_KNOWN, NOT_KNOWN},
+    [ISA_AVXVNNI] = {FP32_AVX2, NOT_KNOWN, VECTOR_LOOP(int8_avxvnni, LANES_AVX2, INT8)},
+    [ISA_AVX512] = {FP32_AVX512, NOT_KNOWN, NOT_KNOWN},
+    [ISA_AVX512VNNI] = {FP32_AVX512, NOT_KNOWN, INT8_AVX512},
+    [ISA_AVX512BF16] = {FP32_AVX512, BF16_AVX512, INT8_AVX512},
+    [ISA_AMX] = {FP32_AVX512, TILE_LOOP(bf16_amx, BF16), TILE_LOOP(int8_amx, INT8)},
+};
 
 static struct loop choose(enum isa isa, enum precision precision)
 {
-    isa = isa == ISA_GENERIC ? cpu_detect() : isa;
-    switch (precision) {
-    case PRECISION_FP32:
-        if (isa >= ISA_AVX512) {
-            return VECTOR_LOOP(fp32_avx512, LANES_AVX512, FP32);
-        }
-        return isa >= ISA_AVX2 ? VECTOR_LOOP(fp32_avx2, LANES_AVX2, FP32) : (struct loop){0};
-    case PRECISION_BF16:
-        return isa >= ISA_AMX ? TILE_LOOP(bf16_amx, BF16)
-                              : VECTOR_LOOP(bf16_avx512, LANES_AVX512, BF16);
-    case PRECISION_INT8:
-        if (isa >= ISA_AMX) {
-            return TILE_LOOP(int8_amx, INT8);
-        }
-        if (isa >= ISA_AVX512VNNI) {
-            return VECTOR_LOOP(int8_avx512, LANES_AVX512, INT8);
-        }
-        return isa == ISA_AVXVNNI ? VECTOR_LOOP(int8_avxvnni, LANES_AVX2, INT8) : (struct loop){0};
-    }
-    return (struct loop){0};
+    return loops[isa == ISA_GENERIC ? cpu_detect() : isa][precision];
 }
 
 #else

@@ -8,6 +8,17 @@ set(kernel_flags_avxvnni -O3 -mavx2 -mfma -mavxvnni)
 set(kernel_flags_avx512vnni ${kernel_flags_avx512} -mavx512vnni)
 set(kernel_flags_amx ${kernel_flags_avx512bf16} -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8)
 
+set(kernel_flags_neon -O3)
+set(kernel_flags_neondot -O3 -march=armv8.2-a+dotprod)
+set(kernel_flags_neonbf16 -O3 -march=armv8.2-a+dotprod+bf16+i8mm)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(kernel_sets "generic|avx.*|amx")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(kernel_sets "generic|neon.*")
+else()
+  set(kernel_sets "generic")
+endif()
+
 # Adds FOLDER/*.c to orthrus_LIBRARY, each with its set's flags and whatever else is given.
 # A kernel file is named kernel_<set>_….c or kernel_<set>.c.
 function(orthrus_kernels library folder)
@@ -19,7 +30,7 @@ function(orthrus_kernels library folder)
     if(NOT DEFINED kernel_flags_${isa})
       message(FATAL_ERROR "${source}: no compiler flags known for instruction set '${isa}'")
     endif()
-    if(isa STREQUAL "generic" OR CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    if(isa MATCHES "^(${kernel_sets})$")
       set_source_files_properties(${source} TARGET_DIRECTORY orthrus_${library}
         PROPERTIES COMPILE_OPTIONS "${kernel_flags_${isa}};${ARGN}")
     endif()

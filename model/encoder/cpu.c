@@ -2,6 +2,41 @@
 
 #include <string.h>
 
+/* What a machine may have; a set needs some of them. */
+enum feature {
+    FEATURE_AVX2 = 1 << 0,
+    FEATURE_AVX_VNNI = 1 << 1,
+    FEATURE_AVX512 = 1 << 2,
+    FEATURE_AVX512_VNNI = 1 << 3,
+    FEATURE_AVX512_BF16 = 1 << 4,
+    FEATURE_AMX = 1 << 5,
+    FEATURE_NEON = 1 << 6,
+    FEATURE_NEON_DOT = 1 << 7,
+    FEATURE_NEON_BF16 = 1 << 8,
+    FEATURE_NEON_I8MM = 1 << 9,
+};
+
+enum { FP32 = 1 << PRECISION_FP32, BF16 = 1 << PRECISION_BF16, INT8 = 1 << PRECISION_INT8 };
+
+static const struct isa_row {
+    const char *name;
+    unsigned needs;      /* enum feature */
+    unsigned multiplies; /* 1 << enum precision */
+} rows[ISA_COUNT] = {
+    [ISA_GENERIC] = {"generic", 0, FP32},
+    [ISA_AVX2] = {"avx2", FEATURE_AVX2, FP32 | INT8},
+    [ISA_AVXVNNI] = {"avxvnni", FEATURE_AVX2 | FEATURE_AVX_VNNI, FP32 | INT8},
+    [ISA_AVX512] = {"avx512", FEATURE_AVX512, FP32 | INT8},
+    [ISA_AVX512VNNI] = {"avx512vnni", FEATURE_AVX512 | FEATURE_AVX512_VNNI, FP32 | INT8},
+    [ISA_AVX512BF16] = {"avx512bf16", FEATURE_AVX512_VNNI | FEATURE_AVX512_BF16,
+                        FP32 | BF16 | INT8},
+    [ISA_AMX] = {"amx", FEATURE_AVX512_BF16 | FEATURE_AMX, FP32 | BF16 | INT8},
+    [ISA_NEON] = {"neon", FEATURE_NEON, FP32},
+    [ISA_NEONDOT] = {"neondot", FEATURE_NEON | FEATURE_NEON_DOT, FP32 | INT8},
+    [ISA_NEONBF16] = {"neonbf16", FEATURE_NEON | FEATURE_NEON_BF16 | FEATURE_NEON_I8MM,
+                      FP32 | BF16 | INT8},
+};
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <stdint.h>
@@ -9,14 +44,6 @@
 #include <unistd.h>
 
 /* What CPUID says and XCR0 lets us use. Bit numbers: Intel SDM volume 2, CPUID. */
-struct features {
-    bool avx2;
-    bool avx_vnni;
-    bool avx512;
-    bool avx512_vnni;
-    bool avx512_bf16;
-    bool amx;
-};
 
 enum {
     XCR0_YMM = 0x6,  /* SSE and AVX state */
@@ -65,12 +92,11 @@ static uint32_t read_xcr0(void)
     return low;
 }
 
-static struct features read_features(void)
+static unsigned read_features(void)
 {
-    struct features features = {0};
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) {
-        return features; /* no OSXSAVE: XCR0 can't be read */
+        return 0; /* no OSXSAVE: XCR0 can't be read */
     }
     bool fma = bit(c, 12);
     bool f16c = bit(c, 29);
@@ -78,53 +104,51 @@ static struct features read_features(void)
     bool ymm = (xcr0 & XCR0_YMM) == XCR0_YMM;
     bool zmm = (xcr0 & XCR0_ZMM) == XCR0_ZMM;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        return features;
+        return 0;
     }
     uint32_t subleaf_max = a;
     bool amx = bit(d, 22) && bit(d, 24) && bit(d, 25) && (xcr0 & XCR0_TILES) == XCR0_TILES;
-    features.avx2 = ymm && fma && f16c && bit(b, 5);
-    features.avx512 = features.avx2 && zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
-    features.avx512_vnni = features.avx512 && bit(c, 11);
+    bool avx2 = ymm && fma && f16c && bit(b, 5);
+    bool avx512 = avx2 && zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
+    bool vnni = avx512 && bit(c, 11);
+    unsigned features = (avx2 ? FEATURE_AVX2 : 0) | (avx512 ? FEATURE_AVX512 : 0) |
+                        (vnni ? FEATURE_AVX512_VNNI : 0);
     if (subleaf_max >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-        features.avx_vnni = features.avx2 && bit(a, 4);
-        features.avx512_bf16 = features.avx512_vnni && bit(a, 5);
-        features.amx = features.avx512_bf16 && amx && tiles_fit() && tiles_permitted();
+        bool bf16 = vnni && bit(a, 5);
+        features |= avx2 && bit(a, 4) ? FEATURE_AVX_VNNI : 0;
+        features |= bf16 ? FEATURE_AVX512_BF16 : 0;
+        features |= bf16 && amx && tiles_fit() && tiles_permitted() ? FEATURE_AMX : 0;
     }
     return features;
 }
 
-bool cpu_has(enum isa isa)
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+/* Linux Documentation/arch/arm64/elf_hwcaps.rst. */
+static unsigned read_features(void)
 {
-    struct features features = read_features();
-    switch (isa) {
-    case ISA_GENERIC:
-        return true;
-    case ISA_AVX2:
-        return features.avx2;
-    case ISA_AVXVNNI:
-        return features.avx_vnni;
-    case ISA_AVX512:
-        return features.avx512;
-    case ISA_AVX512VNNI:
-        return features.avx512_vnni;
-    case ISA_AVX512BF16:
-        return features.avx512_bf16;
-    case ISA_AMX:
-        return features.amx;
-    case ISA_COUNT:
-        return false;
-    }
-    return false;
+    unsigned long one = getauxval(AT_HWCAP);
+    unsigned long two = getauxval(AT_HWCAP2);
+    return (one & HWCAP_ASIMD ? FEATURE_NEON : 0) | (one & HWCAP_ASIMDDP ? FEATURE_NEON_DOT : 0) |
+           (two & HWCAP2_BF16 ? FEATURE_NEON_BF16 : 0) |
+           (two & HWCAP2_I8MM ? FEATURE_NEON_I8MM : 0);
 }
 
 #else
 
-bool cpu_has(enum isa isa)
+static unsigned read_features(void)
 {
-    return isa == ISA_GENERIC;
+    return 0;
 }
 
 #endif
+
+bool cpu_has(enum isa isa)
+{
+    return isa < ISA_COUNT && (read_features() & rows[isa].needs) == rows[isa].needs;
+}
 
 enum isa cpu_detect(void)
 {
@@ -139,16 +163,7 @@ enum isa cpu_detect(void)
 
 const char *isa_name(enum isa isa)
 {
-    static const char *const names[ISA_COUNT] = {
-        [ISA_GENERIC] = "generic",
-        [ISA_AVX2] = "avx2",
-        [ISA_AVXVNNI] = "avxvnni",
-        [ISA_AVX512] = "avx512",
-        [ISA_AVX512VNNI] = "avx512vnni",
-        [ISA_AVX512BF16] = "avx512bf16",
-        [ISA_AMX] = "amx",
-    };
-    return names[isa];
+    return rows[isa].name;
 }
 
 enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err)
@@ -161,7 +176,7 @@ enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err)
     }
     return err_set(err, ERR_USAGE,
                    "instruction set: expected generic, avx2, avxvnni, avx512, avx512vnni, "
-                   "avx512bf16 or amx");
+                   "avx512bf16, amx, neon, neondot or neonbf16");
 }
 
 const char *precision_name(enum precision precision)
@@ -171,31 +186,23 @@ const char *precision_name(enum precision precision)
     return names[precision];
 }
 
-static bool multiplies(enum isa isa, enum precision precision)
+bool isa_multiplies(enum isa isa, enum precision precision)
 {
-    switch (precision) {
-    case PRECISION_FP32:
-        return true;
-    case PRECISION_BF16:
-        return isa >= ISA_AVX512BF16;
-    case PRECISION_INT8:
-        return isa >= ISA_AVX2;
-    }
-    return false;
+    return rows[isa].multiplies >> precision & 1;
 }
 
 enum err_code precision_parse(const char *word, enum isa isa, enum precision *ret_precision,
                               struct err *err)
 {
     if (strcmp(word, "auto") == 0) {
-        *ret_precision = multiplies(isa, PRECISION_BF16) ? PRECISION_BF16 : PRECISION_FP32;
+        *ret_precision = isa_multiplies(isa, PRECISION_BF16) ? PRECISION_BF16 : PRECISION_FP32;
         return ERR_OK;
     }
     for (enum precision precision = PRECISION_FP32; precision <= PRECISION_INT8; precision++) {
         if (strcmp(word, precision_name(precision)) != 0) {
             continue;
         }
-        if (!multiplies(isa, precision)) {
+        if (!isa_multiplies(isa, precision)) {
             return err_set(err, ERR_UNSUPPORTED,
                            "precision %s: the instruction set %s can't multiply it; use fp32", word,
                            isa_name(isa));

@@ -1,5 +1,5 @@
-/* Which instruction sets this CPU and operating system let us use (CPUID and XCR0), and which
- * precision they multiply. Never by CPU model. */
+/* Which instruction sets this CPU and operating system let us use (CPUID and XCR0, or Linux's
+ * HWCAP), and which precision they multiply. Never by CPU model. */
 #ifndef ORTHRUS_MODEL_CPU_H
 #define ORTHRUS_MODEL_CPU_H
 
@@ -7,7 +7,8 @@
 
 #include "base/err.h"
 
-/* In ascending order: each x86 level includes those before it that it needs. */
+/* Sets of kernels, of each architecture the better ones behind the others. A set is a row of
+ * features that a machine has all or has not: nothing may be concluded from the order. */
 enum isa {
     ISA_GENERIC,    /* plain C / OpenBLAS: every architecture */
     ISA_AVX2,       /* AVX2, FMA, F16C; int8 as 16-bit products */
@@ -16,6 +17,9 @@ enum isa {
     ISA_AVX512VNNI, /* int8 at once */
     ISA_AVX512BF16, /* bf16; with VNNI */
     ISA_AMX,        /* AMX-TILE, AMX-BF16, AMX-INT8; with AVX512BF16 */
+    ISA_NEON,       /* arm64: fp32 */
+    ISA_NEONDOT,    /* with DotProd: int8 by SDOT */
+    ISA_NEONBF16,   /* with BF16 and I8MM: bf16 by BFDOT, int8 by USDOT */
     ISA_COUNT,
 };
 
@@ -31,9 +35,10 @@ bool cpu_has(enum isa isa);
 const char *isa_name(enum isa isa);
 CHECK_RESULT enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err);
 const char *precision_name(enum precision precision);
-/* fp32, bf16, int8; "auto" gives the fixed choice for isa: bf16 from ISA_AVX512BF16 on, else
- * fp32. ERR_UNSUPPORTED where isa has no kernel for the precision: bf16 below ISA_AVX512BF16, int8
- * below ISA_AVX2. */
+/* True where the set has a kernel for the precision; fp32 every one, by OpenBLAS at the least. */
+bool isa_multiplies(enum isa isa, enum precision precision);
+/* fp32, bf16, int8; "auto" gives the fixed choice for isa: bf16 where it multiplies that, else
+ * fp32. ERR_UNSUPPORTED where isa has no kernel for the precision. */
 CHECK_RESULT enum err_code precision_parse(const char *word, enum isa isa,
                                            enum precision *ret_precision, struct err *err);
 

@@ -1,50 +1,31 @@
 #include "model/encoder/dispatch.h"
 
+/* A row without ops is another architecture's. */
+static const struct dispatch_row {
+    const struct kernels *ops;
+    const struct tile_kernel *tiles[PRECISION_INT8 + 1];
+} rows[ISA_COUNT] = {
+    [ISA_GENERIC] = {&kernels_generic, {NULL}},
 #if defined(__x86_64__)
-
-const struct kernels *dispatch_kernels(enum isa isa)
-{
-    if (isa >= ISA_AVX512) {
-        return &kernels_avx512;
-    }
-    return isa >= ISA_AVX2 ? &kernels_avx2 : &kernels_generic;
-}
-
-const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
-{
-    switch (precision) {
-    case PRECISION_FP32:
-        return isa >= ISA_AVX2 ? dispatch_kernels(isa)->f32 : NULL;
-    case PRECISION_BF16:
-        if (isa >= ISA_AMX) {
-            return &tile_amx_bf16;
-        }
-        return isa >= ISA_AVX512BF16 ? &tile_avx512_bf16 : NULL;
-    case PRECISION_INT8:
-        if (isa >= ISA_AVX512VNNI) {
-            return &tile_avx512_int8;
-        }
-        if (isa == ISA_AVXVNNI) {
-            return &tile_avxvnni_int8;
-        }
-        return isa >= ISA_AVX2 ? &tile_avx2_int8 : NULL;
-    }
-    return NULL;
-}
-
-#else
-
-const struct kernels *dispatch_kernels(enum isa isa)
-{
-    (void)isa;
-    return &kernels_generic;
-}
-
-const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
-{
-    (void)isa;
-    (void)precision;
-    return NULL;
-}
-
+    [ISA_AVX2] = {&kernels_avx2, {&tile_avx2_f32, NULL, &tile_avx2_int8}},
+    [ISA_AVXVNNI] = {&kernels_avx2, {&tile_avx2_f32, NULL, &tile_avxvnni_int8}},
+    [ISA_AVX512] = {&kernels_avx512, {&tile_avx512_f32, NULL, &tile_avx2_int8}},
+    [ISA_AVX512VNNI] = {&kernels_avx512, {&tile_avx512_f32, NULL, &tile_avx512_int8}},
+    [ISA_AVX512BF16] = {&kernels_avx512, {&tile_avx512_f32, &tile_avx512_bf16, &tile_avx512_int8}},
+    [ISA_AMX] = {&kernels_avx512, {&tile_avx512_f32, &tile_amx_bf16, &tile_avx512_int8}},
+#elif defined(__aarch64__)
+    [ISA_NEON] = {&kernels_neon, {&tile_neon_f32, NULL, NULL}},
+    [ISA_NEONDOT] = {&kernels_neon, {&tile_neon_f32, NULL, &tile_neondot_int8}},
+    [ISA_NEONBF16] = {&kernels_neon, {&tile_neon_f32, &tile_neonbf16_bf16, &tile_neonbf16_int8}},
 #endif
+};
+
+const struct kernels *dispatch_kernels(enum isa isa)
+{
+    return rows[isa].ops ? rows[isa].ops : &kernels_generic;
+}
+
+const struct tile_kernel *dispatch_tile(enum isa isa, enum precision precision)
+{
+    return rows[isa].tiles[precision];
+}

@@ -1,4 +1,5 @@
 #include "model/encoder/cpu.h"
+#include "model/encoder/dispatch.h"
 #include "tests/support/testing.h"
 
 static void test_names_parse_back(void **state)
@@ -40,7 +41,8 @@ static void test_auto_is_fixed_for_each_set(void **state)
         enum precision precision = PRECISION_INT8;
         struct err err = ERR_INIT;
         assert_int_equal(precision_parse("auto", isa, &precision, &err), ERR_OK);
-        assert_int_equal(precision, isa >= ISA_AVX512BF16 ? PRECISION_BF16 : PRECISION_FP32);
+        bool rounds = isa == ISA_AVX512BF16 || isa == ISA_AMX || isa == ISA_NEONBF16;
+        assert_int_equal(precision, rounds ? PRECISION_BF16 : PRECISION_FP32);
     }
 }
 
@@ -64,8 +66,26 @@ static void test_detected_set_runs_here(void **state)
     print_message("this machine: %s\n", isa_name(best));
     assert_true(cpu_has(ISA_GENERIC));
     assert_true(cpu_has(best));
-    assert_true(best < ISA_AVX2 || cpu_has(ISA_AVX2));
-    assert_true(best < ISA_AVX512 || cpu_has(ISA_AVX512));
+    assert_true(!cpu_has(ISA_AVX512) || cpu_has(ISA_AVX2));
+    assert_true(!cpu_has(ISA_NEONBF16) || cpu_has(ISA_NEON));
+    assert_false(cpu_has(ISA_AVX2) && cpu_has(ISA_NEON));
+}
+
+/* What --precision promises of a set that runs here is what its kernels do. */
+static void test_kernels_are_there(void **state)
+{
+    (void)state;
+    for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
+        if (!cpu_has(isa)) {
+            continue;
+        }
+        for (enum precision p = PRECISION_FP32; p <= PRECISION_INT8; p++) {
+            const struct tile_kernel *tile = dispatch_tile(isa, p);
+            bool blas = isa == ISA_GENERIC && p == PRECISION_FP32;
+            assert_int_equal(tile || blas, isa_multiplies(isa, p));
+            assert_true(!tile || tile->precision == p);
+        }
+    }
 }
 
 int main(void)
@@ -76,6 +96,7 @@ int main(void)
         cmocka_unit_test(test_auto_is_fixed_for_each_set),
         cmocka_unit_test(test_precision_needs_its_instructions),
         cmocka_unit_test(test_detected_set_runs_here),
+        cmocka_unit_test(test_kernels_are_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ INLINE void multiply_words(const size_t rows, size_t n, const uint32_t *a, const
         WORD_VECTOR b1 = LOAD_WORDS(b + LANES);
         UNROLL
         for (size_t line = 0; line < INT8_COLUMNS * sizeof *b; line += LINE_BYTES) {
-            _mm_prefetch(next + line, _MM_HINT_T1);
+            __builtin_prefetch(next + line, 0, 2);
         }
         UNROLL
         for (size_t r = 0; r < rows; r++) {

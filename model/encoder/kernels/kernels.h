@@ -133,6 +133,12 @@ extern const struct tile_kernel tile_avx512_f32;
 extern const struct tile_kernel tile_avx512_bf16;
 extern const struct tile_kernel tile_avx512_int8;
 extern const struct tile_kernel tile_amx_bf16;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon;
+extern const struct tile_kernel tile_neon_f32;
+extern const struct tile_kernel tile_neondot_int8;
+extern const struct tile_kernel tile_neonbf16_bf16;
+extern const struct tile_kernel tile_neonbf16_int8;
 #endif
 
 /* out [rows, columns] = x [rows,K] · weight [columns,K] transposed, by OpenBLAS in fp32 on the

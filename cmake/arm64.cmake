@@ -1,0 +1,15 @@
+# Toolchain of the preset arm64: Debian's cross compiler, the libraries of tools/arm64-sysroot, and
+# qemu-user to run what is built.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+get_filename_component(orthrus_root ${CMAKE_CURRENT_LIST_DIR} DIRECTORY)
+set(CMAKE_SYSROOT ${orthrus_root}/build-arm64-sysroot)
+set(CMAKE_FIND_ROOT_PATH ${CMAKE_SYSROOT})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CMAKE_SYSROOT})
+set(orthrus_arm64_libraries ${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu)
+set(ENV{PKG_CONFIG_LIBDIR} ${orthrus_arm64_libraries}/pkgconfig:${orthrus_arm64_libraries}/openblas-pthread/pkgconfig)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -cpu max -L ${CMAKE_SYSROOT})

@@ -1,0 +1,121 @@
+/* int8 on arm64, written once over DOT(sum, a, b): each of four 32-bit lanes of sum plus the four
+ * products of a's bytes with b's signed ones. The file that includes this says by which instruction
+ * (kernel_neondot.c, kernel_neonbf16_int8.c) and how the bytes of the rows are stored: ROW_BIAS is
+ * what is taken off them, 0 for unsigned bytes, 128 for signed ones. */
+#ifndef ORTHRUS_MODEL_KERNELS_NEON_INT8_H
+#define ORTHRUS_MODEL_KERNELS_NEON_INT8_H
+
+#include <math.h>
+
+#include "model/encoder/kernels/kernels.h"
+#include "model/encoder/kernels/simd_neon.h"
+
+/* 6 rows × 8 columns: the integer sums of a group and the fp32 sums of all groups take 24 of the 32
+ * registers. */
+enum { ROWS = 6, PACK = 8, KEPT_BITS = 16 };
+
+#define WORD_VECTOR        int32x4_t
+#define LOAD_WORDS(p)      vreinterpretq_s32_u32(vld1q_u32(p))
+#define SET1_WORD(word)    vreinterpretq_s32_u32(vdupq_n_u32(word))
+#define WORDS_TO_VF(words) vcvtq_f32_s32(words)
+#define DPBUSD(sum, a, b)  DOT(sum, a, b)
+#include "model/encoder/kernels/int8_tile.h"
+
+/* The range of a row's group at x, NaN where one of its inputs is NaN; 0 … 0 where every column is
+ * wide. */
+INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
+                        float *ret_high)
+{
+    float low = INFINITY;
+    float high = -INFINITY;
+    float nan = 0.0f;
+    for (size_t i = 0; i < args->group && k + i < args->in; i++) {
+        if (args->keep[(k + i) / KEPT_BITS] >> (k + i) % KEPT_BITS & 1) {
+            low = x[i] < low ? x[i] : low;
+            high = x[i] > high ? x[i] : high;
+            nan = x[i] == x[i] ? nan : x[i];
+        }
+    }
+    bool empty = low > high && nan == nan;
+    *ret_low = empty ? 0.0f : low + nan;
+    *ret_high = empty ? 0.0f : high + nan;
+}
+
+/* round((x − low)·inverse) of 16 columns; what stands in wide columns and behind n meets zeros. */
+INLINE uint8x16_t quantize_16(const float *x, size_t n, vf low, vf inverse)
+{
+    uint16x4_t parts[4];
+    UNROLL
+    for (size_t i = 0; i < 4; i++) {
+        size_t some = n > i * LANES ? n - i * LANES : 0;
+        vf v = vf_load_n(some > 0 ? x + i * LANES : x, some);
+        parts[i] = vqmovun_s32(vcvtnq_s32_f32(vf_mul(vf_sub(v, low), inverse)));
+    }
+    uint8x16_t bytes = vcombine_u8(vqmovn_u16(vcombine_u16(parts[0], parts[1])),
+                                   vqmovn_u16(vcombine_u16(parts[2], parts[3])));
+    return veorq_u8(bytes, vdupq_n_u8(ROW_BIAS));
+}
+
+static void pack_group(const struct pack_args *args, size_t row, size_t k)
+{
+    const float *x = args->x + row * args->ld + k;
+    size_t n = args->in - k < args->group ? args->in - k : args->group;
+    size_t at = k / args->group * args->rows + row;
+    float low;
+    float high;
+    group_range(args, x, k, &low, &high);
+    float scale = (high - low) / 255.0f;
+    args->scales[at] = scale;
+    args->lows[at] = low + ROW_BIAS * scale;
+    const vf lows = vf_set1(low);
+    const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t words[4];
+        vst1q_u32(words, vreinterpretq_u32_u8(quantize_16(x + i, n - i, lows, inverse)));
+        for (size_t w = 0; w < 4 && i + 4 * w < n; w++) {
+            args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
+        }
+    }
+}
+
+static void pack_rows(const struct pack_args *args)
+{
+    for (size_t row = 0; row < args->rows; row++) {
+        for (size_t k = 0; k < args->in; k += args->group) {
+            pack_group(args, row, k);
+        }
+    }
+}
+
+static void multiply(const struct multiply_args *args)
+{
+    switch (args->rows) {
+    case 1:
+        multiply_rows(1, args);
+        break;
+    case 2:
+        multiply_rows(2, args);
+        break;
+    case 3:
+        multiply_rows(3, args);
+        break;
+    case 4:
+        multiply_rows(4, args);
+        break;
+    case 5:
+        multiply_rows(5, args);
+        break;
+    default:
+        multiply_rows(6, args);
+        break;
+    }
+}
+
+#define NEON_INT8_KERNEL(label)                                                                    \
+    {                                                                                              \
+        .name = (label), .precision = PRECISION_INT8, .group = 4, .rows_max = ROWS, .row_unit = 1, \
+        .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK, .pack_rows = pack_rows,         \
+        .multiply = multiply,                                                                      \
+    }
+
+#endif
