@@ -77,7 +77,8 @@ static enum err_code print_json(const struct heads *heads, const struct eval_res
     buf_printf(&out, "{\"examples\": %zu", result->n);
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
         if (result->head[kind].labelled > 0) {
-            struct label_set set = {heads->head[kind].classes, heads->head[kind].labels};
+            struct label_set set = {kinds_head(heads, kind)->classes,
+                                    kinds_head(heads, kind)->labels};
             buf_printf(&out, ", \"%s\": ", head_name(kind));
             tally_append_json(&result->head[kind], &set, &out);
         }
@@ -137,7 +138,7 @@ static enum err_code measure(const struct model *model, const struct eval_flags 
     }
     for (enum head_kind kind = 0; code == ERR_OK && !flags->json && kind < HEAD_COUNT; kind++) {
         if (result.head[kind].labelled > 0) {
-            print_head(kind, &heads->head[kind], &result.head[kind]);
+            print_head(kind, kinds_head(heads, kind), &result.head[kind]);
         }
     }
     if (code == ERR_OK) {

@@ -68,38 +68,27 @@ static enum err_code inspect_folder(const char *dir, struct err *err)
     return ERR_OK;
 }
 
-/* The width of the encoder a heads file was made for, 0 when it holds no head. */
-static size_t heads_hidden(const struct safetensors *file)
-{
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        char name[64];
-        (void)snprintf(name, sizeof name, "%s.weight", head_name(kind));
-        const struct tensor *tensor = safetensors_find(file, name);
-        if (tensor && tensor->rank == 2) {
-            return tensor->shape[1];
-        }
-    }
-    return 0;
-}
-
 /* Says whether a file with heads would be accepted, beside what it holds. */
-static enum err_code inspect_heads(const struct safetensors *file, size_t hidden, struct err *err)
+static enum err_code inspect_heads(const struct safetensors *file, struct err *err)
 {
     size_t size;
     const unsigned char *bytes = safetensors_bytes(file, &size);
-    const struct heads_fit fit = {.hidden = hidden};
+    const struct heads_fit fit = {.hidden = 0};
     struct heads *heads;
-    enum err_code code = heads_create(bytes, size, safetensors_label(file), &fit, false, NULL,
-                                      &heads, err);
+    enum err_code code = heads_create(bytes, size, safetensors_label(file), &fit, heads_only(file),
+                                      NULL, &heads, err);
     if (code != ERR_OK) {
         return code;
     }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        const struct head *head = &heads->head[kind];
-        if (!head->classes) {
-            continue;
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        printf("%s: %s of the %s input, %zu classes over %zu", head->name,
+               head_type_name(head->type), head_input_name(head->input), head->classes,
+               head->width);
+        if (head->inner) {
+            printf(" through %zu (%s)", head->inner, head_activation_name(head->activation));
         }
-        printf("%s: %zu classes over %zu:", head_name(kind), head->classes, hidden);
+        putchar(':');
         for (size_t k = 0; k < head->classes; k++) {
             printf("%s %s", k ? "," : "", head->labels[k]);
         }
@@ -107,6 +96,13 @@ static enum err_code inspect_heads(const struct safetensors *file, size_t hidden
     }
     heads_release(heads);
     return ERR_OK;
+}
+
+/* True where a file has something that would be read as heads. */
+static bool holds_heads(const struct safetensors *file)
+{
+    return heads_only(file) || safetensors_find(file, "classifier.weight") ||
+           safetensors_find(file, "sentiment.weight");
 }
 
 static enum err_code inspect_file(const char *path, struct err *err)
@@ -123,9 +119,8 @@ static enum err_code inspect_file(const char *path, struct err *err)
     printf("safetensors file %s\nsha256 %s\n", path, sha256);
     print_metadata(file);
     print_tensors(file);
-    size_t hidden = heads_hidden(file);
-    if (hidden) {
-        code = inspect_heads(file, hidden, err);
+    if (holds_heads(file)) {
+        code = inspect_heads(file, err);
     }
     safetensors_close(file);
     return code;

@@ -32,14 +32,10 @@ static void append_label(struct buf *line, const char *label)
 }
 
 /* ,"classifier":{"label":…,"score":…,"scores":{…}} */
-static void append_head(struct buf *line, enum head_kind kind, const struct head *head,
-                        const float *scores)
+static void append_head(struct buf *line, const struct head *head, const float *scores)
 {
-    size_t best = 0;
-    for (size_t k = 1; k < head->classes; k++) {
-        best = scores[k] > scores[best] ? k : best;
-    }
-    buf_printf(line, ",\"%s\":{\"label\":", head_name(kind));
+    size_t best = head_best(scores, head->classes);
+    buf_printf(line, ",\"%s\":{\"label\":", head->name);
     append_label(line, head->labels[best]);
     buf_append_str(line, ",\"score\":");
     append_float(line, scores[best]);
@@ -60,12 +56,12 @@ static bool print_line(const struct heads *heads, const struct line *text, const
     buf_clear(line);
     buf_append_str(line, "{\"text\":");
     jval_append_string(line, text->text, text->size);
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (heads_has(heads, kind)) {
-            const struct head *head = &heads->head[kind];
-            head_logits(head, embedding, 1, heads->hidden, scores);
-            head_softmax(scores, head->classes);
-            append_head(line, kind, head, scores);
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        if (head->input == HEAD_INPUT_POOLED) {
+            head_logits(head, embedding, 1, scores);
+            head_scores(head, scores, scores);
+            append_head(line, head, scores);
         }
     }
     buf_append_str(line, "}\n");
@@ -82,7 +78,8 @@ static enum err_code predict_lines(struct bulk *bulk, const struct heads *heads,
         size_t n = size_min(lines->n - done, BULK_CHUNK_TEXTS);
         enum err_code code = bulk_embed(bulk, lines->at + done, n, rows, err);
         for (size_t i = 0; i < n && code == ERR_OK; i++) {
-            if (!print_line(heads, &lines->at[done + i], rows + i * heads->hidden, line)) {
+            if (!print_line(heads, &lines->at[done + i], rows + i * bulk->model->config.hidden,
+                            line)) {
                 code = err_set_errno(err, ERR_IO, errno, "standard output");
             }
         }
@@ -132,11 +129,11 @@ static enum err_code predict(struct bulk *bulk, const struct predict_flags *flag
     }
     code = lines_read(flags->input, &lines, err);
     if (code == ERR_OK) {
-        float *rows = calloc((size_t)BULK_CHUNK_TEXTS * heads->hidden, sizeof *rows);
+        float *rows = calloc((size_t)BULK_CHUNK_TEXTS * bulk->model->config.hidden, sizeof *rows);
         struct buf line;
         buf_init(&line, LINE_CEILING);
         code = rows ? predict_lines(bulk, heads, &lines, rows, &line, err)
-                    : err_nomem(err, BULK_CHUNK_TEXTS * heads->hidden * sizeof *rows);
+                    : err_nomem(err, BULK_CHUNK_TEXTS * bulk->model->config.hidden * sizeof *rows);
         buf_done(&line);
         free(rows);
         lines_done(&lines);

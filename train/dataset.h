@@ -10,8 +10,8 @@
 #include "base/err.h"
 #include "base/sha256.h"
 #include "model/encoder/batch.h"
-#include "model/heads/heads.h"
 #include "model/text/tokenizer.h"
+#include "train/kinds.h"
 #include "train/labels.h"
 
 #define DATASET_FILE_MAX ((size_t)16 << 30)

@@ -19,7 +19,7 @@ static enum err_code count_head(const struct head *head, size_t hidden, const fl
             continue;
         }
         int32_t predicted = 0;
-        head_logits(head, embeddings + i * hidden, 1, hidden, logits);
+        head_logits(head, embeddings + i * hidden, 1, logits);
         for (size_t k = 1; k < head->classes; k++) {
             predicted = logits[k] > logits[predicted] ? (int32_t)k : predicted;
         }
@@ -36,7 +36,7 @@ static enum err_code count_all(const struct model *model, const struct heads *he
 {
     enum err_code code = ERR_OK;
     for (enum head_kind kind = 0; code == ERR_OK && kind < HEAD_COUNT; kind++) {
-        const struct head *head = &heads->head[kind];
+        const struct head *head = kinds_head(heads, kind);
         code = tally_init(&result->head[kind], head->classes, err);
         if (code == ERR_OK && head->classes > 0) {
             code = count_head(head, model->config.hidden, embeddings, data, data->labels[kind],
@@ -56,9 +56,13 @@ enum err_code eval_run(const struct model *model, const struct heads *heads, enu
     struct eval_result result = {0};
     size_t useful = 0;
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        sets[kind] = (struct label_set){heads->head[kind].classes, heads->head[kind].labels};
+        sets[kind] = (struct label_set){kinds_head(heads, kind)->classes,
+                                        kinds_head(heads, kind)->labels};
     }
-    enum err_code code = dataset_load(data_path, model->tokenizer, max_length, sets, &data, err);
+    enum err_code code = kinds_check(heads, "heads", err);
+    if (code == ERR_OK) {
+        code = dataset_load(data_path, model->tokenizer, max_length, sets, &data, err);
+    }
     if (code != ERR_OK) {
         return code;
     }

@@ -35,7 +35,8 @@ static enum err_code parse_words(const char *words, enum head_kind kind, struct 
         code = err_set(err, ERR_USAGE, "--labels: %s needs 2 to %d labels", head_name(kind),
                        HEADS_CLASSES_MAX);
     } else {
-        code = labels_read(json.data, kind, n, "--labels", arena, &ret_set->at, err);
+        code = labels_read(json.data, &(struct head){.name = head_name(kind), .classes = n},
+                           "--labels", arena, &ret_set->at, err);
         ret_set->n = code == ERR_OK ? n : 0;
     }
     buf_done(&json);
@@ -56,10 +57,10 @@ static enum err_code read_flag(const char *flag, const struct heads *heads, stru
         if (code != ERR_OK) {
             return code;
         }
-        if (heads_has(heads, kind) && heads->head[kind].classes != set.n) {
+        if (heads_has(heads, kind) && kinds_head(heads, kind)->classes != set.n) {
             return err_set(err, ERR_MISMATCH,
                            "--labels: %s has %zu labels, but --init-heads has %zu", name, set.n,
-                           heads->head[kind].classes);
+                           kinds_head(heads, kind)->classes);
         }
         sets[kind] = set;
         return ERR_OK;
@@ -75,11 +76,14 @@ enum err_code label_sets_make(const char *const *words, size_t n_words, const st
     struct label_set sets[HEAD_COUNT] = {{0}};
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
         bool given = heads_has(heads, kind);
-        sets[kind].n = given ? heads->head[kind].classes : known[kind];
-        enum err_code code = given ? labels_copy((const char *const *)heads->head[kind].labels,
-                                                 sets[kind].n, arena, &sets[kind].at, err)
-                                   : labels_read(NULL, kind, known[kind], "", arena, &sets[kind].at,
-                                                 err);
+        sets[kind].n = given ? kinds_head(heads, kind)->classes : known[kind];
+        enum err_code code = given
+                                 ? labels_copy((const char *const *)kinds_head(heads, kind)->labels,
+                                               sets[kind].n, arena, &sets[kind].at, err)
+                                 : labels_read(NULL,
+                                               &(struct head){.name = head_name(kind),
+                                                              .classes = known[kind]},
+                                               "", arena, &sets[kind].at, err);
         if (code != ERR_OK) {
             return code;
         }

@@ -6,7 +6,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "model/heads/heads.h"
+#include "train/kinds.h"
 
 /* Lifetime of its arena. */
 struct label_set {

@@ -119,7 +119,8 @@ static enum err_code write_heads(const struct run *run, const char *encoder_sha2
         buf_init(&labels[kind], LABELS_JSON_MAX);
         if (run->classes[kind] > 0) {
             good = labels_append(run->sets[kind].at, run->sets[kind].n, &labels[kind]) && good;
-            metadata[n_metadata++] = (struct metadata_source){labels_key(kind), labels[kind].data};
+            metadata[n_metadata++] = (struct metadata_source){kinds_labels_key(kind),
+                                                              labels[kind].data};
         }
     }
     char *path = file_join(run->options->output, "heads.safetensors");

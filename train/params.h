@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "model/files/checkpoint.h"
-#include "model/heads/heads.h"
+#include "train/kinds.h"
 #include "train/plan.h"
 
 struct param {

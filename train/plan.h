@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "model/files/config.h"
-#include "model/heads/heads.h"
+#include "train/kinds.h"
 
 enum plan_group { PLAN_EMBEDDINGS, PLAN_LAYER, PLAN_CLASSIFIER, PLAN_SENTIMENT };
 

@@ -123,6 +123,9 @@ static enum err_code open_model(struct run *run, struct err *err)
             .pooling = run->config.pooling,
         };
         code = heads_load(options->init_heads, &fit, false, &run->init, err);
+        if (code == ERR_OK) {
+            code = kinds_check(run->init, options->init_heads, err);
+        }
     }
     if (code == ERR_OK) {
         code = label_sets_make(options->labels, options->n_labels, run->init, &run->arena,
@@ -320,7 +323,7 @@ static enum err_code open_learner(struct run *run, struct err *err)
     }
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
         if (heads_has(run->init, kind)) {
-            params_load_head(learner_params(run->learner), kind, &run->init->head[kind]);
+            params_load_head(learner_params(run->learner), kind, kinds_head(run->init, kind));
         } else if (run->classes[kind] > 0) {
             params_init_head(learner_params(run->learner), kind, options->seed);
         }

@@ -4,26 +4,23 @@
 
 #include "base/jval.h"
 #include "base/utf8.h"
+#include "model/heads/heads_private.h"
 
 static const char *const classifier_labels[] = {"Expression", "Opinion", "Quote",
                                                 "Riddle",     "News",    "Other"};
 static const char *const sentiment_labels[] = {"Neutral", "Positive", "Negative"};
+/* What a file without labels means, by the head's name. */
 static const struct {
+    const char *name;
     size_t classes;
     const char *const *labels;
-} defaults[HEAD_COUNT] = {
-    [HEAD_CLASSIFIER] = {6, classifier_labels},
-    [HEAD_SENTIMENT] = {3, sentiment_labels},
+} defaults[] = {
+    {"classifier", 6, classifier_labels},
+    {"sentiment", 3, sentiment_labels},
 };
 
-const char *labels_key(enum head_kind kind)
-{
-    static const char *const keys[HEAD_COUNT] = {
-        [HEAD_CLASSIFIER] = "classifier.labels",
-        [HEAD_SENTIMENT] = "sentiment.labels",
-    };
-    return keys[kind];
-}
+/* A score has one label, which few have a name for; transformers' word. */
+static const char *const score_labels[] = {"LABEL_0"};
 
 /* Labels become JSON keys and metric labels: text without control characters. */
 static bool label_ok(const char *label, size_t size)
@@ -74,11 +71,12 @@ static enum err_code take_label(const struct jval *array, size_t i, const char *
     return ERR_OK;
 }
 
-static enum err_code parse_labels(const char *json, enum head_kind kind, size_t classes,
-                                  const char *file, struct arena *arena, char ***ret_labels,
-                                  struct err *err)
+static enum err_code parse_labels(const char *json, const struct head *head, const char *file,
+                                  struct arena *arena, char ***ret_labels, struct err *err)
 {
-    const char *key = labels_key(kind);
+    char key[HEAD_KEY_SIZE];
+    size_t classes = head->classes;
+    (void)head_key(head->name, HEAD_KEY_LABELS, key);
     char **labels = arena_calloc(arena, classes, sizeof *labels);
     if (!labels) {
         return err_nomem(err, classes * sizeof *labels);
@@ -92,7 +90,7 @@ static enum err_code parse_labels(const char *json, enum head_kind kind, size_t 
     if (!jval_is_array(array) || jval_array_size(array) != classes) {
         code = err_set(err, ERR_INVALID,
                        "%s: %s must be a JSON array of %zu strings, one for each row of %s.weight",
-                       file, key, classes, head_name(kind));
+                       file, key, classes, head->name);
     }
     for (size_t i = 0; code == ERR_OK && i < classes; i++) {
         code = take_label(array, i, file, key, arena, &labels[i], err);
@@ -122,19 +120,25 @@ enum err_code labels_copy(const char *const *labels, size_t classes, struct aren
     return ERR_OK;
 }
 
-enum err_code labels_read(const char *json, enum head_kind kind, size_t classes, const char *file,
+enum err_code labels_read(const char *json, const struct head *head, const char *file,
                           struct arena *arena, char ***ret_labels, struct err *err)
 {
     if (json) {
-        return parse_labels(json, kind, classes, file, arena, ret_labels, err);
+        return parse_labels(json, head, file, arena, ret_labels, err);
     }
-    if (classes != defaults[kind].classes) {
-        return err_set(err, ERR_INVALID,
-                       "%s: %s has %zu classes and no labels: add %s, a JSON array of %zu strings, "
-                       "to the metadata (tools/label-heads does)",
-                       file, head_name(kind), classes, labels_key(kind), classes);
+    if (head->type == HEAD_SCORE) {
+        return labels_copy(score_labels, 1, arena, ret_labels, err);
     }
-    return labels_copy(defaults[kind].labels, classes, arena, ret_labels, err);
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
+        if (strcmp(head->name, defaults[i].name) == 0 && head->classes == defaults[i].classes &&
+            head->type == HEAD_SOFTMAX) {
+            return labels_copy(defaults[i].labels, head->classes, arena, ret_labels, err);
+        }
+    }
+    return err_set(err, ERR_INVALID,
+                   "%s: %s has %zu classes and no labels: add %s.labels, a JSON array of %zu "
+                   "strings, to the metadata (tools/label-heads does)",
+                   file, head->name, head->classes, head->name, head->classes);
 }
 
 bool labels_append(char *const *labels, size_t classes, struct buf *out)

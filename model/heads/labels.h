@@ -9,16 +9,12 @@
 #include "base/err.h"
 #include "model/heads/heads.h"
 
-/* "classifier.labels", "sentiment.labels". */
-const char *labels_key(enum head_kind kind);
-
-/* json is the metadata's value: an array of `classes` distinct strings of 1 to HEADS_LABEL_MAX
- * bytes. NULL gives the names known for 6 and for 3 classes; another number then is an error that
- * says what to add. *ret_labels lives in arena. Errors: ERR_INVALID, naming file and key;
- * ERR_NOMEM. */
-CHECK_RESULT enum err_code labels_read(const char *json, enum head_kind kind, size_t classes,
-                                       const char *file, struct arena *arena, char ***ret_labels,
-                                       struct err *err);
+/* json is the metadata's value: an array of head->classes distinct strings of 1 to HEADS_LABEL_MAX
+ * bytes. NULL gives the names known for a head of that name, number of classes and kind; where none
+ * are known it is an error that says what to add. *ret_labels lives in arena. Errors: ERR_INVALID,
+ * naming file and key; ERR_NOMEM. */
+CHECK_RESULT enum err_code labels_read(const char *json, const struct head *head, const char *file,
+                                       struct arena *arena, char ***ret_labels, struct err *err);
 CHECK_RESULT enum err_code labels_copy(const char *const *labels, size_t classes,
                                        struct arena *arena, char ***ret_labels, struct err *err);
 /* The JSON array that labels_read takes. False when the buffer is full. */

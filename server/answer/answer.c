@@ -14,23 +14,24 @@ enum { NUMBER_BYTES = 20, SCORE_BYTES = 64 + 6 * HEADS_LABEL_MAX, TEXT_BYTES = 1
 
 /* What one head said about all texts of a job; [N,K] each. */
 struct opinion {
+    const struct head *head;
     float *logits;
-    float *probabilities;
+    float *scores;
 };
 
 struct answer {
     struct job *job;
     const struct engine *engine;
     struct heads_version version;
-    unsigned needed; /* bits 1 << head_kind */
-    struct opinion opinion[HEAD_COUNT];
+    struct asked asked;
+    struct opinion opinions[HEADS_MAX]; /* [asked.n] */
 };
 
 static void answer_done(struct answer *answer)
 {
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        free(answer->opinion[kind].logits);
-        free(answer->opinion[kind].probabilities);
+    for (size_t i = 0; i < answer->asked.n; i++) {
+        free(answer->opinions[i].logits);
+        free(answer->opinions[i].scores);
     }
     heads_version_release(&answer->version);
 }
@@ -53,25 +54,21 @@ static bool finite_embeddings(struct job *job, size_t hidden)
     return true;
 }
 
-static void count_predictions(const struct answer *answer, enum head_kind kind)
+static void count_predictions(const struct answer *answer, const struct opinion *opinion)
 {
-    const struct head *head = &answer->version.heads->head[kind];
+    const struct head *head = opinion->head;
     for (size_t i = 0; i < answer->job->request.n; i++) {
-        const float *row = answer->opinion[kind].probabilities + i * head->classes;
-        size_t best = 0;
-        for (size_t k = 1; k < head->classes; k++) {
-            best = row[k] > row[best] ? k : best;
-        }
-        metrics_prediction(answer->engine->metrics, head_name(kind), head->labels[best],
+        const float *row = opinion->scores + i * head->classes;
+        size_t best = head_best(row, head->classes);
+        metrics_prediction(answer->engine->metrics, head->name, head->labels[best],
                            (double)row[best]);
     }
 }
 
-static bool ask_head(struct answer *answer, enum head_kind kind)
+static bool ask_head(struct answer *answer, struct opinion *opinion)
 {
     struct job *job = answer->job;
-    const struct head *head = &answer->version.heads->head[kind];
-    struct opinion *opinion = &answer->opinion[kind];
+    const struct head *head = opinion->head;
     size_t count;
     size_t bytes;
     if (!size_mul(job->request.n, head->classes, &count) ||
@@ -79,57 +76,58 @@ static bool ask_head(struct answer *answer, enum head_kind kind)
         return out_of_memory(job);
     }
     opinion->logits = malloc(bytes);
-    opinion->probabilities = malloc(bytes);
-    if (!opinion->logits || !opinion->probabilities) {
+    opinion->scores = malloc(bytes);
+    if (!opinion->logits || !opinion->scores) {
         return out_of_memory(job);
     }
-    head_logits(head, job->embeddings, job->request.n, answer->version.heads->hidden,
-                opinion->logits);
-    memcpy(opinion->probabilities, opinion->logits, bytes);
+    head_logits(head, job->embeddings, job->request.n, opinion->logits);
     for (size_t i = 0; i < job->request.n; i++) {
-        head_softmax(opinion->probabilities + i * head->classes, head->classes);
+        head_scores(head, opinion->logits + i * head->classes, opinion->scores + i * head->classes);
     }
     for (size_t i = 0; i < count; i++) {
-        if (!isfinite(opinion->logits[i]) || !isfinite(opinion->probabilities[i])) {
+        if (!isfinite(opinion->logits[i]) || !isfinite(opinion->scores[i])) {
             return problem_set(&job->problem, PROBLEM_INTERNAL, NULL,
-                               "the %s head gave a score that is not finite", head_name(kind));
+                               "the %s head gave a score that is not finite", head->name);
         }
     }
-    count_predictions(answer, kind);
+    count_predictions(answer, opinion);
     return true;
 }
 
 static bool ask_heads(struct answer *answer)
 {
     struct job *job = answer->job;
-    if (answer->needed == 0) {
+    if (answer->asked.n == 0) {
         return true;
     }
     headstore_acquire(answer->engine->headstore, &answer->version);
-    if (!job_heads_present(answer->needed, answer->version.heads, &job->problem)) {
+    if (!asked_present(&answer->asked, answer->version.heads, &job->problem)) {
         return false;
     }
     (void)snprintf(job->heads_id, sizeof job->heads_id, "%s", answer->version.id);
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        if ((answer->needed & 1u << kind) && !ask_head(answer, (enum head_kind)kind)) {
+    for (size_t i = 0; i < answer->asked.n; i++) {
+        answer->opinions[i].head = heads_find(answer->version.heads, answer->asked.name[i]);
+        if (!ask_head(answer, &answer->opinions[i])) {
             return false;
         }
     }
     return true;
 }
 
-static struct response_head response_head(const struct answer *answer, enum head_kind kind)
+/* What the head of that name said; empty where it was not asked. */
+static struct response_head response_head(const struct answer *answer, const char *name)
 {
-    if (!(answer->needed & 1u << kind)) {
-        return (struct response_head){0};
+    for (size_t i = 0; i < answer->asked.n; i++) {
+        const struct opinion *opinion = &answer->opinions[i];
+        if (strcmp(answer->asked.name[i], name) == 0) {
+            return (struct response_head){
+                .labels = (const char *const *)opinion->head->labels,
+                .classes = opinion->head->classes,
+                .scores = answer->job->request.raw_scores ? opinion->logits : opinion->scores,
+            };
+        }
     }
-    const struct head *head = &answer->version.heads->head[kind];
-    const struct opinion *opinion = &answer->opinion[kind];
-    return (struct response_head){
-        .labels = (const char *const *)head->labels,
-        .classes = head->classes,
-        .scores = answer->job->request.raw_scores ? opinion->logits : opinion->probabilities,
-    };
+    return (struct response_head){0};
 }
 
 /* Cuts to the asked dimensions, side by side, then normalizes. Returns the width. */
@@ -179,14 +177,14 @@ static bool write_analyze(struct answer *answer, size_t hidden)
     }
     const struct response_analyze analyze = {
         .encoder = answer->engine->encoder_id,
-        .heads = answer->needed ? job->heads_id : NULL,
+        .heads = answer->asked.n ? job->heads_id : NULL,
         .precision = precision_name(encoder_precision(answer->engine->model->encoder)),
         .tokens = tokens,
         .truncated = job->truncated,
         .embeddings = embed ? job->embeddings : NULL,
         .hidden = hidden,
-        .classify = response_head(answer, HEAD_CLASSIFIER),
-        .sentiment = response_head(answer, HEAD_SENTIMENT),
+        .classify = response_head(answer, "classifier"),
+        .sentiment = response_head(answer, "sentiment"),
         .total_tokens = job->total_tokens,
     };
     response_analyze(&analyze, n, &job->response);
@@ -198,10 +196,8 @@ static bool write_analyze(struct answer *answer, size_t hidden)
 static size_t response_ceiling(const struct answer *answer, size_t hidden)
 {
     size_t scores = 0;
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        if (answer->needed & 1u << kind) {
-            scores += answer->version.heads->head[kind].classes;
-        }
+    for (size_t i = 0; i < answer->asked.n; i++) {
+        scores += answer->opinions[i].head->classes;
     }
     size_t per_text = hidden * NUMBER_BYTES + scores * SCORE_BYTES + TEXT_BYTES;
     size_t ceiling;
@@ -248,7 +244,8 @@ static bool write_answer(struct answer *answer)
 
 void answer_finish(struct job *job, const struct engine *engine)
 {
-    struct answer answer = {.job = job, .engine = engine, .needed = job_heads_needed(job)};
+    struct answer answer = {.job = job, .engine = engine};
+    asked_of(job, &answer.asked);
     if (finite_embeddings(job, engine->model->config.hidden) && ask_heads(&answer) &&
         write_answer(&answer)) {
         metrics_stages(engine->metrics, job->tokenize_ns, job->queue_ns, job->encode_ns);

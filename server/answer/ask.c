@@ -11,31 +11,37 @@
  * this bounds what one answer may hold. */
 enum { TOKENIZE_RESPONSE_MAX = 256 * 1024 * 1024 };
 
-unsigned job_heads_needed(const struct job *job)
+void asked_of(const struct job *job, struct asked *ret_asked)
 {
+    *ret_asked = (struct asked){.n = 0};
     switch (job->kind) {
     case API_CLASSIFY:
     case API_SENTIMENT:
     case API_PREDICT:
-        return 1u << job->head;
+        ret_asked->name[ret_asked->n++] = job->head;
+        break;
     case API_ANALYZE:
-        return (job->request.tasks & API_TASK_CLASSIFY ? 1u << HEAD_CLASSIFIER : 0) |
-               (job->request.tasks & API_TASK_SENTIMENT ? 1u << HEAD_SENTIMENT : 0);
+        if (job->request.tasks & API_TASK_CLASSIFY) {
+            ret_asked->name[ret_asked->n++] = "classifier";
+        }
+        if (job->request.tasks & API_TASK_SENTIMENT) {
+            ret_asked->name[ret_asked->n++] = "sentiment";
+        }
+        break;
     case API_EMBED:
     case API_OPENAI:
     case API_TOKENIZE:
         break;
     }
-    return 0;
 }
 
-bool job_heads_present(unsigned needed, const struct heads *heads, struct problem *problem)
+bool asked_present(const struct asked *asked, const struct heads *heads, struct problem *problem)
 {
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        if ((needed & 1u << kind) && !heads_has(heads, (enum head_kind)kind)) {
+    for (size_t i = 0; i < asked->n; i++) {
+        if (!heads_find(heads, asked->name[i])) {
             return problem_set(problem, PROBLEM_HEAD_ABSENT, NULL,
                                "the server has no %s head in service; PUT /admin/heads brings one",
-                               head_name((enum head_kind)kind));
+                               asked->name[i]);
         }
     }
     return true;
@@ -187,13 +193,14 @@ static bool answer_tokenize(struct job *job, const struct engine *engine, struct
 
 static bool heads_ready(struct job *job, const struct engine *engine)
 {
-    unsigned needed = job_heads_needed(job);
-    if (needed == 0) {
+    struct asked asked;
+    asked_of(job, &asked);
+    if (asked.n == 0) {
         return true;
     }
     struct heads_version version;
     headstore_acquire(engine->headstore, &version);
-    bool ready = job_heads_present(needed, version.heads, &job->problem);
+    bool ready = asked_present(&asked, version.heads, &job->problem);
     heads_version_release(&version);
     return ready;
 }

@@ -6,10 +6,16 @@
 
 #include "server/queue/job.h"
 
-/* Bits 1 << enum head_kind. Call after the body is parsed. */
-unsigned job_heads_needed(const struct job *job);
+/* Names of heads, borrowed from the job or constant. */
+struct asked {
+    size_t n;
+    const char *name[HEADS_MAX];
+};
+
+/* Call after the body is parsed. */
+void asked_of(const struct job *job, struct asked *ret_asked);
 
 /* False with PROBLEM_HEAD_ABSENT when one of them is not in heads (NULL: none in service). */
-bool job_heads_present(unsigned needed, const struct heads *heads, struct problem *problem);
+bool asked_present(const struct asked *asked, const struct heads *heads, struct problem *problem);
 
 #endif

@@ -126,10 +126,10 @@ void headstore_audit(struct headstore *store, const char *by, const char *what, 
 
 static void declare_labels(struct headstore *store, const struct heads *heads)
 {
-    for (int kind = 0; kind < HEAD_COUNT; kind++) {
-        const struct head *head = &heads->head[kind];
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
         for (size_t k = 0; k < head->classes; k++) {
-            metrics_declare(store->metrics, head_name((enum head_kind)kind), head->labels[k]);
+            metrics_declare(store->metrics, head->name, head->labels[k]);
         }
     }
 }

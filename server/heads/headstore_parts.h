@@ -10,11 +10,13 @@
 #include "server/metrics/metrics.h"
 #include "server/settings.h"
 
-/* Embeddings of a few texts, computed once, through which staged heads are tried. */
+/* What a pass over a few texts leaves, computed once, through which staged heads are tried. */
 struct probes {
-    float *embeddings; /* [n,H], owned */
+    float *pooled; /* [n,P], owned */
+    float *cls;    /* [n,H], owned */
+    float *tokens; /* [n_tokens,H], owned */
     size_t n;
-    size_t hidden;
+    size_t n_tokens;
 };
 
 struct watch;

@@ -36,10 +36,17 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
 {
     struct batch batch = {0};
     struct workspace *workspace = NULL;
-    float *embeddings = calloc(PROBE_TEXTS * model->config.hidden, sizeof *embeddings);
+    size_t hidden = model->config.hidden;
+    struct probes probes = {
+        .pooled = calloc(PROBE_TEXTS * hidden, sizeof *probes.pooled),
+        .cls = calloc(PROBE_TEXTS * hidden, sizeof *probes.cls),
+        .tokens = calloc(PROBE_TEXTS * PROBE_TOKENS * hidden, sizeof *probes.tokens),
+        .n = PROBE_TEXTS,
+    };
     enum err_code code = ERR_OK;
-    if (!embeddings || !batch_init(&batch, PROBE_TEXTS, PROBE_TEXTS * PROBE_TOKENS)) {
-        code = err_nomem(err, PROBE_TEXTS * model->config.hidden * sizeof *embeddings);
+    if (!probes.pooled || !probes.cls || !probes.tokens ||
+        !batch_init(&batch, PROBE_TEXTS, PROBE_TEXTS * PROBE_TOKENS)) {
+        code = err_nomem(err, PROBE_TEXTS * PROBE_TOKENS * hidden * sizeof *probes.tokens);
     }
     if (code == ERR_OK) {
         code = fill(model, &batch, err);
@@ -51,67 +58,64 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
     if (code == ERR_OK) {
         struct team team;
         team_init(&team, 1);
-        encoder_forward(model->encoder, workspace, &batch, pooling, &team, 0,
-                        &(struct outputs){.pooled = embeddings});
-        *ret_probes = (struct probes){
-            .embeddings = embeddings, .n = PROBE_TEXTS, .hidden = model->config.hidden};
-        embeddings = NULL;
+        encoder_forward(
+            model->encoder, workspace, &batch, pooling, &team, 0,
+            &(struct outputs){.pooled = probes.pooled, .cls = probes.cls, .tokens = probes.tokens});
+        probes.n_tokens = batch.total;
+        *ret_probes = probes;
+    } else {
+        probes_done(&probes);
     }
     workspace_destroy(workspace);
     batch_done(&batch);
-    free(embeddings);
     return code;
 }
 
 void probes_done(struct probes *probes)
 {
-    free(probes->embeddings);
-    *probes = (struct probes){.embeddings = NULL};
+    free(probes->pooled);
+    free(probes->cls);
+    free(probes->tokens);
+    *probes = (struct probes){.n = 0};
 }
 
-static enum err_code try_head(const struct probes *probes, const struct head *head,
-                              const char *name, struct err *err)
+/* The rows that a head reads of the probes, and how many. */
+static const float *rows_of(const struct probes *probes, const struct head *head, size_t *ret_n)
 {
-    size_t count;
-    size_t bytes;
-    float *scores = NULL;
-    if (size_mul(probes->n, head->classes, &count) && size_mul(count, sizeof *scores, &bytes)) {
-        scores = malloc(bytes);
-    }
-    if (!scores) {
-        return err_nomem(err, probes->n * head->classes);
-    }
-    head_logits(head, probes->embeddings, probes->n, probes->hidden, scores);
-    enum err_code code = ERR_OK;
-    for (size_t i = 0; i < probes->n; i++) {
-        float *row = scores + i * head->classes;
+    *ret_n = head->input == HEAD_INPUT_TOKENS ? probes->n_tokens : probes->n;
+    return head->input == HEAD_INPUT_POOLED ? probes->pooled
+           : head->input == HEAD_INPUT_CLS  ? probes->cls
+                                            : probes->tokens;
+}
+
+static enum err_code try_head(const struct probes *probes, const struct head *head, struct err *err)
+{
+    float scores[HEADS_CLASSES_MAX];
+    size_t n;
+    const float *rows = rows_of(probes, head, &n);
+    for (size_t i = 0; i < n; i++) {
         bool finite = true;
+        head_logits(head, rows + i * head->width, 1, scores);
         for (size_t k = 0; k < head->classes; k++) {
-            finite = finite && isfinite(row[k]);
+            finite = finite && isfinite(scores[k]);
         }
-        head_softmax(row, head->classes);
+        head_scores(head, scores, scores);
         for (size_t k = 0; k < head->classes; k++) {
-            finite = finite && isfinite(row[k]);
+            finite = finite && isfinite(scores[k]);
         }
         if (!finite) {
-            code = err_set(err, ERR_INVALID, "%s: a probe text gets a score that is not finite",
-                           name);
+            return err_set(err, ERR_INVALID, "%s: a probe text gets a score that is not finite",
+                           head->name);
         }
     }
-    free(scores);
-    return code;
+    return ERR_OK;
 }
 
 enum err_code probes_try(const struct probes *probes, const struct heads *heads, struct err *err)
 {
-    for (int kind = 0; kind < HEAD_COUNT; kind++) {
-        if (heads_has(heads, (enum head_kind)kind)) {
-            enum err_code code = try_head(probes, &heads->head[kind],
-                                          head_name((enum head_kind)kind), err);
-            if (code != ERR_OK) {
-                return code;
-            }
-        }
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; code == ERR_OK && i < heads->n; i++) {
+        code = try_head(probes, &heads->list[i], err);
     }
-    return ERR_OK;
+    return code;
 }

@@ -27,9 +27,9 @@
 struct job {
     /* Set by http before it is prepared. */
     enum api_kind kind;
-    enum head_kind head;   /* of /classify, /sentiment, /predict?head= */
-    bool raw;              /* Accept: application/octet-stream */
-    atomic_bool cancelled; /* set by http at any time: the connection has ended */
+    char head[HEADS_NAME_MAX + 1]; /* which one is asked, by route, path or query; "" for none */
+    bool raw;                      /* Accept: application/octet-stream */
+    atomic_bool cancelled;         /* set by http at any time: the connection has ended */
     char request_id[130];
     const char *body; /* borrowed until done */
     size_t body_size;

@@ -41,14 +41,14 @@ static void append_text(struct buf *out, const char *text)
     jval_append_string(out, text, strlen(text));
 }
 
-static void append_head(struct buf *out, const struct head *head, size_t hidden)
+static void append_head(struct buf *out, const struct head *head)
 {
-    if (head->classes == 0) {
+    if (!head) {
         buf_append_str(out, "null");
         return;
     }
-    buf_printf(out, "{\"weight\":[%zu,%zu],\"bias\":[%zu],\"labels\":[", head->classes, hidden,
-               head->classes);
+    buf_printf(out, "{\"weight\":[%zu,%zu],\"bias\":[%zu],\"labels\":[", head->classes,
+               head->inner ? head->inner : head->width, head->classes);
     for (size_t i = 0; i < head->classes; i++) {
         buf_append_str(out, i ? "," : "");
         append_text(out, head->labels[i]);
@@ -66,11 +66,17 @@ static void append_version(struct buf *out, const struct heads_version *version,
                version->version, version->id, active ? "true" : "false", version->heads->sha256,
                version->source_sha256, version->heads->file_size, loaded);
     append_text(out, version->source);
-    for (int kind = 0; kind < HEAD_COUNT; kind++) {
-        buf_printf(out, ",\"%s\":", head_name((enum head_kind)kind));
-        append_head(out, &version->heads->head[kind], version->heads->hidden);
+    const struct heads *heads = version->heads;
+    buf_append_str(out, ",\"classifier\":");
+    append_head(out, heads_find(heads, "classifier"));
+    buf_append_str(out, ",\"sentiment\":");
+    append_head(out, heads_find(heads, "sentiment"));
+    buf_append_str(out, ",\"named\":{");
+    for (size_t i = 0; i < heads->n; i++) {
+        buf_printf(out, "%s\"%s\":", i ? "," : "", heads->list[i].name);
+        append_head(out, &heads->list[i]);
     }
-    buf_append_str(out, "}");
+    buf_append_str(out, "}}");
 }
 
 static bool list(struct exchange *x)

@@ -60,7 +60,7 @@ static void append_tei(struct exchange *x, const struct engine *engine)
 
 static void append_head(struct buf *out, const struct head *head)
 {
-    if (head->classes == 0) {
+    if (!head) {
         buf_append_str(out, "null");
         return;
     }
@@ -81,11 +81,16 @@ static void append_heads(struct buf *out, struct engine *engine)
     } else {
         buf_printf(out, ",\"heads\":{\"id\":\"%s\",\"version\":%" PRIu64 ",\"sha256\":\"%s\"",
                    now.id, now.version, now.heads->sha256);
-        for (int kind = 0; kind < HEAD_COUNT; kind++) {
-            buf_printf(out, ",\"%s\":", head_name((enum head_kind)kind));
-            append_head(out, &now.heads->head[kind]);
+        buf_append_str(out, ",\"classifier\":");
+        append_head(out, heads_find(now.heads, "classifier"));
+        buf_append_str(out, ",\"sentiment\":");
+        append_head(out, heads_find(now.heads, "sentiment"));
+        buf_append_str(out, ",\"named\":{");
+        for (size_t i = 0; i < now.heads->n; i++) {
+            buf_printf(out, "%s\"%s\":", i ? "," : "", now.heads->list[i].name);
+            append_head(out, &now.heads->list[i]);
         }
-        buf_append_str(out, "}");
+        buf_append_str(out, "}}");
     }
     heads_version_release(&now);
 }

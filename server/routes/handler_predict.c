@@ -28,25 +28,28 @@ static bool take_timeout(struct exchange *x)
     return true;
 }
 
-static bool head_of(struct exchange *x, enum head_kind *ret_head)
+/* The head that the route or ?head= names, "" for none. */
+static bool head_of(struct exchange *x, char name[HEADS_NAME_MAX + 1])
 {
-    char name[32];
-    *ret_head = x->route->kind == API_SENTIMENT ? HEAD_SENTIMENT : HEAD_CLASSIFIER;
+    static const char *const of_route[] = {
+        [API_CLASSIFY] = "classifier", [API_SENTIMENT] = "sentiment", [API_PREDICT] = "classifier"};
+    size_t kind = (size_t)x->route->kind;
+    const char *own = kind < sizeof of_route / sizeof *of_route ? of_route[kind] : NULL;
+    (void)snprintf(name, HEADS_NAME_MAX + 1, "%s", own ? own : "");
     if (x->route->kind != API_PREDICT) {
         return true;
     }
-    bool fits = exchange_query(x, "head", name, sizeof name);
-    for (int kind = 0; fits && kind < HEAD_COUNT; kind++) {
-        if (strcmp(name, head_name((enum head_kind)kind)) == 0) {
-            *ret_head = (enum head_kind)kind;
-            return true;
-        }
+    char asked[HEADS_NAME_MAX + 1];
+    bool fits = exchange_query(x, "head", asked, sizeof asked);
+    if (fits && !asked[0]) {
+        return true;
     }
-    if (!fits || name[0]) {
-        exchange_fail(x, PROBLEM_HEAD_ABSENT, "head", "head: %s or %s is allowed",
-                      head_name(HEAD_CLASSIFIER), head_name(HEAD_SENTIMENT));
+    if (!fits || !head_name_ok(asked)) {
+        exchange_fail(x, PROBLEM_HEAD_ABSENT, "head",
+                      "head: the name of a head in service is allowed; GET /heads lists them");
         return false;
     }
+    memcpy(name, asked, sizeof asked);
     return true;
 }
 
@@ -54,12 +57,12 @@ static void begin(struct exchange *x)
 {
     struct engine *engine = server_engine(x->server);
     enum server_phase phase = server_phase(x->server);
-    enum head_kind head;
+    char head[HEADS_NAME_MAX + 1];
     if (phase == SERVER_STOPPING) {
         exchange_fail(x, PROBLEM_DRAINING, NULL, "the server is shutting down");
     } else if (!engine) {
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
-    } else if (take_timeout(x) && head_of(x, &head) && engine_full(engine)) {
+    } else if (take_timeout(x) && head_of(x, head) && engine_full(engine)) {
         struct problem problem = {0};
         (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, "the queue is full");
         exchange_problem(x, &problem, engine_retry_after_s(engine));
@@ -118,7 +121,7 @@ static bool run(struct exchange *x)
     x->job = job;
     x->cancelled = &job->cancelled;
     job->kind = x->route->kind;
-    (void)head_of(x, &job->head);
+    (void)head_of(x, job->head);
     job->raw = job->kind == API_EMBED && accept_octets(&x->headers.accept);
     job->body = x->body.data ? x->body.data : "";
     job->body_size = x->body.size;

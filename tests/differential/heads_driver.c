@@ -21,13 +21,10 @@ static void print_numbers(const float *values, size_t n)
 static void print_set(const struct heads *heads)
 {
     printf("ok");
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        const struct head *head = &heads->head[kind];
-        if (head->classes == 0) {
-            continue;
-        }
-        printf("\t%s", head_name(kind));
-        print_numbers(head->weight, head->classes * heads->hidden);
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        printf("\t%s", head->name);
+        print_numbers(head->weight, head->classes * (head->inner ? head->inner : head->width));
         print_numbers(head->bias, head->classes);
         for (size_t k = 0; k < head->classes; k++) {
             printf(" ");
@@ -56,7 +53,7 @@ static void judge(const void *data, size_t size, const struct heads_fit *fit)
 
 int main(int argc, char **argv)
 {
-    struct heads_fit fit;
+    struct heads_fit fit = {.hidden = 0};
     if (argc != 4 || pooling_parse(argv[3], &fit.pooling, NULL) != ERR_OK) {
         return 2;
     }

@@ -119,9 +119,9 @@ static enum err_code create_from(const struct buf *file, const struct heads *bas
     enum err_code code = heads_create(file->data, file->size, "upload", &fit, true, base, &heads,
                                       err);
     assert_int_equal(code == ERR_OK, heads != NULL);
-    for (size_t kind = 0; heads && kind < HEAD_COUNT; kind++) {
-        for (size_t k = 0; k < heads->head[kind].classes; k++) {
-            assert_non_null(heads->head[kind].labels[k]);
+    for (size_t i = 0; heads && i < heads->n; i++) {
+        for (size_t k = 0; k < heads->list[i].classes; k++) {
+            assert_non_null(heads->list[i].labels[k]);
         }
     }
     heads_release(heads);

@@ -168,7 +168,7 @@ static float served(struct headstore *store)
     struct heads_version version;
     headstore_acquire(store, &version);
     assert_non_null(version.heads);
-    const struct head *head = &version.heads->head[HEAD_CLASSIFIER];
+    const struct head *head = heads_find(version.heads, "classifier");
     for (size_t i = 0; i < CLASSES * model->config.hidden; i++) {
         assert_true(head->weight[i] == head->weight[0]);
     }

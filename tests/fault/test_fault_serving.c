@@ -65,7 +65,7 @@ static enum problem_kind serve(enum api_kind kind, const char *body)
     }
     atomic_bool ended = false;
     job->kind = kind;
-    job->head = HEAD_CLASSIFIER;
+    (void)snprintf(job->head, sizeof job->head, "classifier");
     job->body = body;
     job->body_size = strlen(body);
     job->deadline_ns = clock_now_ns() + 60 * NS_PER_S;

@@ -38,22 +38,24 @@ static const struct heads *base_set(void)
 
 static void check_head(const struct head *head)
 {
-    CHECK(head->classes >= 2 && head->classes <= HEADS_CLASSES_MAX);
+    size_t inner = head->inner ? head->inner : head->width;
+    CHECK(head->classes >= 1 && head->classes <= HEADS_CLASSES_MAX && head->width == HIDDEN);
+    CHECK(head_name_ok(head->name));
     for (size_t k = 0; k < head->classes; k++) {
         size_t size = strlen(head->labels[k]);
         CHECK(size > 0 && size <= HEADS_LABEL_MAX && utf8_valid(head->labels[k], size));
     }
-    CHECK(floats_first_nonfinite(head->weight, head->classes * HIDDEN) == head->classes * HIDDEN);
+    CHECK(floats_first_nonfinite(head->weight, head->classes * inner) == head->classes * inner);
     CHECK(floats_first_nonfinite(head->bias, head->classes) == head->classes);
     float embedding[HIDDEN] = {0};
     float scores[HEADS_CLASSES_MAX];
-    head_logits(head, embedding, 1, HIDDEN, scores);
-    head_softmax(scores, head->classes);
+    head_logits(head, embedding, 1, scores);
+    head_scores(head, scores, scores);
     float sum = 0;
     for (size_t k = 0; k < head->classes; k++) {
         sum += scores[k];
     }
-    CHECK(fabsf(sum - 1) < 1e-3f);
+    CHECK(head->type == HEAD_SIGMOID || head->type == HEAD_SCORE || fabsf(sum - 1) < 1e-3f);
 }
 
 static void try_as(const uint8_t *data, size_t size, bool strict, const struct heads *base)
@@ -64,12 +66,10 @@ static void try_as(const uint8_t *data, size_t size, bool strict, const struct h
         CHECK(err.code != ERR_OK && err.text[0] && !heads);
         return;
     }
-    CHECK(heads_has(heads, HEAD_CLASSIFIER) || heads_has(heads, HEAD_SENTIMENT));
-    for (unsigned kind = 0; kind < HEAD_COUNT; kind++) {
-        CHECK(!base || heads->head[kind].classes);
-        if (heads->head[kind].classes) {
-            check_head(&heads->head[kind]);
-        }
+    CHECK(heads->n >= (base ? base->n : 1) && heads->n <= HEADS_MAX);
+    for (size_t i = 0; i < heads->n; i++) {
+        check_head(&heads->list[i]);
+        CHECK(i == 0 || strcmp(heads->list[i - 1].name, heads->list[i].name) < 0);
     }
     struct heads *again = NULL;
     CHECK(heads_create(heads->file, heads->file_size, "again", &fit, true, NULL, &again, &err) ==

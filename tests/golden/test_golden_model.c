@@ -155,8 +155,8 @@ static void test_heads_inside(void **state)
     struct scratch *scratch = *state;
     scratch_copy(scratch, TINY "variant-multitask-whole.safetensors", "model.safetensors");
     struct model *model = load(scratch->dir);
-    assert_true(heads_has(model->own_heads, HEAD_CLASSIFIER));
-    assert_true(heads_has(model->own_heads, HEAD_SENTIMENT));
+    assert_true(heads_find(model->own_heads, "classifier"));
+    assert_true(heads_find(model->own_heads, "sentiment"));
     /* The set's file holds the heads alone. */
     assert_true(model->own_heads->file_size < 4096);
     expect_heads(model, POOLING_MEAN, TINY "heads.safetensors", "/model.safetensors", NULL);
@@ -165,9 +165,9 @@ static void test_heads_inside(void **state)
     struct err err = ERR_INIT;
     struct heads_fit fit = model_heads_fit(model, POOLING_MEAN);
     assert_int_equal(heads_load(TINY "heads.safetensors", &fit, true, &beside, &err), ERR_OK);
-    for (size_t kind = 0; kind < HEAD_COUNT; kind++) {
-        const struct head *inside = &model->own_heads->head[kind];
-        assert_memory_equal(inside->weight, beside->head[kind].weight,
+    for (size_t i = 0; i < beside->n; i++) {
+        const struct head *inside = &model->own_heads->list[i];
+        assert_memory_equal(inside->weight, beside->list[i].weight,
                             inside->classes * 32 * sizeof *inside->weight);
     }
     heads_release(beside);

@@ -234,7 +234,7 @@ static void check_run(const struct fixture *fixture, const struct jval *run)
     assert_int_equal(learner_create(config, fixture->checkpoint, classes, &options, &learner, &err),
                      ERR_OK);
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        params_load_head(learner_params(learner), kind, &fixture->heads->head[kind]);
+        params_load_head(learner_params(learner), kind, kinds_head(fixture->heads, kind));
     }
     struct batch batch;
     assert_true(batch_init(&batch, 2, 2 * TOKENS_MAX));

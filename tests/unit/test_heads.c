@@ -228,17 +228,17 @@ static void test_whole_set(void **state)
     struct recipe recipe = {6, 3, {{"encoder.sha256", DIGEST}, {"pooling", "mean"}}, NULL};
     struct buf file = write_heads(&recipe);
     struct heads *heads = create(&file, true, NULL);
-    assert_int_equal(heads->hidden, HIDDEN);
-    assert_true(heads_has(heads, HEAD_CLASSIFIER) && heads_has(heads, HEAD_SENTIMENT));
-    assert_int_equal(heads->head[HEAD_CLASSIFIER].classes, 6);
-    assert_memory_equal(heads->head[HEAD_CLASSIFIER].weight, ramp, sizeof *ramp * 6 * HIDDEN);
-    assert_memory_equal(heads->head[HEAD_SENTIMENT].weight, ramp + 3, sizeof *ramp * 3 * HIDDEN);
-    assert_memory_equal(heads->head[HEAD_SENTIMENT].bias, ramp, sizeof *ramp * 3);
-    assert_string_equal(heads->head[HEAD_CLASSIFIER].labels[0], "Expression");
-    assert_string_equal(heads->head[HEAD_CLASSIFIER].labels[5], "Other");
-    assert_string_equal(heads->head[HEAD_SENTIMENT].labels[0], "Neutral");
-    assert_string_equal(heads->head[HEAD_SENTIMENT].labels[1], "Positive");
-    assert_string_equal(heads->head[HEAD_SENTIMENT].labels[2], "Negative");
+    assert_true(heads_find(heads, "classifier") && heads_find(heads, "sentiment"));
+    assert_int_equal(heads_find(heads, "classifier")->classes, 6);
+    assert_memory_equal(heads_find(heads, "classifier")->weight, ramp, sizeof *ramp * 6 * HIDDEN);
+    assert_memory_equal(heads_find(heads, "sentiment")->weight, ramp + 3,
+                        sizeof *ramp * 3 * HIDDEN);
+    assert_memory_equal(heads_find(heads, "sentiment")->bias, ramp, sizeof *ramp * 3);
+    assert_string_equal(heads_find(heads, "classifier")->labels[0], "Expression");
+    assert_string_equal(heads_find(heads, "classifier")->labels[5], "Other");
+    assert_string_equal(heads_find(heads, "sentiment")->labels[0], "Neutral");
+    assert_string_equal(heads_find(heads, "sentiment")->labels[1], "Positive");
+    assert_string_equal(heads_find(heads, "sentiment")->labels[2], "Negative");
     /* The file comes back byte for byte under its own digest. */
     assert_int_equal(heads->file_size, file.size);
     assert_memory_equal(heads->file, file.data, file.size);
@@ -247,7 +247,7 @@ static void test_whole_set(void **state)
     assert_string_equal(heads->sha256, digest);
     heads_release(heads);
     buf_done(&file);
-    assert_false(heads_has(NULL, HEAD_CLASSIFIER));
+    assert_false(heads_find(NULL, "classifier"));
 }
 
 static void test_own_labels(void **state)
@@ -261,9 +261,9 @@ static void test_own_labels(void **state)
                                                 "00112233445566778899aabbccddeeff"}},
                             NULL};
     struct heads *heads = make(&recipe, NULL);
-    assert_string_equal(heads->head[HEAD_CLASSIFIER].labels[0], "\xc3\xa9t\xc3\xa9");
-    assert_string_equal(heads->head[HEAD_CLASSIFIER].labels[1], "\"q\"");
-    assert_string_equal(heads->head[HEAD_SENTIMENT].labels[2], "z");
+    assert_string_equal(heads_find(heads, "classifier")->labels[0], "\xc3\xa9t\xc3\xa9");
+    assert_string_equal(heads_find(heads, "classifier")->labels[1], "\"q\"");
+    assert_string_equal(heads_find(heads, "sentiment")->labels[2], "z");
     heads_release(heads);
 }
 
@@ -286,11 +286,11 @@ static void test_f16_file(void **state)
     struct buf file;
     make_file(&file, header, strlen(header), data, sizeof data);
     struct heads *heads = create(&file, true, NULL);
-    assert_false(heads_has(heads, HEAD_CLASSIFIER));
+    assert_false(heads_find(heads, "classifier"));
     for (size_t i = 0; i < 12; i++) {
-        assert_true(heads->head[HEAD_SENTIMENT].weight[i] == 1.5f);
+        assert_true(heads_find(heads, "sentiment")->weight[i] == 1.5f);
     }
-    assert_true(heads->head[HEAD_SENTIMENT].bias[2] == -1.0f);
+    assert_true(heads_find(heads, "sentiment")->bias[2] == -1.0f);
     assert_int_equal(heads->file_size, file.size);
     assert_memory_equal(heads->file, file.data, file.size);
     heads_release(heads);
@@ -322,12 +322,13 @@ static void test_merge(void **state)
     memcpy(base_digest, base->sha256, sizeof base_digest);
     heads_release(base); /* sets live independently */
 
-    assert_int_equal(merged->head[HEAD_CLASSIFIER].classes, 2);
-    assert_memory_equal(merged->head[HEAD_CLASSIFIER].weight, ramp, sizeof *ramp * 2 * HIDDEN);
-    assert_string_equal(merged->head[HEAD_CLASSIFIER].labels[1], "b");
-    assert_int_equal(merged->head[HEAD_SENTIMENT].classes, 2);
-    assert_memory_equal(merged->head[HEAD_SENTIMENT].weight, other + 3, sizeof *other * 2 * HIDDEN);
-    assert_string_equal(merged->head[HEAD_SENTIMENT].labels[1], "yes");
+    assert_int_equal(heads_find(merged, "classifier")->classes, 2);
+    assert_memory_equal(heads_find(merged, "classifier")->weight, ramp, sizeof *ramp * 2 * HIDDEN);
+    assert_string_equal(heads_find(merged, "classifier")->labels[1], "b");
+    assert_int_equal(heads_find(merged, "sentiment")->classes, 2);
+    assert_memory_equal(heads_find(merged, "sentiment")->weight, other + 3,
+                        sizeof *other * 2 * HIDDEN);
+    assert_string_equal(heads_find(merged, "sentiment")->labels[1], "yes");
     assert_string_not_equal(merged->sha256, base_digest);
     assert_string_equal(merged->sha256, again->sha256);
     assert_int_equal(merged->file_size, again->file_size);
@@ -346,8 +347,8 @@ static void test_merge(void **state)
     struct buf bytes = {.data = merged->file, .size = merged->file_size};
     struct heads *reread = create(&bytes, true, NULL);
     assert_string_equal(reread->sha256, merged->sha256);
-    assert_memory_equal(reread->head[HEAD_SENTIMENT].weight, merged->head[HEAD_SENTIMENT].weight,
-                        sizeof *other * 2 * HIDDEN);
+    assert_memory_equal(heads_find(reread, "sentiment")->weight,
+                        heads_find(merged, "sentiment")->weight, sizeof *other * 2 * HIDDEN);
     heads_release(reread);
     heads_release(again);
     heads_release(merged);
@@ -370,7 +371,7 @@ static void test_merge_of_whole(void **state)
     base = make(&one, NULL);
     heads = make(&one, base);
     assert_string_equal(heads->sha256, base->sha256);
-    assert_false(heads_has(heads, HEAD_CLASSIFIER));
+    assert_false(heads_find(heads, "classifier"));
     heads_release(base);
     heads_release(heads);
 }
@@ -387,7 +388,7 @@ static void test_merge_refuses_and_keeps_base(void **state)
     assert_int_equal(heads_create(file.data, file.size, "up.st", &fit, true, base, &heads, &err),
                      ERR_CONFLICT);
     assert_null(heads);
-    assert_int_equal(base->head[HEAD_SENTIMENT].classes, 3);
+    assert_int_equal(heads_find(base, "sentiment")->classes, 3);
     buf_done(&file);
     heads_release(base);
 }
@@ -405,7 +406,7 @@ static void test_not_strict(void **state)
     buf_init(&file, TEST_FILE_MAX);
     assert_int_equal(safetensors_write(tensors, 3, NULL, 0, &file, &err), ERR_OK);
     struct heads *heads = create(&file, false, NULL);
-    assert_true(heads_has(heads, HEAD_CLASSIFIER));
+    assert_true(heads_find(heads, "classifier"));
     assert_null(memmem(heads->file, heads->file_size, "bert", 4));
     assert_non_null(memmem(heads->file, heads->file_size, "Expression", 10));
     struct buf bytes = {.data = heads->file, .size = heads->file_size};
@@ -452,12 +453,15 @@ static void test_shipped_file(void **state)
     struct heads *heads = NULL;
     struct err err = ERR_INIT;
     struct heads_fit base = {
-        768, "f29c6ea7a75eecfa9336bc9089ed22f1c02dddc1b31a3bc979056202fd4c9305", POOLING_MEAN};
+        .hidden = 768,
+        .encoder_sha256 = "f29c6ea7a75eecfa9336bc9089ed22f1c02dddc1b31a3bc979056202fd4c9305",
+        .pooling = POOLING_MEAN,
+    };
     const char *path = ORTHRUS_TEST_DATA "/../../heads/default.safetensors";
     if (heads_load(path, &base, true, &heads, &err) != ERR_OK) {
         fail_msg("%s", err.text);
     }
-    assert_true(heads_has(heads, HEAD_CLASSIFIER) && heads_has(heads, HEAD_SENTIMENT));
+    assert_true(heads_find(heads, "classifier") && heads_find(heads, "sentiment"));
     heads_release(heads);
 }
 
@@ -466,7 +470,7 @@ static void test_golden_files(void **state)
     (void)state;
     struct heads *heads = NULL;
     struct err err = ERR_INIT;
-    struct heads_fit tiny = {32, DIGEST, POOLING_MEAN};
+    struct heads_fit tiny = {.hidden = 32, .encoder_sha256 = DIGEST, .pooling = POOLING_MEAN};
     const char *path = ORTHRUS_TEST_DATA "/golden/tiny-bert/heads.safetensors";
     assert_int_equal(heads_load(path, &tiny, true, &heads, &err), ERR_OK);
     heads_release(heads);
@@ -491,12 +495,12 @@ static void test_logits_do_not_see_the_batch(void **state)
             weight[i] = (float)(seed >> 4 & 0xffff) / 32768.0f - 1;
         }
     }
-    const struct head head = {.classes = K, .weight = weight, .bias = bias};
+    const struct head head = {.classes = K, .width = H, .weight = weight, .bias = bias};
     float together[N * K];
-    head_logits(&head, embeddings, N, H, together);
+    head_logits(&head, embeddings, N, together);
     for (size_t i = 0; i < N; i++) {
         float alone[K];
-        head_logits(&head, embeddings + i * H, 1, H, alone);
+        head_logits(&head, embeddings + i * H, 1, alone);
         assert_memory_equal(alone, together + i * K, sizeof alone);
         for (size_t k = 0; k < K; k++) {
             double exact = (double)bias[k];
@@ -531,7 +535,7 @@ static void *acquire_and_release(void *context)
     struct heads *heads = context;
     for (size_t i = 0; i < 10000; i++) {
         struct heads *mine = heads_acquire(heads);
-        if (mine->head[HEAD_SENTIMENT].classes != 3) {
+        if (heads_find(mine, "sentiment")->classes != 3) {
             return mine;
         }
         heads_release(mine);
@@ -565,8 +569,21 @@ static void test_references(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    assert_string_equal(head_name(HEAD_CLASSIFIER), "classifier");
-    assert_string_equal(head_name(HEAD_SENTIMENT), "sentiment");
+    static const char *const good[] = {"a", "classifier", "intent-v2", "x_1", "embedding"};
+    static const char *const bad[] = {"",      "A",       "1a",     "_a",       "a.b",        "a b",
+                                      "embed", "pooling", "shadow", "rollback", "caf\xc3\xa9"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(head_name_ok(good[i]));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_false(head_name_ok(bad[i]));
+    }
+    char longest[HEADS_NAME_MAX + 2];
+    memset(longest, 'n', sizeof longest);
+    longest[HEADS_NAME_MAX + 1] = '\0';
+    assert_false(head_name_ok(longest));
+    longest[HEADS_NAME_MAX] = '\0';
+    assert_true(head_name_ok(longest));
 }
 
 static int fill_ramp(void **state)

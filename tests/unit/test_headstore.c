@@ -167,7 +167,7 @@ static float active_value(struct fixture *fixture)
 {
     struct heads_version version;
     headstore_acquire(fixture->store, &version);
-    float value = version.heads ? version.heads->head[HEAD_CLASSIFIER].weight[0] : NAN;
+    float value = version.heads ? heads_find(version.heads, "classifier")->weight[0] : NAN;
     heads_version_release(&version);
     return value;
 }
@@ -244,11 +244,11 @@ static void test_one_head_is_merged(void **state)
     assert_string_not_equal(outcome.sha256, outcome.source_sha256);
     struct heads_version version;
     headstore_acquire(fixture->store, &version);
-    assert_int_equal(version.heads->head[HEAD_CLASSIFIER].classes, 2);
-    assert_string_equal(version.heads->head[HEAD_CLASSIFIER].labels[1], "green");
-    assert_int_equal(version.heads->head[HEAD_SENTIMENT].classes, MOODS);
-    assert_true(version.heads->head[HEAD_CLASSIFIER].weight[0] == 3);
-    assert_true(version.heads->head[HEAD_SENTIMENT].weight[0] == 2);
+    assert_int_equal(heads_find(version.heads, "classifier")->classes, 2);
+    assert_string_equal(heads_find(version.heads, "classifier")->labels[1], "green");
+    assert_int_equal(heads_find(version.heads, "sentiment")->classes, MOODS);
+    assert_true(heads_find(version.heads, "classifier")->weight[0] == 3);
+    assert_true(heads_find(version.heads, "sentiment")->weight[0] == 2);
     char sha256[65];
     sha256_of(version.heads->file, version.heads->file_size, sha256);
     assert_string_equal(outcome.sha256, sha256);
@@ -605,8 +605,8 @@ static void *read_heads(void *argument)
     while (!atomic_load(&stop_reading)) {
         struct heads_version version;
         headstore_acquire(fixture->store, &version);
-        const struct head *head = &version.heads->head[HEAD_CLASSIFIER];
-        const struct head *mood = &version.heads->head[HEAD_SENTIMENT];
+        const struct head *head = heads_find(version.heads, "classifier");
+        const struct head *mood = heads_find(version.heads, "sentiment");
         CHECK(head->weight[0] == head->bias[CLASSES - 1] && head->weight[0] == mood->weight[0]);
         CHECK(memcmp(strchr(version.id, '-') + 1, version.heads->sha256, 12) == 0);
         heads_version_release(&version);

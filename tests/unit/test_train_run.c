@@ -138,7 +138,7 @@ static void test_deep_output(void **state)
     struct heads_fit fit = model_heads_fit(model, POOLING_MEAN);
     const char *path = scratch_path(&fixture->scratch, "deep/heads.safetensors");
     assert_int_equal(heads_load(path, &fit, true, &heads, &err), ERR_OK);
-    assert_true(heads_has(heads, HEAD_CLASSIFIER) && heads_has(heads, HEAD_SENTIMENT));
+    assert_true(heads_find(heads, "classifier") && heads_find(heads, "sentiment"));
     heads_release(heads);
     struct heads_fit old_fit = model_heads_fit(old, POOLING_MEAN);
     expect_error(&err, heads_load(path, &old_fit, true, &heads, &err), ERR_CONFLICT,
