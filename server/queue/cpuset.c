@@ -170,6 +170,8 @@ void cpuset_read(const char *root, struct cpuset *ret_set)
             ret_set->cpu[i] = i;
         }
     }
+    long machine = sysconf(_SC_NPROCESSORS_ONLN);
+    ret_set->machine = machine > (long)ret_set->n ? (unsigned)machine : ret_set->n;
     ret_set->quota = cgroup_quota(root);
 }
 
@@ -180,6 +182,11 @@ unsigned cpuset_threads(const struct cpuset *set)
         threads = (unsigned)set->quota;
     }
     return threads ? threads : 1;
+}
+
+bool cpuset_exclusive(const struct cpuset *set, unsigned threads)
+{
+    return threads == set->n && set->n < set->machine;
 }
 
 bool cpuset_pin(const struct cpuset *set, unsigned index)

@@ -76,17 +76,11 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
 
 static enum err_code choose_budgets(struct engine *engine, struct err *err)
 {
-    const struct settings *settings = engine->settings;
-    enum err_code code = measure_tokens_per_s(engine->model, engine->pooling, engine->threads,
-                                              &engine->tokens_per_s, err);
-    if (code != ERR_OK) {
-        return code;
-    }
-    engine->max_batch_tokens = settings->max_batch_tokens
-                                   ? size_max(settings->max_batch_tokens, engine->max_length)
-                                   : measure_batch_tokens(engine->tokens_per_s / engine->threads,
-                                                          engine->max_length);
-    return ERR_OK;
+    size_t asked = engine->settings->max_batch_tokens;
+    enum err_code code = measure_speed(engine->model, engine->pooling, engine->threads,
+                                       &engine->measured, err);
+    engine->max_batch_tokens = asked ? asked : engine->measured.batch_tokens;
+    return code;
 }
 
 static void finish_job(struct job *job, void *context)
@@ -114,16 +108,19 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
     const struct encoder *encoder = engine->model->encoder;
     size_t batch_texts = size_min(engine->max_batch_tokens, BATCH_TEXTS_MAX);
     const struct scheduler_options scheduling = {
-        .workers = engine->threads,
+        .policy =
+            {
+                .workers = engine->threads,
+                .batch_tokens = engine->max_batch_tokens,
+                .batch_texts = batch_texts,
+                .max_wait_ns = settings->max_wait_us * NS_PER_US,
+                .member_tokens = MEMBER_FLOPS / (encoder_flops(encoder, 32) / 32),
+                .queue_tokens = settings->max_queue_tokens,
+                .queue_requests = settings->max_queue_requests,
+                .tokens_per_s = engine->measured.tokens_per_s,
+                .pass_tokens = engine->measured.pass_tokens,
+            },
         .hidden = engine->model->config.hidden,
-        .batch_tokens = engine->max_batch_tokens,
-        .batch_texts = batch_texts,
-        .text_tokens = engine->max_length,
-        .max_wait_ns = settings->max_wait_us * NS_PER_US,
-        .member_tokens = MEMBER_FLOPS / (encoder_flops(encoder, 32) / 32),
-        .queue_tokens = settings->max_queue_tokens,
-        .queue_requests = settings->max_queue_requests,
-        .tokens_per_s = engine->tokens_per_s,
         .finish = finish_job,
         .context = engine,
     };
@@ -134,10 +131,10 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
     engine->max_queue_tokens = scheduler_bound(engine->scheduler);
     const struct workers_options working = {
         .n = engine->threads,
-        .pin = engine->threads == cpus->n ? cpus : NULL,
+        .pin = cpuset_exclusive(cpus, engine->threads) ? cpus : NULL,
         .model = engine->model,
         .pooling = engine->pooling,
-        .batch_tokens = engine->max_batch_tokens,
+        .batch_tokens = size_max(engine->max_batch_tokens, engine->max_length),
         .batch_texts = batch_texts,
         .scheduler = engine->scheduler,
         .metrics = engine->metrics,
@@ -203,7 +200,7 @@ enum err_code engine_create(const struct settings *settings, const struct engine
         LOG_S("pooling", pooling_name(engine->pooling)),
         LOG_U("max_batch_tokens", engine->max_batch_tokens),
         LOG_U("max_queue_tokens", engine->max_queue_tokens),
-        LOG_U("tokens_per_s", (uint64_t)engine->tokens_per_s),
+        LOG_U("tokens_per_s", (uint64_t)engine->measured.tokens_per_s),
         LOG_U("ms", (clock_now_ns() - begin_ns) / NS_PER_MS));
     *ret_engine = engine;
     return ERR_OK;
@@ -233,6 +230,12 @@ bool engine_admit(struct engine *engine, struct job *job)
 void engine_enqueue(struct engine *engine, struct job *job)
 {
     scheduler_enqueue(engine->scheduler, job);
+}
+
+void engine_client(struct engine *engine, struct job *job, enum policy_client client)
+{
+    atomic_store(&job->client, (int)client);
+    scheduler_client(engine->scheduler, job, client);
 }
 
 void engine_submit_large(struct engine *engine, struct job *job)

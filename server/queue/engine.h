@@ -13,6 +13,7 @@
 #include "server/heads/headstore.h"
 #include "server/metrics/metrics.h"
 #include "server/queue/job.h"
+#include "server/queue/measure.h"
 #include "server/settings.h"
 
 struct engine;
@@ -36,12 +37,12 @@ struct engine {
     struct metrics *metrics;
     struct model *model; /* owned */
     enum pooling pooling;
-    size_t max_length; /* tokens per text */
-    unsigned threads;  /* compute threads */
-    size_t max_batch_tokens;
+    size_t max_length;            /* tokens per text */
+    unsigned threads;             /* compute threads */
+    size_t max_batch_tokens;      /* budget of a batch; a longer text goes alone */
     size_t max_queue_tokens;      /* the automatic one as it is at the start */
     struct err isa_warning;       /* why a better instruction set is left out; ERR_OK as a rule */
-    double tokens_per_s;          /* measured at start-up, all threads */
+    struct measured measured;     /* at the start */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */
     struct workers *workers;      /* owned */
@@ -69,6 +70,9 @@ enum { PREPARE_INLINE_MAX = 16 * 1024 };
 CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
 /* Hands an admitted job over. Touch nothing of it afterwards. */
 void engine_enqueue(struct engine *engine, struct job *job);
+/* Tells what the client did. Any thread, at any time while the job surely lives; states only rise.
+ */
+void engine_client(struct engine *engine, struct job *job, enum policy_client client);
 /* For large bodies: prepare, admit and enqueue on a preparing thread. Touch nothing afterwards. */
 void engine_submit_large(struct engine *engine, struct job *job);
 /* True when even a one-token request would be refused now: lets http answer 429 before it reads

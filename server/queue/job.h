@@ -8,7 +8,7 @@
  * never wait behind a big body. Every way ends in exactly one call of `done`.
  *
  * Ownership: http creates and destroys a job; between scheduler_enqueue (or prepare_submit) and
- * `done` it belongs to the compute side and http touches nothing but `cancelled`. Request
+ * `done` it belongs to the compute side, and http touches it through engine_client alone. Request
  * lifetime. */
 #ifndef ORTHRUS_SERVER_JOB_H
 #define ORTHRUS_SERVER_JOB_H
@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "model/heads/heads.h"
+#include "server/queue/entries.h"
 
 struct job {
     /* Set by http before it is prepared. */
@@ -30,13 +31,14 @@ struct job {
     char head[HEADS_NAME_MAX + 1]; /* which one is asked, by route, path or query; "" for none */
     bool raw;                      /* Accept: application/octet-stream */
     atomic_bool cancelled;         /* set by http at any time: the connection has ended */
+    atomic_int client;             /* enum policy_client, by engine_client alone */
     char request_id[130];
     const char *body; /* borrowed until done */
     size_t body_size;
     uint64_t arrived_ns;
     uint64_t deadline_ns;               /* absolute, monotonic */
     void (*done)(struct job *job);      /* any thread, once; http resumes the connection */
-    bool (*abandoned)(struct job *job); /* asked at batch assembly: has the client gone? */
+    bool (*abandoned)(struct job *job); /* asked while it waits: has the client gone? */
     void *context;                      /* http's */
 
     /* Made when it is prepared. */
@@ -48,20 +50,8 @@ struct job {
     size_t total_tokens;
     size_t n_truncated;
 
-    /* Scheduler's, under its lock. */
-    struct job *next, *prev;         /* the ring of round robin; next: also lists of ended jobs */
-    struct job *age_next, *age_prev; /* by time of arrival in the queue */
-    bool queued;                     /* in both lists: texts wait and the job lives */
-    bool visited;                    /* at the ring's head and has got its credit */
-    bool dead;                       /* expired, abandoned or refused: problem says which */
-    unsigned refs;                   /* texts in batches, and glances at the client */
-    ptrdiff_t credit;                /* tokens it may take before the next in the ring */
-    size_t next_text;                /* first text not yet in a batch */
-    size_t texts_left;               /* texts not yet computed */
-    size_t tokens_waiting;           /* tokens of texts not yet in a batch */
-    uint64_t queued_ns;
-    uint64_t started_ns; /* the first text went into a batch */
-    uint64_t glanced_ns; /* `abandoned` was last asked */
+    struct queue_entry entry; /* the scheduler's, under its lock */
+    struct job *next;         /* the preparing pool's */
 
     /* Result. */
     float *embeddings;          /* [n,H], malloc'ed by the scheduler at admission */
@@ -76,5 +66,11 @@ struct job {
 struct job *job_create(void);
 /* Frees everything; NULL is fine. */
 void job_destroy(struct job *job);
+
+/* The job that an entry is part of. */
+static inline struct job *job_of(struct queue_entry *entry)
+{
+    return (struct job *)((char *)entry - offsetof(struct job, entry));
+}
 
 #endif

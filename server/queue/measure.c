@@ -6,64 +6,77 @@
 #include "base/clock.h"
 #include "base/size.h"
 
-/* Texts of a usual length. The first batch is small and touches every weight; where it was quick,
- * full ones follow. */
-enum { TEXT_TOKENS = 32, TEXTS_FIRST = 2, TEXTS_MAX = 8, QUICK_MS = 40 };
-/* The measurement ends with the first batch that ends behind this. */
-enum { MEASURE_MS = 150 };
-
-/* A batch as long as this uses the whole of a core: its rows hide the weights' way from memory
- * (2 bytes of a bf16 weight feed 2 FLOP a row; a core does some 30 FLOP in the time of a byte, so
- * from 256 rows on the weights cost less than a tenth). */
-enum { BATCH_TOKENS_MIN = 256, BATCH_TOKENS_MAX = 16384 };
-/* Longer batches gain nothing and make newcomers wait: stop at this much of a thread's time. */
-#define BATCH_S 0.1
+/* Tokens of the passes that are tried, the first one twice; the next only where it will not take
+ * longer than PASS_MS: longer batches make newcomers wait more than they gain. */
+const size_t measure_sizes[MEASURE_SIZES] = {16, 64, 128, 256, 512, 1024};
+enum { PASS_MS = 50, MEASURE_MS = 200 };
+/* Texts of a usual length. */
+enum { TEXT_TOKENS = 32, TEXTS_MAX = 1024 / TEXT_TOKENS };
+/* A batch is large enough where its tokens are that near to the best speed. Smaller ones pay for
+ * the weights' way from memory, larger ones only make newcomers wait. */
+#define ENOUGH 0.95
 
 struct probe {
     const struct model *model;
     enum pooling pooling;
     pthread_t thread;
-    double tokens_per_s; /* result; 0: failed */
+    bool done;
+    double pass_s[MEASURE_SIZES]; /* the best, the others were disturbed; 0: not tried */
 };
 
-static bool fill(struct batch *batch, size_t texts, size_t text_tokens, size_t vocab)
+static bool fill(struct batch *batch, size_t tokens, const struct config *config)
 {
     int32_t ids[TEXT_TOKENS];
-    for (size_t i = 0; i < texts; i++) {
-        for (size_t j = 0; j < text_tokens; j++) {
+    size_t most = size_min(TEXT_TOKENS, config->positions);
+    batch_clear(batch);
+    for (size_t i = 0; batch->total < tokens && batch->n < TEXTS_MAX; i++) {
+        size_t n = size_min(most, tokens - batch->total);
+        for (size_t j = 0; j < n; j++) {
             /* Rows all over the embedding table, as real text has them. */
-            ids[j] = (int32_t)((i * 7919 + j * 104729 + 1) % vocab);
+            ids[j] = (int32_t)((i * 7919 + j * 104729 + 1) % config->vocab);
         }
-        if (!batch_add(batch, ids, text_tokens)) {
+        if (!batch_add(batch, ids, n)) {
             return false;
         }
     }
     return true;
 }
 
-/* Encodes batches until the time is over; keeps the best pass, the others were disturbed. */
-static void run(struct probe *probe, struct workspace *workspace, struct batch *batch, float *out)
+/* One pass of the size; false when it does not fit. */
+static bool try_size(struct probe *probe, size_t index, struct workspace *workspace,
+                     struct batch *batch, float *out)
 {
-    const struct config *config = &probe->model->config;
-    size_t text_tokens = size_min(TEXT_TOKENS, config->positions);
     struct team team;
     team_init(&team, 1);
+    if (!fill(batch, measure_sizes[index], &probe->model->config)) {
+        return false;
+    }
     uint64_t begin_ns = clock_now_ns();
-    uint64_t last_ns = begin_ns;
-    size_t texts = TEXTS_FIRST;
+    encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team, 0,
+                    &(struct outputs){.pooled = out});
+    double pass_s = (double)(clock_now_ns() - begin_ns + 1) / (double)NS_PER_S;
+    double *best = &probe->pass_s[index];
+    *best = *best <= 0 || pass_s < *best ? pass_s : *best;
+    return true;
+}
+
+/* Tries all sizes in turn until the time is over. */
+static void run(struct probe *probe, struct workspace *workspace, struct batch *batch, float *out)
+{
+    uint64_t begin_ns = clock_now_ns();
+    if (!try_size(probe, 0, workspace, batch, out)) { /* brings the weights in */
+        return;
+    }
+    probe->pass_s[0] = 0;
     do {
-        batch_clear(batch);
-        if (!fill(batch, texts, text_tokens, config->vocab)) {
-            return;
+        for (size_t i = 0; i < MEASURE_SIZES; i++) {
+            bool longer = i > 1 && probe->pass_s[i - 1] * 2 > (double)PASS_MS / 1000;
+            if (longer || !try_size(probe, i, workspace, batch, out)) {
+                break;
+            }
         }
-        encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team, 0,
-                        &(struct outputs){.pooled = out});
-        uint64_t now_ns = clock_now_ns();
-        double rate = (double)batch->total * (double)NS_PER_S / (double)(now_ns - last_ns + 1);
-        probe->tokens_per_s = rate > probe->tokens_per_s ? rate : probe->tokens_per_s;
-        texts = now_ns - last_ns < QUICK_MS * NS_PER_MS ? TEXTS_MAX : texts;
-        last_ns = now_ns;
-    } while (last_ns - begin_ns < MEASURE_MS * NS_PER_MS);
+    } while (clock_now_ns() - begin_ns < MEASURE_MS * NS_PER_MS);
+    probe->done = probe->pass_s[1] > 0;
 }
 
 static void *probe_main(void *argument)
@@ -71,10 +84,10 @@ static void *probe_main(void *argument)
     struct probe *probe = argument;
     struct workspace *workspace = NULL;
     struct batch batch = {0};
+    size_t most = measure_sizes[MEASURE_SIZES - 1];
     float *out = calloc(TEXTS_MAX * probe->model->config.hidden, sizeof *out);
-    if (out && batch_init(&batch, TEXTS_MAX, TEXTS_MAX * TEXT_TOKENS) &&
-        workspace_create(probe->model->encoder, TEXTS_MAX, TEXTS_MAX * TEXT_TOKENS, 1, &workspace,
-                         NULL) == ERR_OK) {
+    if (out && batch_init(&batch, TEXTS_MAX, most) &&
+        workspace_create(probe->model->encoder, TEXTS_MAX, most, 1, &workspace, NULL) == ERR_OK) {
         run(probe, workspace, &batch, out);
     }
     workspace_destroy(workspace);
@@ -83,27 +96,48 @@ static void *probe_main(void *argument)
     return NULL;
 }
 
+struct measured measure_result(const double pass_s[MEASURE_SIZES], unsigned threads)
+{
+    struct measured measured = {0};
+    double best = 0;
+    for (size_t i = 1; i < MEASURE_SIZES && pass_s[i] > 0; i++) {
+        double rate = (double)measure_sizes[i] / pass_s[i];
+        best = rate > best ? rate : best;
+    }
+    for (size_t i = MEASURE_SIZES - 1; i >= 1; i--) {
+        double rate = pass_s[i] > 0 ? (double)measure_sizes[i] / pass_s[i] : 0;
+        if (rate >= best * ENOUGH) {
+            measured.batch_tokens = measure_sizes[i];
+            measured.tokens_per_s = rate * threads;
+        }
+    }
+    /* Two points on a line: tokens + pass_tokens in a token's time each. */
+    double small = (double)measure_sizes[0];
+    double large = (double)measure_sizes[1];
+    double ratio = pass_s[0] / pass_s[1];
+    double fixed = ratio < 1 ? (large * ratio - small) / (1 - ratio) : large;
+    measured.pass_tokens = fixed < 0 ? 0 : fixed < large ? fixed : large;
+    return measured;
+}
+
 /* Runs the probes at once; false when one of them failed. */
-static bool run_probes(struct probe *probes, unsigned threads, double *ret_sum)
+static bool run_probes(struct probe *probes, unsigned threads)
 {
     unsigned started = 0;
     while (started < threads &&
            pthread_create(&probes[started].thread, NULL, probe_main, &probes[started]) == 0) {
         started++;
     }
-    double sum = 0;
     bool all = started == threads;
     for (unsigned i = 0; i < started; i++) {
         (void)pthread_join(probes[i].thread, NULL);
-        all = all && probes[i].tokens_per_s > 0;
-        sum += probes[i].tokens_per_s;
+        all = all && probes[i].done;
     }
-    *ret_sum = sum;
     return all;
 }
 
-enum err_code measure_tokens_per_s(const struct model *model, enum pooling pooling,
-                                   unsigned threads, double *ret_tokens_per_s, struct err *err)
+enum err_code measure_speed(const struct model *model, enum pooling pooling, unsigned threads,
+                            struct measured *ret_measured, struct err *err)
 {
     CHECK(threads >= 1);
     struct probe *probes = calloc(threads, sizeof *probes);
@@ -113,21 +147,21 @@ enum err_code measure_tokens_per_s(const struct model *model, enum pooling pooli
     for (unsigned i = 0; i < threads; i++) {
         probes[i] = (struct probe){.model = model, .pooling = pooling};
     }
-    double sum = 0;
-    bool measured = run_probes(probes, threads, &sum);
+    bool measured = run_probes(probes, threads);
+    double mean_s[MEASURE_SIZES] = {0}; /* of all threads, where all tried the size */
+    for (size_t i = 0; i < MEASURE_SIZES && measured; i++) {
+        bool tried = true;
+        double rates = 0;
+        for (unsigned j = 0; j < threads && tried; j++) {
+            tried = probes[j].pass_s[i] > 0;
+            rates += tried ? 1 / probes[j].pass_s[i] : 0;
+        }
+        mean_s[i] = tried ? threads / rates : 0;
+    }
     free(probes);
     if (!measured) {
         return err_set(err, ERR_NOMEM, "no memory or thread to measure the encoder with");
     }
-    *ret_tokens_per_s = sum;
+    *ret_measured = measure_result(mean_s, threads);
     return ERR_OK;
-}
-
-size_t measure_batch_tokens(double thread_tokens_per_s, size_t longest)
-{
-    double tokens = thread_tokens_per_s * BATCH_S;
-    size_t budget = tokens < BATCH_TOKENS_MIN   ? BATCH_TOKENS_MIN
-                    : tokens > BATCH_TOKENS_MAX ? BATCH_TOKENS_MAX
-                                                : (size_t)tokens;
-    return size_max(budget, longest);
 }

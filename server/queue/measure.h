@@ -6,14 +6,24 @@
 #include "base/err.h"
 #include "model/model.h"
 
-/* Tokens per second of that many threads at once, each with its own batches, as under full load.
- * Takes about a quarter of a second, on the slowest machines one batch. It warms the weights up
- * too. */
-CHECK_RESULT enum err_code measure_tokens_per_s(const struct model *model, enum pooling pooling,
-                                                unsigned threads, double *ret_tokens_per_s,
-                                                struct err *err);
+/* Of all threads at once, each with its own batches, as under full load. */
+struct measured {
+    double tokens_per_s; /* in batches of batch_tokens, all threads together */
+    size_t batch_tokens; /* the smallest batch that is about as fast per token as any */
+    double pass_tokens;  /* what a pass costs whatever its size, in tokens of a full batch */
+};
 
-/* The packed batch's budget for that throughput of one thread; at least longest tokens. */
-size_t measure_batch_tokens(double thread_tokens_per_s, size_t longest);
+/* Takes about a quarter of a second; on the slowest machines three small batches. It warms the
+ * weights up too. */
+CHECK_RESULT enum err_code measure_speed(const struct model *model, enum pooling pooling,
+                                         unsigned threads, struct measured *ret_measured,
+                                         struct err *err);
+
+/* The measurement's arithmetic: pass_s[MEASURE_SIZES] are the best times of passes of
+ * measure_sizes tokens, 0 where a size was not tried (the first two always are); the first is too
+ * small to be a batch. */
+enum { MEASURE_SIZES = 6 };
+extern const size_t measure_sizes[MEASURE_SIZES];
+struct measured measure_result(const double pass_s[MEASURE_SIZES], unsigned threads);
 
 #endif

@@ -50,7 +50,7 @@ static void *prepare_main(void *argument)
         (void)pthread_mutex_unlock(&pool->lock);
         if (clock_now_ns() >= job->deadline_ns) {
             end_job(job, PROBLEM_DEADLINE, "the deadline passed before the request was read");
-        } else if (atomic_load(&job->cancelled)) {
+        } else if (atomic_load(&job->client) == CLIENT_GONE) {
             end_job(job, PROBLEM_DEADLINE, "the client went before the request was read");
         } else {
             pool->prepare(job, pool->context);

@@ -9,7 +9,7 @@
 struct prepare_pool;
 
 /* Threads that take jobs in order and call `prepare` for each, which ends or enqueues it. A job
- * that is cancelled or expired before its turn, or refused, is ended here. */
+ * whose client has gone, or that is expired before its turn, or refused, is ended here. */
 CHECK_RESULT enum err_code prepare_create(unsigned threads, size_t max_jobs,
                                           void (*prepare)(struct job *job, void *context),
                                           void *context, struct prepare_pool **ret_pool,

@@ -1,269 +1,171 @@
 #include "server/queue/scheduler.h"
 
-#include <math.h>
+#include <pthread.h>
+#include <sched.h>
 #include <time.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/size.h"
-#include "server/queue/scheduler_parts.h"
 
-/* While something waits, the sweeper looks this often: an expired job's 504 is at most this late.
- */
-enum { SWEEP_MS = 20 };
-/* How often the sweeper asks after the client of a job that waits, and how many it asks for at a
- * time. */
-enum { GLANCE_MS = 100, GLANCES_AT_ONCE = 32 };
+/* One worker as the scheduler sees it. */
+struct slot {
+    pthread_cond_t wake;
+    bool called;       /* into a team: only for `crew` to be set */
+    unsigned leader;   /* whose */
+    unsigned member;   /* as which of it, from 1 */
+    struct crew *crew; /* set: join it now */
+};
 
-enum { RETRY_AFTER_MAX_S = 60 };
+struct scheduler {
+    struct scheduler_options options;
+    pthread_mutex_t lock;
+    struct policy policy;
+    struct policy_batch *batches; /* [workers] */
+    struct policy_text *texts;    /* [workers,batch_texts] */
+    unsigned *idle;               /* [workers], the policy's */
+    struct slot *slots;           /* [workers] */
+    pthread_t ticker;
+    pthread_cond_t tick; /* something waits, or stopping */
+    bool ticking;        /* the ticker does not sleep without end */
+    /* Copies for readers without the lock. */
+    atomic_size_t seen_tokens, seen_requests, seen_bound;
+    atomic_uint seen_retry_after_s;
+    atomic_bool seen_full;
+};
 
-void scheduler_ended_init(struct ended *ended)
+/* Why a job ended, as its client reads it. The same words wherever a request is refused. */
+static void tell(struct job *job)
 {
-    *ended = (struct ended){.first = NULL};
-    ended->end = &ended->first;
+    static const struct {
+        enum problem_kind kind;
+        const char *text;
+    } problems[] = {
+        [POLICY_FULL] = {PROBLEM_OVERLOADED,
+                         "the queue is full; try again after Retry-After seconds"},
+        [POLICY_HOPELESS] = {PROBLEM_DEADLINE,
+                             "the deadline would pass before the request is computed"},
+        [POLICY_EXPIRED] = {PROBLEM_DEADLINE,
+                            "the deadline passed before the request was computed"},
+        [POLICY_LEFT] = {PROBLEM_DEADLINE, "the client went before the request was computed"},
+        [POLICY_STOPPED] = {PROBLEM_DRAINING, "the server is shutting down"},
+    };
+    enum policy_why why = job->entry.why;
+    (void)problem_set(&job->problem, problems[why].kind, NULL, "%s", problems[why].text);
 }
 
-static void ended_add(struct ended *ended, struct job *job)
+/* Publishes what others read without the lock. Lock held. */
+static void publish(struct scheduler *scheduler)
 {
-    job->next = NULL;
-    *ended->end = job;
-    ended->end = &job->next;
+    const struct policy *policy = &scheduler->policy;
+    atomic_store_explicit(&scheduler->seen_tokens, policy->entries.all.tokens,
+                          memory_order_relaxed);
+    atomic_store_explicit(&scheduler->seen_requests, policy->entries.all.requests,
+                          memory_order_relaxed);
+    atomic_store_explicit(&scheduler->seen_bound, policy_bound(policy), memory_order_relaxed);
+    atomic_store_explicit(&scheduler->seen_full, policy_full(policy), memory_order_relaxed);
+    atomic_store_explicit(&scheduler->seen_retry_after_s, policy->retry_after_s,
+                          memory_order_relaxed);
 }
 
-void scheduler_end_jobs(const struct scheduler *scheduler, struct ended *ended)
+/* One step of the policy, and what it asks of the threads. Lock held. */
+static void step(struct scheduler *scheduler, const struct policy_event *event,
+                 struct policy_actions *ret_actions)
 {
-    for (struct job *job = ended->first; job;) {
-        struct job *next = job->next; /* `done` gives the job away */
-        if (!job->dead) {
+    policy_step(&scheduler->policy, event, clock_now_ns(), ret_actions);
+    publish(scheduler);
+    if (ret_actions->cut) {
+        for (unsigned i = 1; i < ret_actions->cut->width; i++) {
+            struct slot *slot = &scheduler->slots[ret_actions->members[i - 1]];
+            slot->called = true;
+            slot->leader = event->worker;
+            slot->member = i;
+        }
+    }
+    if (ret_actions->wake == WAKE_ONE) {
+        (void)pthread_cond_signal(&scheduler->slots[ret_actions->who].wake);
+    }
+    for (unsigned i = 0; ret_actions->wake == WAKE_ALL && i < scheduler->options.policy.workers;
+         i++) {
+        (void)pthread_cond_signal(&scheduler->slots[i].wake);
+    }
+}
+
+/* Without the lock: answers for those that ended. */
+static void end_jobs(const struct scheduler *scheduler, const struct policy_actions *actions)
+{
+    for (struct queue_entry *entry = actions->ended; entry;) {
+        struct job *job = job_of(entry);
+        uint64_t begun_ns = entry->started_ns ? entry->started_ns : entry->ended_ns;
+        job->queue_ns = begun_ns - size_min(entry->entered_ns, begun_ns);
+        job->encode_ns = entry->ended_ns - begun_ns;
+        entry = entry->next; /* `done` gives the job away */
+        if (job->entry.why == POLICY_COMPUTED) {
             scheduler->options.finish(job, scheduler->options.context);
+        } else {
+            tell(job);
         }
         job->done(job);
-        job = next;
-    }
-    scheduler_ended_init(ended);
-}
-
-void scheduler_publish(struct scheduler *scheduler, uint64_t now_ns)
-{
-    admission_seen(&scheduler->admission, scheduler->backlog, now_ns);
-    size_t bound = admission_bound_now(&scheduler->admission, now_ns);
-    size_t rate = (size_t)scheduler->admission.tokens_per_s;
-    atomic_store_explicit(&scheduler->seen_tokens, scheduler->waiting_tokens, memory_order_relaxed);
-    atomic_store_explicit(&scheduler->seen_requests, scheduler->waiting_requests,
-                          memory_order_relaxed);
-    atomic_store_explicit(&scheduler->seen_backlog, scheduler->backlog, memory_order_relaxed);
-    atomic_store_explicit(&scheduler->seen_bound, bound, memory_order_relaxed);
-    atomic_store_explicit(&scheduler->seen_rate, rate, memory_order_relaxed);
-}
-
-void scheduler_set_waiting(struct scheduler *scheduler, struct job *job, size_t tokens)
-{
-    scheduler->waiting_tokens += tokens;
-    scheduler->waiting_tokens -= job->tokens_waiting;
-    scheduler->backlog += admission_charge(&scheduler->admission, tokens);
-    scheduler->backlog -= admission_charge(&scheduler->admission, job->tokens_waiting);
-    job->tokens_waiting = tokens;
-}
-
-static void link_job(struct scheduler *scheduler, struct job *job)
-{
-    struct job *head = scheduler->ring;
-    if (head) {
-        job->next = head;
-        job->prev = head->prev;
-        head->prev->next = job;
-        head->prev = job;
-    } else {
-        job->next = job;
-        job->prev = job;
-        scheduler->ring = job;
-    }
-    job->age_next = NULL;
-    job->age_prev = scheduler->newest;
-    if (scheduler->newest) {
-        scheduler->newest->age_next = job;
-    } else {
-        scheduler->oldest = job;
-    }
-    scheduler->newest = job;
-    job->queued = true;
-}
-
-void scheduler_unlink(struct scheduler *scheduler, struct job *job)
-{
-    CHECK(job->queued && job->next && job->prev);
-    job->queued = false;
-    scheduler->waiting_requests--;
-    if (scheduler->ring == job) {
-        scheduler->ring = job->next == job ? NULL : job->next;
-    }
-    job->next->prev = job->prev;
-    job->prev->next = job->next;
-    job->next = NULL;
-    job->prev = NULL;
-    if (job->age_prev) {
-        job->age_prev->age_next = job->age_next;
-    } else {
-        scheduler->oldest = job->age_next;
-    }
-    if (job->age_next) {
-        job->age_next->age_prev = job->age_prev;
-    } else {
-        scheduler->newest = job->age_prev;
     }
 }
 
-void scheduler_kill(struct scheduler *scheduler, struct job *job, enum problem_kind kind,
-                    const char *text, struct ended *ended)
+/* A step of which nothing is asked but to end jobs. */
+static void step_alone(struct scheduler *scheduler, const struct policy_event *event)
 {
-    if (job->dead) {
-        return;
-    }
-    if (job->queued) {
-        scheduler_set_waiting(scheduler, job, 0);
-        scheduler_unlink(scheduler, job);
-    }
-    job->dead = true;
-    if (!job->started_ns) {
-        job->queue_ns = clock_now_ns() - job->queued_ns;
-    }
-    (void)problem_set(&job->problem, kind, NULL, "%s", text);
-    if (job->refs == 0) {
-        ended_add(ended, job);
-    }
+    struct policy_actions actions;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    step(scheduler, event, &actions);
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    end_jobs(scheduler, &actions);
 }
 
-void scheduler_unref(struct job *job, struct ended *ended)
+static struct timespec to_timespec(uint64_t ns)
 {
-    CHECK(job->refs > 0);
-    if (--job->refs == 0 && (job->dead || job->texts_left == 0)) {
-        ended_add(ended, job);
-    }
+    return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
-bool scheduler_expire(struct scheduler *scheduler, struct job *job, uint64_t now_ns,
-                      struct ended *ended)
+/* Asks after the clients of those that wait. Lock held. */
+static void hear_clients(struct scheduler *scheduler, struct policy_actions *actions)
 {
-    if (now_ns >= job->deadline_ns) {
-        scheduler_kill(scheduler, job, PROBLEM_DEADLINE,
-                       "the deadline passed before the request was computed", ended);
-        return true;
-    }
-    if (atomic_load_explicit(&job->cancelled, memory_order_acquire)) {
-        scheduler_kill_gone(scheduler, job, ended);
-        return true;
-    }
-    return false;
-}
-
-bool scheduler_gone(struct job *job)
-{
-    return atomic_load_explicit(&job->cancelled, memory_order_acquire) ||
-           (job->abandoned && job->abandoned(job));
-}
-
-void scheduler_kill_gone(struct scheduler *scheduler, struct job *job, struct ended *ended)
-{
-    scheduler_kill(scheduler, job, PROBLEM_DEADLINE,
-                   "the client went before the request was computed", ended);
-}
-
-/* Takes references to jobs that have waited since they were last asked for, from *at on in order of
- * age. */
-static size_t pick_glances(struct scheduler *scheduler, uint64_t now_ns,
-                           struct job *picked[GLANCES_AT_ONCE])
-{
-    size_t n = 0;
-    for (struct job *job = scheduler->oldest; job && n < GLANCES_AT_ONCE; job = job->age_next) {
-        if (now_ns - size_max(job->glanced_ns, job->queued_ns) >= GLANCE_MS * NS_PER_MS) {
-            job->glanced_ns = now_ns;
-            job->refs++;
-            picked[n++] = job;
+    for (struct queue_entry *entry = scheduler->policy.entries.ages.first; entry && !actions->ended;
+         entry = entry_younger(entry)) {
+        struct job *job = job_of(entry);
+        if (entry_ready(entry) &&
+            (atomic_load(&job->cancelled) || (job->abandoned && job->abandoned(job)))) {
+            step(scheduler,
+                 &(struct policy_event){
+                     .kind = POLICY_CLIENT, .entry = entry, .client = CLIENT_GONE},
+                 actions);
+            return;
         }
     }
-    return n;
 }
 
-/* Ends the expired and the abandoned among those that wait. The lock is held at entry and exit and
- * released in between. */
-static void sweep(struct scheduler *scheduler)
-{
-    struct ended ended;
-    scheduler_ended_init(&ended);
-    uint64_t now_ns = clock_now_ns();
-    for (struct job *job = scheduler->oldest; job;) {
-        struct job *next = job->age_next;
-        (void)scheduler_expire(scheduler, job, now_ns, &ended);
-        job = next;
-    }
-    struct job *picked[GLANCES_AT_ONCE];
-    for (;;) {
-        size_t n = pick_glances(scheduler, now_ns, picked);
-        scheduler_publish(scheduler, now_ns);
-        (void)pthread_mutex_unlock(&scheduler->lock);
-        scheduler_end_jobs(scheduler, &ended);
-        bool gone[GLANCES_AT_ONCE];
-        for (size_t i = 0; i < n; i++) {
-            gone[i] = scheduler_gone(picked[i]);
-        }
-        (void)pthread_mutex_lock(&scheduler->lock);
-        for (size_t i = 0; i < n; i++) {
-            if (gone[i]) {
-                scheduler_kill_gone(scheduler, picked[i], &ended);
-            }
-            scheduler_unref(picked[i], &ended);
-        }
-        if (n < GLANCES_AT_ONCE) {
-            break;
-        }
-    }
-    scheduler_publish(scheduler, now_ns);
-    if (ended.first) {
-        (void)pthread_mutex_unlock(&scheduler->lock);
-        scheduler_end_jobs(scheduler, &ended);
-        (void)pthread_mutex_lock(&scheduler->lock);
-    }
-}
-
-static void *sweeper_main(void *argument)
+static void *ticker_main(void *argument)
 {
     struct scheduler *scheduler = argument;
+    const struct policy *policy = &scheduler->policy;
     (void)pthread_mutex_lock(&scheduler->lock);
-    while (!scheduler->stopping) {
-        if (!scheduler->oldest) {
-            (void)pthread_cond_wait(&scheduler->sweep, &scheduler->lock);
+    while (!policy->stopping) {
+        scheduler->ticking = policy->entries.all.requests > 0;
+        if (!scheduler->ticking) {
+            (void)pthread_cond_wait(&scheduler->tick, &scheduler->lock);
             continue;
         }
-        uint64_t until_ns = clock_now_ns() + SWEEP_MS * NS_PER_MS;
-        struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                                 .tv_nsec = (long)(until_ns % NS_PER_S)};
-        while (!scheduler->stopping && clock_now_ns() < until_ns) {
-            (void)pthread_cond_timedwait(&scheduler->sweep, &scheduler->lock, &until);
+        uint64_t until_ns = clock_now_ns() + POLICY_TICK_MS * NS_PER_MS;
+        struct timespec until = to_timespec(until_ns);
+        while (!policy->stopping && clock_now_ns() < until_ns) {
+            (void)pthread_cond_timedwait(&scheduler->tick, &scheduler->lock, &until);
         }
-        sweep(scheduler);
+        struct policy_actions actions;
+        step(scheduler, &(struct policy_event){.kind = POLICY_TICK}, &actions);
+        hear_clients(scheduler, &actions);
+        (void)pthread_mutex_unlock(&scheduler->lock);
+        end_jobs(scheduler, &actions);
+        (void)pthread_mutex_lock(&scheduler->lock);
     }
     (void)pthread_mutex_unlock(&scheduler->lock);
     return NULL;
-}
-
-/* What a job bigger than the longest text waits for: see admission.h. */
-static size_t ahead_of(const struct scheduler *scheduler, size_t tokens)
-{
-    if (tokens <= scheduler->options.text_tokens) {
-        return scheduler->backlog;
-    }
-    size_t ahead = scheduler->reserved_tokens;
-    for (const struct job *job = scheduler->oldest; job; job = job->age_next) {
-        ahead += size_min(job->tokens_waiting, tokens);
-    }
-    return ahead;
-}
-
-static bool refuse(const struct scheduler *scheduler, struct job *job, enum problem_kind kind,
-                   const char *text)
-{
-    job->retry_after_s = scheduler_retry_after_s(scheduler);
-    return problem_set(&job->problem, kind, NULL, "%s", text);
 }
 
 bool scheduler_admit(struct scheduler *scheduler, struct job *job)
@@ -276,79 +178,50 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
         job->embeddings = malloc(bytes);
     }
     if (!job->embeddings) {
-        return refuse(scheduler, job, PROBLEM_INTERNAL, "out of memory");
+        return problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");
     }
+    struct policy_actions actions;
+    struct queue_entry *entry = &job->entry;
     (void)pthread_mutex_lock(&scheduler->lock);
-    uint64_t now_ns = clock_now_ns();
-    const struct admission_question question = {
-        .tokens = job->total_tokens,
-        .backlog = scheduler->backlog,
-        .ahead = ahead_of(scheduler, job->total_tokens),
-        .requests = scheduler->waiting_requests,
-        .now_ns = now_ns,
-        .deadline_ns = job->deadline_ns,
-    };
-    bool stopping = scheduler->stopping;
-    enum admission_verdict verdict = admission_ask(&scheduler->admission, &question);
-    if (!stopping && verdict == ADMISSION_YES) {
-        scheduler->waiting_requests++;
-        scheduler->reserved_tokens += job->total_tokens;
-        scheduler_set_waiting(scheduler, job, job->total_tokens);
-    }
-    scheduler_publish(scheduler, now_ns);
+    entry->starts = job->starts;
+    entry->n = job->request.n;
+    entry->deadline_ns = job->deadline_ns;
+    step(scheduler, &(struct policy_event){.kind = POLICY_ARRIVE, .entry = entry}, &actions);
     (void)pthread_mutex_unlock(&scheduler->lock);
-    if (stopping) {
-        return refuse(scheduler, job, PROBLEM_DRAINING, "the server is shutting down");
+    if (!actions.admitted) {
+        entry->why = actions.why;
+        job->retry_after_s = actions.retry_after_s;
+        tell(job);
     }
-    if (verdict == ADMISSION_FULL) {
-        return refuse(scheduler, job, PROBLEM_OVERLOADED,
-                      "the queue is full; try again after Retry-After seconds");
-    }
-    if (verdict == ADMISSION_HOPELESS) {
-        return refuse(scheduler, job, PROBLEM_DEADLINE,
-                      "the deadline passes before the request can be computed");
-    }
-    return true;
+    return actions.admitted;
 }
 
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job)
 {
-    struct ended ended;
-    scheduler_ended_init(&ended);
+    struct policy_actions actions;
     (void)pthread_mutex_lock(&scheduler->lock);
-    job->queued_ns = clock_now_ns();
-    job->texts_left = job->request.n;
-    scheduler->reserved_tokens -= job->total_tokens;
-    link_job(scheduler, job);
-    if (scheduler->stopping) {
-        scheduler_kill(scheduler, job, PROBLEM_DRAINING, "the server is shutting down", &ended);
-    } else {
-        if (scheduler->oldest == job) {
-            (void)pthread_cond_signal(&scheduler->sweep);
-        }
-        if (scheduler->n_idle) {
-            (void)pthread_cond_signal(
-                &scheduler->slots[scheduler->idle[scheduler->n_idle - 1]].wake);
-        }
+    step(scheduler, &(struct policy_event){.kind = POLICY_ENTER, .entry = &job->entry}, &actions);
+    if (!scheduler->ticking) {
+        (void)pthread_cond_signal(&scheduler->tick);
     }
     (void)pthread_mutex_unlock(&scheduler->lock);
-    scheduler_end_jobs(scheduler, &ended);
+    end_jobs(scheduler, &actions);
+}
+
+void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_client client)
+{
+    step_alone(scheduler, &(struct policy_event){
+                              .kind = POLICY_CLIENT, .entry = &job->entry, .client = client});
 }
 
 bool scheduler_full(const struct scheduler *scheduler)
 {
-    size_t requests = atomic_load_explicit(&scheduler->seen_requests, memory_order_relaxed);
-    size_t backlog = atomic_load_explicit(&scheduler->seen_backlog, memory_order_relaxed);
-    size_t bound = scheduler_bound(scheduler);
-    return requests >= scheduler->options.queue_requests || (requests > 0 && backlog >= bound);
+    return atomic_load_explicit(&scheduler->seen_full, memory_order_relaxed);
 }
 
 unsigned scheduler_retry_after_s(const struct scheduler *scheduler)
 {
-    size_t backlog = atomic_load_explicit(&scheduler->seen_backlog, memory_order_relaxed);
-    size_t rate = atomic_load_explicit(&scheduler->seen_rate, memory_order_relaxed);
-    size_t seconds = size_div_up(backlog, size_max(rate, 1));
-    return (unsigned)size_max(1, size_min(seconds, RETRY_AFTER_MAX_S));
+    return atomic_load_explicit(&scheduler->seen_retry_after_s, memory_order_relaxed);
 }
 
 void scheduler_queue(const struct scheduler *scheduler, size_t *ret_tokens, size_t *ret_requests)
@@ -362,31 +235,95 @@ size_t scheduler_bound(const struct scheduler *scheduler)
     return atomic_load_explicit(&scheduler->seen_bound, memory_order_relaxed);
 }
 
-double scheduler_tokens_per_s(struct scheduler *scheduler)
-{
-    (void)pthread_mutex_lock(&scheduler->lock);
-    double rate = scheduler->admission.tokens_per_s;
-    (void)pthread_mutex_unlock(&scheduler->lock);
-    return rate;
-}
-
 void scheduler_stop(struct scheduler *scheduler)
 {
-    struct ended ended;
-    scheduler_ended_init(&ended);
+    step_alone(scheduler, &(struct policy_event){.kind = POLICY_STOP});
     (void)pthread_mutex_lock(&scheduler->lock);
-    scheduler->stopping = true;
-    while (scheduler->oldest) {
-        scheduler_kill(scheduler, scheduler->oldest, PROBLEM_DRAINING,
-                       "the server is shutting down", &ended);
-    }
-    scheduler_publish(scheduler, clock_now_ns());
-    for (unsigned i = 0; i < scheduler->options.workers; i++) {
-        (void)pthread_cond_broadcast(&scheduler->slots[i].wake);
-    }
-    (void)pthread_cond_broadcast(&scheduler->sweep);
+    (void)pthread_cond_signal(&scheduler->tick);
     (void)pthread_mutex_unlock(&scheduler->lock);
-    scheduler_end_jobs(scheduler, &ended);
+}
+
+/* Waits for a wake, or until that time (0: without end). Lock held. */
+static void sleep_until(struct scheduler *scheduler, struct slot *slot, uint64_t until_ns)
+{
+    if (until_ns) {
+        struct timespec until = to_timespec(until_ns);
+        (void)pthread_cond_timedwait(&slot->wake, &scheduler->lock, &until);
+    } else {
+        (void)pthread_cond_wait(&slot->wake, &scheduler->lock);
+    }
+}
+
+enum take scheduler_take(struct scheduler *scheduler, unsigned worker,
+                         const struct policy_batch **ret_batch, struct crew **ret_crew,
+                         unsigned *ret_member)
+{
+    struct slot *slot = &scheduler->slots[worker];
+    (void)pthread_mutex_lock(&scheduler->lock);
+    for (;;) {
+        while (slot->called && !slot->crew) {
+            sleep_until(scheduler, slot, 0);
+        }
+        if (slot->crew) {
+            *ret_crew = slot->crew;
+            *ret_member = slot->member;
+            slot->crew = NULL;
+            slot->called = false;
+            (void)pthread_mutex_unlock(&scheduler->lock);
+            return TAKE_MEMBER;
+        }
+        struct policy_actions actions;
+        step(scheduler, &(struct policy_event){.kind = POLICY_IDLE, .worker = worker}, &actions);
+        if (actions.ended || actions.cut || actions.leave) {
+            (void)pthread_mutex_unlock(&scheduler->lock);
+            end_jobs(scheduler, &actions);
+            if (actions.cut || actions.leave) {
+                *ret_batch = actions.cut;
+                return actions.cut ? TAKE_BATCH : TAKE_STOP;
+            }
+            (void)pthread_mutex_lock(&scheduler->lock);
+        } else {
+            sleep_until(scheduler, slot, actions.wait_until_ns);
+        }
+    }
+}
+
+void scheduler_muster(struct scheduler *scheduler, unsigned worker, struct crew *crew, void *task)
+{
+    unsigned width = scheduler->batches[worker].width;
+    team_init(&crew->team, width);
+    crew->task = task;
+    atomic_store_explicit(&crew->returned, 0, memory_order_relaxed);
+    if (width == 1) {
+        return;
+    }
+    (void)pthread_mutex_lock(&scheduler->lock);
+    for (unsigned i = 0; i < scheduler->options.policy.workers; i++) {
+        struct slot *slot = &scheduler->slots[i];
+        if (slot->called && !slot->crew && slot->leader == worker) {
+            slot->crew = crew;
+            (void)pthread_cond_signal(&slot->wake);
+        }
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+}
+
+void crew_leave(struct crew *crew)
+{
+    (void)atomic_fetch_add_explicit(&crew->returned, 1, memory_order_release);
+}
+
+void crew_wait(struct crew *crew)
+{
+    /* They left the last barrier with the leader: this is short. */
+    while (atomic_load_explicit(&crew->returned, memory_order_acquire) + 1 < crew->team.width) {
+        (void)sched_yield();
+    }
+}
+
+void scheduler_complete(struct scheduler *scheduler, unsigned worker)
+{
+    step_alone(scheduler, &(struct policy_event){.kind = POLICY_COMPLETE, .worker = worker});
 }
 
 static bool init_cond(pthread_cond_t *cond)
@@ -401,45 +338,52 @@ static bool init_cond(pthread_cond_t *cond)
     return made;
 }
 
-static void init_admission(struct scheduler *scheduler)
+static void free_all(struct scheduler *scheduler)
 {
-    const struct scheduler_options *options = &scheduler->options;
-    scheduler->admission = (struct admission){
-        .fixed_tokens = options->queue_tokens,
-        .bound_requests = options->queue_requests,
-        .busy_tokens = 2 * (size_t)options->workers * options->batch_tokens,
-        .text_tokens = options->text_tokens,
-        .tokens_per_s = fmax(options->tokens_per_s, 1),
-    };
-    scheduler_publish(scheduler, clock_now_ns());
+    free(scheduler->slots);
+    free(scheduler->idle);
+    free(scheduler->texts);
+    free(scheduler->batches);
+    free(scheduler);
+}
+
+/* The memory of the policy. */
+static bool init_policy(struct scheduler *scheduler)
+{
+    const struct policy_options *options = &scheduler->options.policy;
+    size_t texts;
+    scheduler->batches = calloc(options->workers, sizeof *scheduler->batches);
+    scheduler->idle = calloc(options->workers, sizeof *scheduler->idle);
+    if (size_mul(options->workers, options->batch_texts, &texts)) {
+        scheduler->texts = calloc(texts, sizeof *scheduler->texts);
+    }
+    if (!scheduler->batches || !scheduler->idle || !scheduler->texts) {
+        return false;
+    }
+    for (unsigned i = 0; i < options->workers; i++) {
+        scheduler->batches[i].texts = scheduler->texts + i * options->batch_texts;
+    }
+    policy_init(&scheduler->policy, options, scheduler->batches, scheduler->idle);
+    publish(scheduler);
+    return true;
 }
 
 enum err_code scheduler_create(const struct scheduler_options *options,
                                struct scheduler **ret_scheduler, struct err *err)
 {
-    CHECK(options->workers >= 1 && options->batch_texts >= 1 && options->text_tokens >= 1 &&
-          options->batch_tokens >= options->text_tokens);
     struct scheduler *scheduler = calloc(1, sizeof *scheduler);
     if (!scheduler) {
         return err_nomem(err, sizeof *scheduler);
     }
     scheduler->options = *options;
-    scheduler->slots = calloc(options->workers, sizeof *scheduler->slots);
-    scheduler->idle = calloc(options->workers, sizeof *scheduler->idle);
-    bool made = scheduler->slots && scheduler->idle &&
-                pthread_mutex_init(&scheduler->lock, NULL) == 0 && init_cond(&scheduler->sweep);
-    for (unsigned i = 0; made && i < options->workers; i++) {
+    scheduler->slots = calloc(options->policy.workers, sizeof *scheduler->slots);
+    bool made = scheduler->slots && init_policy(scheduler) &&
+                pthread_mutex_init(&scheduler->lock, NULL) == 0 && init_cond(&scheduler->tick);
+    for (unsigned i = 0; made && i < options->policy.workers; i++) {
         made = init_cond(&scheduler->slots[i].wake);
     }
-    if (made) {
-        init_admission(scheduler);
-        made = pthread_create(&scheduler->sweeper, NULL, sweeper_main, scheduler) == 0;
-    }
-    if (!made) {
-        /* Mutexes and condition variables hold no memory here. */
-        free(scheduler->slots);
-        free(scheduler->idle);
-        free(scheduler);
+    if (!made || pthread_create(&scheduler->ticker, NULL, ticker_main, scheduler) != 0) {
+        free_all(scheduler); /* mutexes and condition variables hold no memory here */
         return err_set(err, ERR_NOMEM, "no memory or thread for the scheduler");
     }
     *ret_scheduler = scheduler;
@@ -451,14 +395,12 @@ void scheduler_destroy(struct scheduler *scheduler)
     if (!scheduler) {
         return;
     }
-    CHECK(scheduler->stopping && !scheduler->oldest);
-    (void)pthread_join(scheduler->sweeper, NULL);
-    for (unsigned i = 0; i < scheduler->options.workers; i++) {
+    CHECK(scheduler->policy.stopping && !scheduler->policy.entries.all.requests);
+    (void)pthread_join(scheduler->ticker, NULL);
+    for (unsigned i = 0; i < scheduler->options.policy.workers; i++) {
         (void)pthread_cond_destroy(&scheduler->slots[i].wake);
     }
-    (void)pthread_cond_destroy(&scheduler->sweep);
+    (void)pthread_cond_destroy(&scheduler->tick);
     (void)pthread_mutex_destroy(&scheduler->lock);
-    free(scheduler->slots);
-    free(scheduler->idle);
-    free(scheduler);
+    free_all(scheduler);
 }

@@ -1,16 +1,9 @@
-/* Jobs → batches: who may queue, whose texts go next, and which threads compute them.
+/* The shell around the queue's rule (policy.h): a lock, a clock, the workers' sleep, and jobs.
  *
- * Workers call scheduler_take in a loop. It gives them a batch cut from the queued jobs, or a place
- * in the team of another worker's batch, and never lets a worker idle while work is queued (but
- * for max_wait_ns). Cutting is surplus round robin by tokens (Adiseshu, Parulkar and Varghese,
- * SIGCOMM 1996): each job in turn gets a small credit, so a big request takes part of every batch
- * and whoever comes late with one sentence is in the next one. A job with credit may overdraw it by
- * a text, so requests of one text, long or short, are served as they came. A job older than the age
- * cap has half of each batch for itself, so that a stream of newcomers can't starve it.
- *
- * A sweeper thread ends jobs whose deadline passes, or whose client goes, while they wait; a batch
- * is cut without them. A job ends once no text of it is in a batch any more: `finish` is called
- * when all its texts are computed, then `done`, always outside the lock.
+ * Workers call scheduler_take in a loop. It gives them a batch, or a place in the team of another
+ * worker's batch. A ticker thread ends jobs whose deadline passes while they wait. A job ends once
+ * no text of it is in a batch any more: `finish` is called when all its texts are computed, then
+ * `done`, always outside the lock.
  *
  * The scheduler knows nothing of models: tests drive it with threads that only pretend to compute.
  * Process lifetime; thread-safe. */
@@ -24,21 +17,14 @@
 
 #include "model/encoder/team.h"
 #include "server/queue/job.h"
+#include "server/queue/policy.h"
 
 struct scheduler;
 
 struct scheduler_options {
-    unsigned workers;    /* threads that will call scheduler_take, each with its own index */
-    size_t hidden;       /* H, for the jobs' embeddings */
-    size_t batch_tokens; /* budget of one batch; ≥ text_tokens */
-    size_t batch_texts;
-    size_t text_tokens;   /* the longest text */
-    uint64_t max_wait_ns; /* how long an idle worker may wait for a batch to fill */
-    double member_tokens; /* the least share of a batch that is worth a team member */
-    size_t queue_tokens;  /* admission's bound; 0: by throughput */
-    size_t queue_requests;
-    double tokens_per_s; /* of all workers, first guess */
-    /* Makes a computed job's answer. Called on a worker, or on the sweeper. */
+    struct policy_options policy;
+    size_t hidden; /* H, for the jobs' embeddings */
+    /* Makes a computed job's answer. Called on a worker, or on the ticker. */
     void (*finish)(struct job *job, void *context);
     void *context;
 };
@@ -51,6 +37,7 @@ void scheduler_destroy(struct scheduler *scheduler);
 /* See engine.h. */
 CHECK_RESULT bool scheduler_admit(struct scheduler *scheduler, struct job *job);
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job);
+void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_client client);
 bool scheduler_full(const struct scheduler *scheduler);
 unsigned scheduler_retry_after_s(const struct scheduler *scheduler);
 
@@ -58,32 +45,10 @@ unsigned scheduler_retry_after_s(const struct scheduler *scheduler);
 void scheduler_queue(const struct scheduler *scheduler, size_t *ret_tokens, size_t *ret_requests);
 /* How many tokens may wait now. */
 size_t scheduler_bound(const struct scheduler *scheduler);
-/* The throughput that admission reckons with. */
-double scheduler_tokens_per_s(struct scheduler *scheduler);
 
 /* Refuses newcomers and ends what waits with PROBLEM_DRAINING; batches that are being computed
  * still complete. */
 void scheduler_stop(struct scheduler *scheduler);
-
-/* One text of a batch. */
-struct work_text {
-    struct job *job;
-    size_t index; /* among the job's texts */
-};
-
-/* A batch as it is cut. Worker lifetime; the arrays are sized once. */
-struct work {
-    struct work_text *texts; /* [n] */
-    size_t n;
-    size_t tokens;
-    struct job **glances; /* [n_glances] jobs whose clients are to be asked for */
-    size_t n_glances;
-    uint64_t cut_ns;
-};
-
-CHECK_RESULT enum err_code work_init(struct work *work, size_t max_texts, struct err *err);
-/* NULL and zeroed structs are fine. */
-void work_done(struct work *work);
 
 /* What the members of one batch's team share. Lives in the leader, whose next batch waits until
  * crew_left. */
@@ -94,26 +59,26 @@ struct crew {
 };
 
 enum take {
-    TAKE_BATCH,  /* *work holds a batch: compute it, then scheduler_complete */
+    TAKE_BATCH,  /* *ret_batch: scheduler_muster, compute it, then scheduler_complete */
     TAKE_MEMBER, /* join *ret_crew as *ret_member, then crew_leave */
     TAKE_STOP,
 };
 
-/* Waits for something to do. worker: 0 … workers-1. */
-enum take scheduler_take(struct scheduler *scheduler, unsigned worker, struct work *work,
-                         struct crew **ret_crew, unsigned *ret_member);
+/* Waits for something to do. worker: 0 … workers-1. The batch is the worker's until
+ * scheduler_complete. */
+enum take scheduler_take(struct scheduler *scheduler, unsigned worker,
+                         const struct policy_batch **ret_batch, struct crew **ret_crew,
+                         unsigned *ret_member);
 
-/* Makes a team for a batch of that many tokens out of the caller and whoever is idle and not needed
- * for what still waits; initializes crew->team. The task must be complete: members start at
+/* Sends the batch's team in; initializes crew->team. The task must be complete: members start at
  * once. */
-void scheduler_recruit(struct scheduler *scheduler, size_t tokens, struct crew *crew, void *task);
+void scheduler_muster(struct scheduler *scheduler, unsigned worker, struct crew *crew, void *task);
 /* A member's last touch of the crew. */
 void crew_leave(struct crew *crew);
 /* The leader waits until all members have left. */
 void crew_wait(struct crew *crew);
 
-/* The batch's embeddings are in their jobs: ends those jobs that are complete. width: of the
- * team. */
-void scheduler_complete(struct scheduler *scheduler, struct work *work, unsigned width);
+/* The batch's embeddings are in their jobs: ends those jobs that are complete. */
+void scheduler_complete(struct scheduler *scheduler, unsigned worker);
 
 #endif

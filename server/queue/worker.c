@@ -26,7 +26,7 @@ struct worker {
     unsigned index;
     pthread_t thread;
     bool started;
-    struct work work;
+    const struct policy_batch *batch; /* the scheduler's */
     struct crew crew;
     struct pass pass;
     atomic_uint_fast64_t busy_since_ns; /* last progress; 0 while idle */
@@ -57,10 +57,11 @@ static void fill_batch(struct worker *worker)
 {
     struct batch *batch = &worker->pass.batch;
     batch_clear(batch);
-    for (size_t i = 0; i < worker->work.n; i++) {
-        const struct work_text *text = &worker->work.texts[i];
-        const size_t *starts = text->job->starts + text->index;
-        bool added = batch_add(batch, text->job->ids + starts[0], starts[1] - starts[0]);
+    for (size_t i = 0; i < worker->batch->n; i++) {
+        const struct policy_text *text = &worker->batch->texts[i];
+        const struct job *job = job_of(text->entry);
+        const size_t *starts = job->starts + text->index;
+        bool added = batch_add(batch, job->ids + starts[0], starts[1] - starts[0]);
         CHECK(added);
     }
 }
@@ -68,10 +69,10 @@ static void fill_batch(struct worker *worker)
 static void scatter(const struct worker *worker)
 {
     size_t hidden = worker->workers->hidden;
-    for (size_t i = 0; i < worker->work.n; i++) {
-        const struct work_text *text = &worker->work.texts[i];
-        memcpy(text->job->embeddings + text->index * hidden, worker->pass.out + i * hidden,
-               hidden * sizeof(float));
+    for (size_t i = 0; i < worker->batch->n; i++) {
+        const struct policy_text *text = &worker->batch->texts[i];
+        memcpy(job_of(text->entry)->embeddings + text->index * hidden,
+               worker->pass.out + i * hidden, hidden * sizeof(float));
     }
 }
 
@@ -79,12 +80,12 @@ static void lead(struct worker *worker)
 {
     struct scheduler *scheduler = worker->workers->options.scheduler;
     fill_batch(worker);
-    metrics_batch(worker->workers->options.metrics, worker->work.tokens, worker->work.n);
-    scheduler_recruit(scheduler, worker->work.tokens, &worker->crew, &worker->pass);
+    metrics_batch(worker->workers->options.metrics, worker->batch->tokens, worker->batch->n);
+    scheduler_muster(scheduler, worker->index, &worker->crew, &worker->pass);
     run_pass(&worker->pass, &worker->crew.team, 0);
     mark(worker, clock_now_ns());
     scatter(worker);
-    scheduler_complete(scheduler, &worker->work, worker->crew.team.width);
+    scheduler_complete(scheduler, worker->index);
     crew_wait(&worker->crew);
 }
 
@@ -105,16 +106,19 @@ static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
-    /* Both only help: a container may forbid either. */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICE);
+    (void)pthread_setname_np(pthread_self(), "compute");
+    /* One of the two, and both only help: a container may forbid either. A thread that is pinned
+     * and gives way to a neighbour on its CPU gets a quarter of it, while its team waits. */
     if (workers->pinned) {
         (void)cpuset_pin(&workers->pin, worker->index);
+    } else {
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICE);
     }
     warm_up(worker);
     for (;;) {
         struct crew *crew = NULL;
         unsigned member = 0;
-        enum take take = scheduler_take(workers->options.scheduler, worker->index, &worker->work,
+        enum take take = scheduler_take(workers->options.scheduler, worker->index, &worker->batch,
                                         &crew, &member);
         if (take == TAKE_STOP) {
             return NULL;
@@ -138,11 +142,9 @@ static enum err_code init_worker(struct workers *workers, unsigned index, struct
     worker->index = index;
     worker->pass.encoder = options->model->encoder;
     worker->pass.pooling = options->pooling;
-    enum err_code code = work_init(&worker->work, options->batch_texts, err);
-    if (code == ERR_OK) {
-        code = workspace_create(options->model->encoder, options->batch_texts,
-                                options->batch_tokens, options->n, &worker->pass.workspace, err);
-    }
+    enum err_code code = workspace_create(options->model->encoder, options->batch_texts,
+                                          options->batch_tokens, options->n,
+                                          &worker->pass.workspace, err);
     size_t floats;
     if (code == ERR_OK && size_mul(options->batch_texts, workers->hidden, &floats)) {
         worker->pass.out = calloc(floats, sizeof *worker->pass.out);
@@ -157,7 +159,6 @@ static enum err_code init_worker(struct workers *workers, unsigned index, struct
 
 static void done_worker(struct worker *worker)
 {
-    work_done(&worker->work);
     workspace_destroy(worker->pass.workspace);
     batch_done(&worker->pass.batch);
     free(worker->pass.out);

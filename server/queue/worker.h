@@ -14,10 +14,10 @@ struct workers;
 
 struct workers_options {
     unsigned n;
-    const struct cpuset *pin; /* NULL: not pinned */
+    const struct cpuset *pin; /* NULL: not pinned, but a little less urgent than I/O threads */
     const struct model *model;
     enum pooling pooling;
-    size_t batch_tokens, batch_texts;
+    size_t batch_tokens, batch_texts; /* the most that a batch may hold */
     struct scheduler *scheduler;
     struct metrics *metrics;
 };

@@ -110,7 +110,8 @@ static void append_ours(struct exchange *x, struct engine *engine)
                precision_name(encoder_precision(engine->model->encoder)),
                isa_name(encoder_isa(engine->model->encoder)));
     append_optional(out, engine->isa_warning.code == ERR_OK ? NULL : engine->isa_warning.text);
-    buf_printf(out, ",\"threads\":%u,\"tokens_per_s\":%.0f", engine->threads, engine->tokens_per_s);
+    buf_printf(out, ",\"threads\":%u,\"tokens_per_s\":%.0f", engine->threads,
+               engine->measured.tokens_per_s);
     buf_printf(out,
                ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"
                "\"admin_max_body_bytes\":%zu,\"max_batch_tokens\":%zu,\"max_queue_tokens\":%zu,"

@@ -67,11 +67,12 @@ class Service:
         raise AssertionError(f"not ready: {self.log.read_text()}")
 
     def cpu_seconds(self):
-        """(of the compute threads, of all others): the former run at a lower priority."""
+        """(of the compute threads, of all others)."""
         sums = [0.0, 0.0]
         for stat in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-            compute = int(fields[16]) > 0
+            name, fields = stat.read_text().split("(", 1)[1].rsplit(")", 1)
+            fields = fields.split()
+            compute = name == "compute"
             sums[not compute] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return sums
 
