@@ -15,6 +15,13 @@ void buf_init(struct buf *buf, size_t ceiling)
     *buf = (struct buf){.ceiling = ceiling};
 }
 
+void buf_over(struct buf *buf, char *storage, size_t room)
+{
+    CHECK(room > 0);
+    *buf = (struct buf){.data = storage, .room = room, .ceiling = room - 1};
+    storage[0] = '\0';
+}
+
 void buf_done(struct buf *buf)
 {
     if (buf) {

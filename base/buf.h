@@ -20,6 +20,9 @@ struct buf {
 };
 
 void buf_init(struct buf *buf, size_t ceiling);
+/* A buffer over room bytes of the caller's, of which it uses all but one: it never allocates, and
+ * must not be handed to buf_done or buf_steal. */
+void buf_over(struct buf *buf, char *storage, size_t room);
 /* Frees the memory; the buffer is empty and usable again. NULL and zeroed structs are fine. */
 void buf_done(struct buf *buf);
 /* Empties it and forgets a failure, keeps the memory. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 static json_t *in(const struct jval *value)
 {
@@ -176,11 +177,17 @@ bool jval_append_string(struct buf *buf, const char *text, size_t size)
     size_t from = 0;
     for (size_t i = 0; i < size; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\') {
+        size_t length = utf8_sequence(text + i, size - i);
+        if (length && c >= 0x20 && c != '"' && c != '\\') {
+            i += length - 1;
             continue;
         }
         buf_append(buf, text + from, i - from);
         from = i + 1;
+        if (!length) {
+            buf_append_str(buf, "\xef\xbf\xbd");
+            continue;
+        }
         switch (c) {
         case '"':
             buf_append_str(buf, "\\\"");

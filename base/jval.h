@@ -58,8 +58,9 @@ bool jval_int(const struct jval *value, int64_t *ret);
 bool jval_double(const struct jval *value, double *ret);
 bool jval_bool(const struct jval *value, bool *ret);
 
-/* Appends a JSON string literal with its quotes; text must be UTF-8. Escapes quotes, backslashes
- * and controls, nothing else. False when the buffer is full. */
+/* Appends a JSON string literal with its quotes. Escapes quotes, backslashes and controls, nothing
+ * else; a byte that is no UTF-8 (a file's name may hold any) becomes U+FFFD, so that what comes out
+ * is always JSON. False when the buffer is full. */
 bool jval_append_string(struct buf *buf, const char *text, size_t size);
 
 #endif

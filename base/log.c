@@ -1,16 +1,15 @@
 #include "base/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/jval.h"
+#include "base/log_writer.h"
 
-enum { LOG_LINE_MAX = 8192, LOG_VALUE_MAX = 2048 };
+enum { LOG_MESSAGE_MAX = 1024, LOG_VALUE_MAX = 2048 };
 
 /* Process lifetime; written by log_setup before threads start, read only afterwards. */
 static struct {
@@ -113,34 +112,39 @@ static void append_field(struct buf *line, const struct log_field *field)
     }
 }
 
-void log_fields(enum log_level level, const char *message, const struct log_field *fields)
+static void write_line(enum log_level level, const char *message, const struct log_field *fields,
+                       bool kept)
 {
     if (!log_enabled(level)) {
         return;
     }
+    char storage[LOG_LINE_MAX + 3];
     char when[32];
     clock_format_wall(clock_wall_ns(), when, sizeof when);
     struct buf line;
-    buf_init(&line, LOG_LINE_MAX);
+    buf_over(&line, storage, sizeof storage);
+    line.ceiling -= 2; /* room for the end of a cut line */
     if (settings.format == LOG_JSON) {
         buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":", when,
                    level_names[level]);
-        jval_append_string(&line, message, strnlen(message, LOG_VALUE_MAX));
+        jval_append_string(&line, message, strnlen(message, LOG_MESSAGE_MAX));
     } else {
-        buf_printf(&line, "%s %-5s %.*s", when, level_names[level], LOG_VALUE_MAX, message);
+        buf_printf(&line, "%s %-5s %.*s", when, level_names[level], LOG_MESSAGE_MAX, message);
     }
     for (const struct log_field *field = fields; field->key; field++) {
         append_field(&line, field);
     }
     line.ceiling += 2;
     buf_append_str(&line, settings.format == LOG_JSON ? "}\n" : "\n");
-    size_t done = 0;
-    while (!buf_failed(&line) && done < line.size) {
-        ssize_t put = write(STDERR_FILENO, line.data + done, line.size - done);
-        if (put < 0 && errno != EINTR) {
-            break; /* nowhere left to complain */
-        }
-        done += put > 0 ? (size_t)put : 0;
-    }
-    buf_done(&line);
+    log_writer_put(line.data, line.size, kept);
+}
+
+void log_fields(enum log_level level, const char *message, const struct log_field *fields)
+{
+    write_line(level, message, fields, false);
+}
+
+void log_fields_kept(enum log_level level, const char *message, const struct log_field *fields)
+{
+    write_line(level, message, fields, true);
 }

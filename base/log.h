@@ -1,8 +1,9 @@
 /* Structured log lines on stderr: a message and typed fields, as text for people or as one JSON
  * object a line for machines. Used by server/ and cli/; libraries return errors and never log.
  *
- * A line is written with one write(2), so lines of several threads never mix. Thread-safe after
- * log_setup. */
+ * Lines of several threads never mix. Until log_start each is written by its thread; afterwards a
+ * thread of its own writes them (log_writer.h), so that a reader of stderr that has stopped reading
+ * stops nobody. No line needs memory to be allocated. Thread-safe after log_setup. */
 #ifndef ORTHRUS_BASE_LOG_H
 #define ORTHRUS_BASE_LOG_H
 
@@ -44,9 +45,18 @@ CHECK_RESULT enum err_code log_format_parse(const char *word, enum log_format *r
  * at 8 KiB, still valid in their format. */
 void log_fields(enum log_level level, const char *message, const struct log_field *fields);
 
+/* The same for a line that must not be lost: who changed what serves, and when the daemon began and
+ * ended. Where others are dropped it waits in memory. */
+void log_fields_kept(enum log_level level, const char *message, const struct log_field *fields);
+
 #define LOG(level, message, ...) \
     log_fields(                  \
         (level), (message),      \
+        (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, )(struct log_field){.key = NULL}})
+
+#define LOG_KEPT(level, message, ...) \
+    log_fields_kept(                  \
+        (level), (message),           \
         (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, )(struct log_field){.key = NULL}})
 
 #endif

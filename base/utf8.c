@@ -2,6 +2,34 @@
 
 #include <string.h>
 
+size_t utf8_sequence(const char *text, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    if (size == 0) {
+        return 0;
+    }
+    unsigned char c = p[0];
+    if (c < 0x80) {
+        return 1;
+    }
+    size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    if (c < 0xc2 || c > 0xf4 || size <= more) {
+        return 0;
+    }
+    /* The second byte's range excludes overlong forms, surrogates and > U+10FFFF. */
+    unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high) {
+        return 0;
+    }
+    for (size_t i = 2; i <= more; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return more + 1;
+}
+
 bool utf8_valid(const char *text, size_t size)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -15,27 +43,11 @@ bool utf8_valid(const char *text, size_t size)
         if (p == end) {
             break;
         }
-        unsigned char c = *p;
-        if (c < 0x80) {
-            p++;
-            continue;
-        }
-        size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        if (c < 0xc2 || c > 0xf4 || (size_t)(end - p) <= more) {
+        size_t length = utf8_sequence((const char *)p, (size_t)(end - p));
+        if (length == 0) {
             return false;
         }
-        /* The second byte's range excludes overlong forms, surrogates and > U+10FFFF. */
-        unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-        unsigned char high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-        if (p[1] < low || p[1] > high) {
-            return false;
-        }
-        for (size_t i = 2; i <= more; i++) {
-            if ((p[i] & 0xc0) != 0x80) {
-                return false;
-            }
-        }
-        p += more + 1;
+        p += length;
     }
     return true;
 }

@@ -9,6 +9,9 @@
 /* True if text is well-formed: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool utf8_valid(const char *text, size_t size);
 
+/* Bytes of the well-formed sequence that text begins with, 0 where it begins with none. */
+size_t utf8_sequence(const char *text, size_t size);
+
 /* Decodes the scalar at *at (of well-formed text with *at < size) and moves *at behind it. */
 uint32_t utf8_next(const char *text, size_t size, size_t *at);
 

@@ -1,7 +1,9 @@
 /* The table of commands. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/jval.h"
 #include "cli/command.h"
@@ -35,8 +37,22 @@ static void print_usage(FILE *to)
                   "version.\n");
 }
 
+/* Where one of the standard streams is closed, the next descriptor opened would take its place, and
+ * what is printed would go into a model, a state file or a client's connection. */
+static void occupy_standard_streams(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) {
+        (void)close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    occupy_standard_streams();
     jval_global_init();
     /* A reader that went away is an error of write(2), not a death. */
     (void)signal(SIGPIPE, SIG_IGN);

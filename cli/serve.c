@@ -154,6 +154,12 @@ int command_serve(int argc, char **argv)
          "text or json", 0, 0, true},
         {"log-level", 0, FLAG_STRING, &log_choice.level, "L", "info", "debug, info, warn or error",
          0, 0, true},
+        {"max-connection-requests", 0, FLAG_UINT, &s.max_connection_requests, "N", "0: no limit",
+         "requests of one connection of the main listener; then it is closed, so that clients "
+         "spread",
+         0, 1e9, true},
+        {"trusted-proxies", 0, FLAG_STRING, &s.trusted_proxies, "CIDR,...", "none",
+         "peers whose X-Forwarded-For goes into the log: addresses, networks, unix", 0, 0, true},
         {"cors-origin", 0, FLAG_STRING, &s.cors_origin, "ORIGIN", "none",
          "origin that browsers may call from, or *", 0, 0, true},
         {0},

@@ -35,8 +35,8 @@ bool drain_run(struct server *server, struct reaper *reaper, struct acceptor **a
     const struct settings *settings = server->settings;
     struct drain drain = {server, reaper, on_event, context};
     atomic_store(&server->phase, SERVER_DRAINING);
-    LOG(LOG_INFO, "draining", LOG_U("connections", connections(&drain)),
-        LOG_U("requests", reaper_busy(reaper, false)));
+    LOG_KEPT(LOG_INFO, "draining", LOG_U("connections", connections(&drain)),
+             LOG_U("requests", reaper_busy(reaper, false)));
     wait_until(&drain, clock_now_ns() + settings->drain_delay_ms * NS_PER_MS);
 
     acceptor_destroy(*acceptor);

@@ -8,9 +8,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/log_writer.h"
 #include "server/answer/answer.h"
 #include "server/drain.h"
 #include "server/exchange/auth.h"
+#include "server/exchange/proxies.h"
 #include "server/heads/swapper.h"
 #include "server/http/acceptor.h"
 #include "server/http/http.h"
@@ -20,11 +22,16 @@
 #include "server/signals.h"
 #include "server/state.h"
 
-enum { CORS_ORIGIN_MAX = 256, DESCRIPTORS_SPARE = 128 };
+enum {
+    CORS_ORIGIN_MAX = 256,
+    DESCRIPTORS_SPARE = 128,
+    LAST_LINES_MS = 500, /* for what the log still holds at the end */
+};
 
 /* All parts of the daemon, in the order in which they begin. Process lifetime. */
 struct daemon {
     struct server server;
+    struct proxies proxies;
     struct listen_socket main, admin;
     struct reaper *reaper;
     struct http *http;
@@ -37,7 +44,8 @@ struct daemon {
     struct err load_err;
 };
 
-static enum err_code check_settings(const struct settings *settings, struct err *err)
+static enum err_code check_settings(const struct settings *settings, struct proxies *ret_proxies,
+                                    struct err *err)
 {
     const char *origin = settings->cors_origin;
     for (const char *at = origin; at && *at; at++) {
@@ -49,7 +57,7 @@ static enum err_code check_settings(const struct settings *settings, struct err 
         return err_set(err, ERR_USAGE, "--cors-origin: at most %d characters are allowed",
                        CORS_ORIGIN_MAX);
     }
-    return ERR_OK;
+    return proxies_parse(settings->trusted_proxies, ret_proxies, err);
 }
 
 /* The usual soft limit of 1024 descriptors is just what the default --max-connections needs. */
@@ -93,10 +101,11 @@ static enum err_code open_sockets(struct daemon *daemon, struct err *err)
         listen_open(settings->admin_listen, &daemon->admin, err) != ERR_OK) {
         return err_prefix(err, "--admin-listen");
     }
-    LOG(LOG_INFO, "listening", LOG_S("listener", "main"), LOG_S("address", daemon->main.address));
+    LOG_KEPT(LOG_INFO, "listening", LOG_S("listener", "main"),
+             LOG_S("address", daemon->main.address));
     if (daemon->admin.fd >= 0) {
-        LOG(LOG_INFO, "listening", LOG_S("listener", "admin"),
-            LOG_S("address", daemon->admin.address));
+        LOG_KEPT(LOG_INFO, "listening", LOG_S("listener", "admin"),
+                 LOG_S("address", daemon->admin.address));
     }
     return ERR_OK;
 }
@@ -115,7 +124,7 @@ static void *load(void *argument)
 static enum err_code start(struct daemon *daemon, struct err *err)
 {
     struct server *server = &daemon->server;
-    enum err_code code = check_settings(server->settings, err);
+    enum err_code code = check_settings(server->settings, &daemon->proxies, err);
     if (code == ERR_OK) {
         code = signals_init(err);
     }
@@ -165,10 +174,10 @@ static bool take_engine(struct daemon *daemon)
     atomic_store(&daemon->server.engine, engine);
     int starting = SERVER_STARTING;
     if (atomic_compare_exchange_strong(&daemon->server.phase, &starting, SERVER_READY)) {
-        LOG(LOG_INFO, "ready", LOG_S("address", daemon->main.address),
-            LOG_S("encoder", engine->encoder_id), LOG_U("threads", engine->threads),
-            LOG_U("max_length", engine->max_length),
-            LOG_D("start_s", (double)(clock_now_ns() - daemon->start_ns) / 1e9));
+        LOG_KEPT(LOG_INFO, "ready", LOG_S("address", daemon->main.address),
+                 LOG_S("encoder", engine->encoder_id), LOG_U("threads", engine->threads),
+                 LOG_U("max_length", engine->max_length),
+                 LOG_D("start_s", (double)(clock_now_ns() - daemon->start_ns) / 1e9));
     }
     return true;
 }
@@ -178,11 +187,12 @@ static void reload_keys(struct keyring *ring, const char *flag)
     struct err err = ERR_INIT;
     size_t n = 0;
     if (ring && keyring_reload(ring, &n, &err) != ERR_OK) {
-        LOG(LOG_ERROR, "tokens not reloaded; the old ones stay", LOG_S("flag", flag),
-            LOG_S("error", err.text));
+        LOG_KEPT(LOG_ERROR, "tokens not reloaded; the old ones stay", LOG_S("flag", flag),
+                 LOG_S("error", err.text));
     } else if (ring) {
-        LOG(n ? LOG_INFO : LOG_WARN, n ? "tokens reloaded" : "the file holds no token: all revoked",
-            LOG_S("flag", flag), LOG_U("tokens", n));
+        LOG_KEPT(n ? LOG_INFO : LOG_WARN,
+                 n ? "tokens reloaded" : "the file holds no token: all revoked",
+                 LOG_S("flag", flag), LOG_U("tokens", n));
     }
 }
 
@@ -221,12 +231,14 @@ static enum err_code serve(struct daemon *daemon, struct err *err)
     }
     if (!clean || (daemon->loading && clock_now_ns() >= end_ns)) {
         /* Threads are still at work, and nothing of theirs can be freed: the process just ends. */
-        LOG(LOG_WARN, "drain timed out", LOG_U("requests", reaper_busy(daemon->reaper, false)));
+        LOG_KEPT(LOG_WARN, "drain timed out",
+                 LOG_U("requests", reaper_busy(daemon->reaper, false)));
         listen_close(&daemon->main);
         listen_close(&daemon->admin);
+        log_writer_stop(LAST_LINES_MS);
         _exit(0);
     }
-    LOG(LOG_INFO, "stopped");
+    LOG_KEPT(LOG_INFO, "stopped");
     return ERR_OK;
 }
 
@@ -257,12 +269,17 @@ enum err_code server_run(const struct settings *settings, struct err *err)
         .admin = {.fd = -1},
         .start_ns = clock_now_ns(),
     };
+    daemon.server.proxies = &daemon.proxies;
     atomic_init(&daemon.server.engine, NULL);
     atomic_init(&daemon.server.phase, SERVER_STARTING);
-    enum err_code code = start(&daemon, err);
+    enum err_code code = log_writer_start(err);
+    if (code == ERR_OK) {
+        code = start(&daemon, err);
+    }
     if (code == ERR_OK) {
         code = serve(&daemon, err);
     }
     stop(&daemon);
+    log_writer_stop(LAST_LINES_MS);
     return code;
 }

@@ -35,13 +35,15 @@ struct settings {
     uint64_t request_timeout_ms;
     uint64_t drain_delay_ms;
     unsigned drain_timeout_s;
-    uint64_t header_timeout_ms; /* a request's headers, from its first byte or its connection's */
-    uint64_t body_timeout_ms;   /* a request's body */
-    uint64_t idle_timeout_ms;   /* a connection between two requests */
-    const char *cors_origin;    /* NULL: none */
-    const char *version;        /* of the program */
-    const char *revision;       /* of its source; NULL: not known */
-    const char *docker_label;   /* of the image it runs in; NULL: none */
+    uint64_t header_timeout_ms;  /* a request's headers, from its first byte or its connection's */
+    uint64_t body_timeout_ms;    /* a request's body */
+    uint64_t idle_timeout_ms;    /* a connection between two requests */
+    const char *cors_origin;     /* NULL: none */
+    const char *trusted_proxies; /* networks whose X-Forwarded-For is logged; NULL: none */
+    unsigned max_connection_requests; /* 0: no limit */
+    const char *version;              /* of the program */
+    const char *revision;             /* of its source; NULL: not known */
+    const char *docker_label;         /* of the image it runs in; NULL: none */
 };
 
 #endif

@@ -10,6 +10,7 @@
 #include "server/settings.h"
 
 struct keyring;
+struct proxies;
 struct swapper;
 
 enum server_phase {
@@ -22,9 +23,10 @@ enum server_phase {
 struct server {
     const struct settings *settings;
     struct metrics *metrics;
-    struct keyring *api_keys;     /* NULL: no key needed */
-    struct keyring *admin_tokens; /* NULL: /admin answers 403 */
-    struct swapper *swapper;      /* runs what admin routes change */
+    struct keyring *api_keys;      /* NULL: no key needed */
+    struct keyring *admin_tokens;  /* NULL: /admin answers 403 */
+    const struct proxies *proxies; /* of --trusted-proxies */
+    struct swapper *swapper;       /* runs what admin routes change */
     /* NULL until the model is loaded, then constant until http has stopped. */
     _Atomic(struct engine *) engine;
     atomic_int phase; /* enum server_phase */

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/rate.h"
 #include "base/sha256.h"
 
 enum {
@@ -24,36 +24,14 @@ struct key {
     char digest[SHA256_HEX_SIZE + 1];
 };
 
-/* A token bucket. */
-struct bucket {
-    double level, burst, per_s;
-    uint64_t at_ns;
-};
-
 struct keyring {
     const char *path;
     const char *what;
     pthread_mutex_t lock; /* of what follows */
     struct key *keys;     /* owned */
     size_t n;
-    struct bucket logs;
-    uint64_t unlogged;
+    struct rate logs;
 };
-
-static bool bucket_take(struct bucket *bucket)
-{
-    uint64_t now_ns = clock_now_ns();
-    bucket->level += bucket->per_s * (double)(now_ns - bucket->at_ns) / (double)NS_PER_S;
-    if (bucket->level > bucket->burst) {
-        bucket->level = bucket->burst;
-    }
-    bucket->at_ns = now_ns;
-    if (bucket->level < 1) {
-        return false;
-    }
-    bucket->level -= 1;
-    return true;
-}
 
 static bool id_ok(const char *id, size_t size)
 {
@@ -163,11 +141,10 @@ enum err_code keyring_create(const char *path, const char *what, struct keyring 
     if (!ring) {
         return err_nomem(err, sizeof *ring);
     }
-    uint64_t now_ns = clock_now_ns();
     *ring = (struct keyring){
         .path = path,
         .what = what,
-        .logs = {LOGS_BURST, LOGS_BURST, LOGS_PER_S, now_ns},
+        .logs = RATE_INIT(LOGS_BURST, LOGS_PER_S),
     };
     (void)pthread_mutex_init(&ring->lock, NULL);
     size_t n = 0;
@@ -204,12 +181,8 @@ static bool digest_equal(const char *a, const char *b)
 
 static void log_failure(struct keyring *ring, const char *remote)
 {
-    (void)pthread_mutex_lock(&ring->lock);
-    bool logged = bucket_take(&ring->logs);
-    uint64_t unlogged = ring->unlogged;
-    ring->unlogged = logged ? 0 : unlogged + 1;
-    (void)pthread_mutex_unlock(&ring->lock);
-    if (logged) {
+    uint64_t unlogged;
+    if (rate_take(&ring->logs, &unlogged)) {
         LOG(LOG_WARN, "wrong token", LOG_S("what", ring->what), LOG_S("remote", remote),
             LOG_U("not_logged_before", unlogged));
     }

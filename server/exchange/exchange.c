@@ -94,6 +94,16 @@ static bool header_ok(const char *name, const char *value)
     return true;
 }
 
+static void take_forwarded(struct request_headers *headers, const char *value)
+{
+    if (headers->n_forwarded == FORWARDED_LINES_MAX) {
+        memmove(&headers->forwarded_for[0], &headers->forwarded_for[1],
+                (FORWARDED_LINES_MAX - 1) * sizeof headers->forwarded_for[0]);
+        headers->n_forwarded--;
+    }
+    headers->forwarded_for[headers->n_forwarded++] = value;
+}
+
 void exchange_take_header(struct exchange *x, const char *name, const char *value)
 {
     struct request_headers *headers = &x->headers;
@@ -122,6 +132,8 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
     }
     if (strcasecmp(name, "Accept") == 0) {
         accept_take(&headers->accept, value);
+    } else if (strcasecmp(name, "X-Forwarded-For") == 0) {
+        take_forwarded(headers, value);
     }
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcasecmp(name, known[i].name) != 0) {

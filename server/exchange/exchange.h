@@ -28,6 +28,9 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_OPTIONS, HTTP_
 /* Which listener a connection came in by; bits, because a route may be on both. */
 enum listener { LISTENER_MAIN = 1, LISTENER_ADMIN = 2 };
 
+/* Each proxy may add a line of its own; the nearest proxy's is the last. */
+enum { FORWARDED_LINES_MAX = 4 };
+
 /* Request headers that mean something here; NULL where absent. Borrowed from the connection for the
  * whole exchange. */
 struct request_headers {
@@ -36,6 +39,8 @@ struct request_headers {
     const char *request_id, *timeout_ms, *if_match, *if_none_match, *traceparent;
     const char *request_headers; /* Access-Control-Request-Headers */
     struct accept accept;
+    const char *forwarded_for[FORWARDED_LINES_MAX]; /* the last lines, in order */
+    size_t n_forwarded;
     const char *repeated; /* name of a header that may stand once and stood twice */
     bool malformed;       /* a name or value with bytes that have no place there */
 };

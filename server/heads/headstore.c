@@ -118,10 +118,11 @@ void headstore_audit(struct headstore *store, const char *by, const char *what, 
 {
     enum metrics_swap metric = metric_of(result, dry_run);
     metrics_swap(store->metrics, metric);
-    LOG(result == SWAP_OK ? LOG_INFO : LOG_WARN, "heads swap", LOG_S("by", by), LOG_S("what", what),
-        LOG_S("sha256", sha256), LOG_S("result", metrics_swap_name(metric)),
-        LOG_U("us", (clock_now_ns() - begin_ns) / NS_PER_US),
-        LOG_S("error", result == SWAP_OK ? NULL : err->text));
+    LOG_KEPT(result == SWAP_OK ? LOG_INFO : LOG_WARN, "heads swap", LOG_S("by", by),
+             LOG_S("what", what), LOG_S("sha256", sha256),
+             LOG_S("result", metrics_swap_name(metric)),
+             LOG_U("us", (clock_now_ns() - begin_ns) / NS_PER_US),
+             LOG_S("error", result == SWAP_OK ? NULL : err->text));
 }
 
 static void declare_labels(struct headstore *store, const struct heads *heads)

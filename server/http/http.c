@@ -180,12 +180,19 @@ static struct MHD_Response *make_response(struct exchange *x)
     return response;
 }
 
+/* --max-connection-requests: keep-alive clients begin anew and so spread over replicas. */
+static bool used_up(const struct exchange *x)
+{
+    unsigned most = x->server->settings->max_connection_requests;
+    return most && x->listener == LISTENER_MAIN && x->conn->requests >= most;
+}
+
 static enum MHD_Result send_reply(struct io *io, struct exchange *x)
 {
     struct MHD_Response *response = make_response(x);
     bool ok = response != NULL;
     intake_common_headers(x);
-    if (x->doubtful || x->distrusted || x->reply.close ||
+    if (x->doubtful || x->distrusted || x->reply.close || used_up(x) ||
         server_phase(x->server) >= SERVER_DRAINING) {
         exchange_header(x, "Connection", "close");
     }

@@ -1,7 +1,7 @@
 /* The scrape: Prometheus' text exposition format 0.0.4. */
 #include <inttypes.h>
 
-#include "base/log.h"
+#include "base/log_writer.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/metrics_parts.h"
 #include "server/metrics/process_stats.h"
@@ -222,6 +222,9 @@ void metrics_write(const struct metrics *metrics, const struct metrics_now *now,
     append_gauges(metrics, out);
     append_number(out, "orthrus_texts_truncated_total", "counter",
                   "Texts cut to the model's length limit.", (double)load(&metrics->truncated));
+    append_number(out, "orthrus_log_lines_dropped_total", "counter",
+                  "Log lines lost because stderr was not read fast enough.",
+                  (double)log_writer_dropped());
     append_predictions(metrics, out);
     append_heads(metrics, now, out);
     append_infos(metrics, now, out);

@@ -1,0 +1,169 @@
+"""The log as operators rely on it: it holds up nobody, says what it lost, and names who asked."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import BIN, TINY, TOKEN, Connection, render
+
+JSON = [("Content-Type", "application/json")]
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def stalled(tmp_path, token_file):
+    """A server whose stderr nobody reads once the addresses are known; the pipe is small."""
+    process = subprocess.Popen([BIN, "serve", "--model", str(TINY), "--log-format", "json", "--listen", "127.0.0.1:0",
+                                "--admin-listen", "127.0.0.1:0", "--admin-token-file", token_file,
+                                "--drain-timeout-s", "4"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    addresses = {}
+    for raw in process.stderr:
+        line = json.loads(raw)
+        if line["message"] == "listening":
+            addresses[line["listener"]] = line["address"]
+        if line["message"] == "ready":
+            break
+    yield process, addresses
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def test_a_reader_that_stops_reading_stops_nobody(stalled):
+    process, addresses = stalled
+    body = json.dumps({"inputs": "a"}).encode()
+    one = render("POST", "/embed", body, [*JSON, ("X-Request-Id", "x" * 128)])
+    n = 6000
+    with Connection(addresses["main"]) as connection, Connection(addresses["admin"]) as admin:
+        for _ in range(n // 50):
+            connection.send(one * 50)
+            for _ in range(50):
+                assert connection.read_reply().status == 200
+        auth = [("Authorization", f"Bearer {TOKEN}")]
+        assert admin.request("PUT", "/admin/heads?dry_run", b"no heads file", auth).status == 422
+        text = admin.request("GET", "/metrics").body.decode()
+    (dropped,) = [float(line.split()[1]) for line in text.splitlines() if line.startswith("orthrus_log_lines_dropped")]
+    assert 0 < dropped < n
+    process.send_signal(signal.SIGTERM)
+    lines = [json.loads(raw) for raw in process.stderr]
+    assert process.wait(60) == 0
+    messages = [line["message"] for line in lines]
+    assert {"heads swap", "draining", "stopped"} <= set(messages)
+    assert any(line["message"] == "request" and line["route"] == "/admin/heads" for line in lines)
+    told = sum(line["lines"] for line in lines if line["message"].startswith("log lines dropped"))
+    assert told == dropped
+    assert messages.count("request") == n + 1 - dropped
+
+
+def test_sigterm_works_while_nobody_reads(stalled):
+    process, addresses = stalled
+    one = render("POST", "/embed", json.dumps({"inputs": "a"}).encode(), [*JSON, ("X-Request-Id", "x" * 128)])
+    with Connection(addresses["main"]) as connection:
+        for _ in range(20):
+            connection.send(one * 50)
+            for _ in range(50):
+                assert connection.read_reply().status == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def test_refusals_under_overload_are_a_sample(start):
+    server = start("--drain-timeout-s", "4", "--max-connections", "1")
+    n = 400
+    with server.connect() as first:
+        assert first.post("/embed", {"inputs": "a"}).status == 200
+        with server.connect() as second:
+            refused = 0
+            while refused < n:
+                reply = second.post("/embed", {"inputs": "a"})
+                if reply is None or (reply.header("Connection") or "").lower() == "close":
+                    second = server.connect()
+                refused += reply is not None and reply.status == 429
+    text = server.get("/metrics", admin=True).body.decode()
+    assert f'orthrus_requests_total{{route="/embed",code="429"}} {n}' in text
+    server.stop()
+    logged = [line for line in server.lines if line["message"] == "request" and line["status"] == 429]
+    assert 0 < len(logged) < n / 2
+    assert sum(line.get("refusals_not_logged_before", 0) for line in logged) + len(logged) <= n
+
+
+def test_trace_and_span_are_fields(start):
+    server = start("--drain-timeout-s", "4")
+    server.post("/embed", {"inputs": "a"}, [("traceparent", TRACE), ("X-Request-Id", "traced")])
+    server.post("/embed", {"inputs": "a"}, [("traceparent", TRACE[:-1]), ("X-Request-Id", "broken")])
+    server.stop()
+    line = server.find_log("request", request_id="traced")
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and line["span_id"] == "b7ad6b7169203331"
+    assert not {"trace_id", "span_id"} & set(server.find_log("request", request_id="broken"))
+
+
+@pytest.mark.parametrize("networks, believed", [("127.0.0.0/8,::1", True), ("10.0.0.0/8", False), (None, False)])
+def test_forwarded_for_of_trusted_peers(start, networks, believed):
+    server = start("--drain-timeout-s", "4", *(["--trusted-proxies", networks] if networks else []))
+    server.post("/embed", {"inputs": "a"}, [("X-Forwarded-For", "203.0.113.7"), ("X-Request-Id", "one")])
+    server.post("/embed", {"inputs": "a"}, [("X-Forwarded-For", "203.0.113.7"), ("x-forwarded-for", "10.1.1.1\xff"),
+                                            ("X-Request-Id", "two")])
+    server.post("/embed", {"inputs": "a"}, [("X-Request-Id", "none")])
+    server.stop()
+    found = {i: server.find_log("request", request_id=i).get("forwarded_for") for i in ("one", "two", "none")}
+    assert found == ({"one": "203.0.113.7", "two": "203.0.113.7, 10.1.1.1??", "none": None} if believed
+                     else dict.fromkeys(found))
+
+
+def test_wrong_trusted_proxies_end_the_start():
+    run = subprocess.run([BIN, "serve", "--model", str(TINY), "--trusted-proxies", "10.0.0.0/99"],
+                         capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2 and "--trusted-proxies" in run.stderr and "99" not in run.stderr
+
+
+def test_a_connection_ends_after_its_requests(start):
+    server = start("--drain-timeout-s", "4", "--max-connection-requests", "3")
+    with server.connect() as connection:
+        for i in range(3):
+            reply = connection.post("/embed", {"inputs": "a"})
+            assert reply.status == 200
+            assert (reply.header("Connection") == "close") == (i == 2)
+        assert connection.closed()
+    with server.connect(admin=True) as connection:
+        for _ in range(5):
+            assert connection.request("GET", "/livez").header("Connection") != "close"
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams_are_nobody_elses(tmp_path, token_file, closed):
+    """A socket or state file that became descriptor 2 would get the log's lines."""
+    state, socket = tmp_path / "state", tmp_path / "socket"
+    process = subprocess.Popen([BIN, "serve", "--model", str(TINY), "--listen", f"unix:{socket}", "--admin-listen",
+                                "127.0.0.1:0", "--state-dir", str(state), "--drain-timeout-s", "4"],
+                               preexec_fn=lambda: [os.close(fd) for fd in closed], close_fds=True)
+    try:
+        end = time.monotonic() + 60
+        while not socket.exists():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        for _ in range(600):
+            with Connection(f"unix:{socket}") as connection:
+                if connection.request("GET", "/readyz").status == 200:
+                    break
+            time.sleep(0.05)
+        open_fds = {fd: os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in closed}
+        assert set(open_fds.values()) == {"/dev/null"}
+        with Connection(f"unix:{socket}") as connection:
+            assert connection.post("/embed", {"inputs": "a"}).status == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def test_the_log_of_a_file_name_that_is_no_utf8_is_json(start, tmp_path):
+    folder = tmp_path / "heads"
+    folder.mkdir()
+    name = os.fsencode(folder) + b"/9\xff\xfe\".safetensors"
+    pathlib.Path(os.fsdecode(name)).write_bytes(b"no heads")
+    (folder / "1.safetensors").write_bytes((TINY / "heads.safetensors").read_bytes())
+    server = start("--drain-timeout-s", "4", "--heads-dir", str(folder))
+    line = server.find_log("heads swap", result="refused")
+    assert line["what"] == "9\ufffd\ufffd\".safetensors"
