@@ -7,6 +7,7 @@
 
 #include "base/jval.h"
 #include "cli/command.h"
+#include "model/encoder/blas.h"
 
 static const struct {
     const char *name;
@@ -54,6 +55,7 @@ int main(int argc, char **argv)
 {
     occupy_standard_streams();
     jval_global_init();
+    blas_setup();
     /* A reader that went away is an error of write(2), not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

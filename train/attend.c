@@ -1,9 +1,10 @@
 #include "train/attend.h"
 
-#include <cblas.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
+#include "model/encoder/blas.h"
 #include "train/kernels/kernels.h"
 
 /* One (text, head) pair. */
@@ -78,30 +79,49 @@ static const float *dropped(const struct dropout *dropout, const struct pair *pa
     return scratch;
 }
 
+/* c [m,n] = op(a) · op(b), see struct blas_call. */
+static void multiply(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k,
+                     const float *a, size_t a_ld, const float *b, size_t b_ld, float *c,
+                     size_t c_ld)
+{
+    const struct blas_call call = {
+        .transpose_a = transpose_a,
+        .transpose_b = transpose_b,
+        .m = m,
+        .n = n,
+        .k = k,
+        .a = a,
+        .a_ld = a_ld,
+        .b = b,
+        .b_ld = b_ld,
+        .c = c,
+        .c_ld = c_ld,
+    };
+    blas_multiply(&call);
+}
+
 void attend_forward(struct part part, const struct attend_shape *shape, const struct batch *batch,
                     const float *qkv, const struct dropout *dropout, float *probs, float *context,
                     float *scratch)
 {
     const struct train_kernels *kernels = train_kernels_get();
-    blasint h = (blasint)shape->hidden;
-    blasint d = (blasint)(shape->hidden / shape->heads);
+    size_t h = shape->hidden;
+    size_t d = shape->hidden / shape->heads;
     float scale = 1.0f / sqrtf((float)d);
     struct walk walk = walk_start(part, shape, batch);
     struct pair pair;
     while (walk_next(&walk, &pair)) {
-        blasint n = (blasint)pair.n;
+        size_t n = pair.n;
         const float *q = qkv + pair.token * 3 * shape->hidden + pair.column;
         const float *k = q + shape->hidden;
         const float *v = k + shape->hidden;
         float *p = probs + pair.probs;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0f, q, 3 * h, k, 3 * h,
-                    0.0f, p, n);
+        multiply(false, true, n, n, d, q, 3 * h, k, 3 * h, p, n);
         for (size_t i = 0; i < pair.n; i++) {
             kernels->softmax(p + i * pair.n, pair.n, scale);
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, d, n, 1.0f,
-                    dropped(dropout, &pair, p, scratch), n, v, 3 * h, 0.0f,
-                    context + pair.token * shape->hidden + pair.column, h);
+        multiply(false, false, n, d, n, dropped(dropout, &pair, p, scratch), n, v, 3 * h,
+                 context + pair.token * shape->hidden + pair.column, h);
     }
 }
 
@@ -110,13 +130,13 @@ void attend_backward(struct part part, const struct attend_shape *shape, const s
                      const float *dcontext, float *dqkv, float *scratch)
 {
     const struct train_kernels *kernels = train_kernels_get();
-    blasint h = (blasint)shape->hidden;
-    blasint d = (blasint)(shape->hidden / shape->heads);
+    size_t h = shape->hidden;
+    size_t d = shape->hidden / shape->heads;
     float scale = 1.0f / sqrtf((float)d);
     struct walk walk = walk_start(part, shape, batch);
     struct pair pair;
     while (walk_next(&walk, &pair)) {
-        blasint n = (blasint)pair.n;
+        size_t n = pair.n;
         size_t at = pair.token * 3 * shape->hidden + pair.column;
         const float *q = qkv + at;
         const float *k = q + shape->hidden;
@@ -128,17 +148,13 @@ void attend_backward(struct part part, const struct attend_shape *shape, const s
         const float *p = probs + pair.probs;
         float *dp = scratch + pair.n * pair.n;
 
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, d, n, 1.0f,
-                    dropped(dropout, &pair, p, scratch), n, dc, h, 0.0f, dv, 3 * h);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0f, dc, h, v, 3 * h, 0.0f,
-                    dp, n);
+        multiply(true, false, n, d, n, dropped(dropout, &pair, p, scratch), n, dc, h, dv, 3 * h);
+        multiply(false, true, n, n, d, dc, h, v, 3 * h, dp, n);
         for (size_t i = 0; i < pair.n; i++) {
             dropout_row(dropout, pair.index + i, dp + i * pair.n, pair.n);
             kernels->softmax_backward(p + i * pair.n, pair.n, scale, dp + i * pair.n);
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, d, n, 1.0f, dp, n, k, 3 * h, 0.0f,
-                    dq, 3 * h);
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, d, n, 1.0f, dp, n, q, 3 * h, 0.0f,
-                    dk, 3 * h);
+        multiply(false, false, n, d, n, dp, n, k, 3 * h, dq, 3 * h);
+        multiply(true, false, n, d, n, dp, n, q, 3 * h, dk, 3 * h);
     }
 }

@@ -1,17 +1,12 @@
 #include "train/dense.h"
 
-#include <cblas.h>
 #include <string.h>
 
+#include "model/encoder/blas.h"
 #include "train/kernels/kernels.h"
 
 /* Columns are shared out in whole cache lines. */
 enum { GRAIN = 16 };
-
-void dense_setup(void)
-{
-    openblas_set_num_threads(1);
-}
 
 void dense_forward(struct part part, const float *x, const float *w, const float *b, size_t rows,
                    size_t in, size_t out, float *y, size_t *ret_from, size_t *ret_to)
@@ -26,9 +21,20 @@ void dense_forward(struct part part, const float *x, const float *w, const float
     for (size_t r = 0; r < rows; r++) {
         memcpy(y + r * out + from, b + from, (to - from) * sizeof *y);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rows, (blasint)(to - from),
-                (blasint)in, 1.0f, x, (blasint)in, w + from * in, (blasint)in, 1.0f, y + from,
-                (blasint)out);
+    const struct blas_call product = {
+        .transpose_b = true,
+        .m = rows,
+        .n = to - from,
+        .k = in,
+        .a = x,
+        .a_ld = in,
+        .b = w + from * in,
+        .b_ld = in,
+        .beta = 1.0f,
+        .c = y + from,
+        .c_ld = out,
+    };
+    blas_multiply(&product);
 }
 
 void dense_backward_input(struct part part, const float *dy, const float *w, size_t rows, size_t in,
@@ -41,9 +47,19 @@ void dense_backward_input(struct part part, const float *dy, const float *w, siz
     if (from == to) {
         return;
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)rows, (blasint)(to - from),
-                (blasint)out, 1.0f, dy, (blasint)out, w + from, (blasint)in,
-                accumulate ? 1.0f : 0.0f, dx + from, (blasint)in);
+    const struct blas_call product = {
+        .m = rows,
+        .n = to - from,
+        .k = out,
+        .a = dy,
+        .a_ld = out,
+        .b = w + from,
+        .b_ld = in,
+        .beta = accumulate ? 1.0f : 0.0f,
+        .c = dx + from,
+        .c_ld = in,
+    };
+    blas_multiply(&product);
 }
 
 void dense_backward_weights(struct part part, const float *dy, const float *x, size_t rows,
@@ -54,9 +70,19 @@ void dense_backward_weights(struct part part, const float *dy, const float *x, s
     if (from == to) {
         return;
     }
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)(to - from), (blasint)in,
-                (blasint)rows, 1.0f, dy + from, (blasint)out, x, (blasint)in, 0.0f, dw + from * in,
-                (blasint)in);
+    const struct blas_call product = {
+        .transpose_a = true,
+        .m = to - from,
+        .n = in,
+        .k = rows,
+        .a = dy + from,
+        .a_ld = out,
+        .b = x,
+        .b_ld = in,
+        .c = dw + from * in,
+        .c_ld = in,
+    };
+    blas_multiply(&product);
     const struct train_kernels *kernels = train_kernels_get();
     memset(db + from, 0, (to - from) * sizeof *db);
     for (size_t r = 0; r < rows; r++) {

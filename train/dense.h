@@ -1,6 +1,6 @@
 /* y = x·Wᵀ + b and its way back, on OpenBLAS: nn.Linear with W [out,in]. Every member of a team
  * calls each function and computes its own columns or rows of the result with single-threaded
- * products, so that sums have a fixed order. No barrier inside.
+ * products, so that sums have a fixed order. No barrier inside. After blas_open.
  *
  * ld is the distance of rows of x or y; weights and their gradients are dense. */
 #ifndef ORTHRUS_TRAIN_DENSE_H
@@ -9,9 +9,6 @@
 #include <stddef.h>
 
 #include "train/crew.h"
-
-/* Call once before any product: the members themselves are the threads. */
-void dense_setup(void);
 
 /* y [rows,out] = x [rows,in] · wᵀ + b, this member's columns [*ret_from, *ret_to) of y. */
 void dense_forward(struct part part, const float *x, const float *w, const float *b, size_t rows,

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
-#include "train/dense.h"
+#include "model/encoder/blas.h"
 
 enum { ROW_EVER = 1, ROW_NOW = 2 };
 
@@ -67,7 +67,10 @@ enum err_code learner_create(const struct config *config, const struct checkpoin
                              const struct learner_options *options, struct learner **ret_learner,
                              struct err *err)
 {
-    dense_setup();
+    enum err_code code = blas_open(err);
+    if (code != ERR_OK) {
+        return code;
+    }
     struct learner *learner = calloc(1, sizeof *learner);
     if (!learner) {
         return err_nomem(err, sizeof *learner);
@@ -75,8 +78,7 @@ enum err_code learner_create(const struct config *config, const struct checkpoin
     learner->config = *config;
     learner->options = *options;
     learner->lowest = plan_lowest(options->plan, config->layers);
-    enum err_code code = params_create(config, checkpoint, classes, options->plan, &learner->params,
-                                       err);
+    code = params_create(config, checkpoint, classes, options->plan, &learner->params, err);
     if (code == ERR_OK) {
         code = optimizer_create(learner->params, &options->optimizer, &learner->optimizer, err);
     }

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/encoder/blas.h"
 #include "model/encoder/dispatch.h"
 #include "model/encoder/encoder_private.h"
 
@@ -311,8 +312,12 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
     encoder->precision = options->precision;
     encoder->isa = options->isa;
     encoder->ops = dispatch_kernels(options->isa);
-    blas_single_thread();
-    code = encoder_allocate(encoder, err);
+    if (!dispatch_tile(options->isa, options->precision)) {
+        code = blas_open(err);
+    }
+    if (code == ERR_OK) {
+        code = encoder_allocate(encoder, err);
+    }
     if (code == ERR_OK) {
         code = pack(encoder, checkpoint, PACK_ALL, options->threads, err);
     }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/encoder/blas.h"
 
 enum {
     /* Packed rows that are multiplied with one panel after the other: they should stay in the L2
@@ -371,8 +372,19 @@ static void run_blas(const struct linear *linear, const struct linear_call *call
                      size_t to)
 {
     const float *weight = (const float *)linear->weight;
-    blas_multiply(call->x, call->x_ld, call->rows, linear->in, weight + from * linear->in,
-                  to - from, call->out + from, call->out_ld);
+    const struct blas_call product = {
+        .transpose_b = true,
+        .m = call->rows,
+        .n = to - from,
+        .k = linear->in,
+        .a = call->x,
+        .a_ld = call->x_ld,
+        .b = weight + from * linear->in,
+        .b_ld = linear->in,
+        .c = call->out + from,
+        .c_ld = call->out_ld,
+    };
+    blas_multiply(&product);
     const struct finish_args args = {
         .finish = call->finish,
         .rows = call->rows,

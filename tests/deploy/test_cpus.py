@@ -22,6 +22,22 @@ def test_one_thread_per_allowed_cpu(start):
     assert threads(start()) == len(CPUS)
 
 
+def openblas(server):
+    return "openblas" in pathlib.Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_openblas_is_loaded_where_it_multiplies(start):
+    """It starts a thread for every CPU but one as it is loaded."""
+    own = start("--isa", "generic")
+    assert openblas(own)
+    names = len(list(pathlib.Path(f"/proc/{own.process.pid}/task").iterdir()))
+    server = start()
+    if server.get("/info").json()["isa"] == "generic":
+        pytest.skip("this machine has no kernels of ours")
+    assert not openblas(server)
+    assert len(list(pathlib.Path(f"/proc/{server.process.pid}/task").iterdir())) == names
+
+
 @pytest.mark.skipif(len(CPUS) < 2, reason="one CPU only")
 def test_affinity(start):
     os.sched_setaffinity(0, CPUS[:1])

@@ -19,7 +19,7 @@ MAY_INCLUDE = {
 ONLY_IN = {
     "microhttpd.h": ["server/http/http.c"],
     "jansson.h": ["api/", "base/jval.c"],
-    "cblas.h": ["model/encoder/kernels/", "train/"],
+    "cblas.h": ["model/encoder/blas.c"],
     "utf8proc.h": ["model/"],
     "openssl/": ["base/sha256.c"],
 }

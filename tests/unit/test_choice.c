@@ -1,4 +1,5 @@
 /* What "auto" takes, and that a kernel which computes wrongly is never taken. */
+#include "model/encoder/blas.h"
 #include "model/encoder/choice.h"
 
 #include "model/encoder/selfcheck.h"
@@ -202,7 +203,10 @@ static void test_what_can_not_be_is_an_error(void **state)
 
 int main(void)
 {
-    blas_single_thread();
+    struct err err = ERR_INIT;
+    if (blas_open(&err) != ERR_OK) {
+        return 1;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kernel_passes_its_check),
         cmocka_unit_test(test_this_machine_needs_no_warning),

@@ -1,4 +1,5 @@
 /* Every multiply kernel of this machine; tests/unit/test_amx.c has AMX's on any machine. */
+#include "model/encoder/blas.h"
 #include "tests/support/linear_testing.h"
 
 static void try_precision(enum isa isa, enum precision precision)
@@ -132,7 +133,10 @@ static void test_zero_rows_give_the_bias(void **state)
 
 int main(void)
 {
-    blas_single_thread();
+    struct err err = ERR_INIT;
+    if (blas_open(&err) != ERR_OK) {
+        return 1;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fp32),
         cmocka_unit_test(test_bf16),

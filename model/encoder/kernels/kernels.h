@@ -141,11 +141,4 @@ extern const struct tile_kernel tile_neonbf16_bf16;
 extern const struct tile_kernel tile_neonbf16_int8;
 #endif
 
-/* out [rows, columns] = x [rows,K] · weight [columns,K] transposed, by OpenBLAS in fp32 on the
- * calling thread. The one place of model/ that sees cblas. */
-void blas_multiply(const float *x, size_t x_ld, size_t rows, size_t in, const float *weight,
-                   size_t columns, float *out, size_t out_ld);
-/* Tells OpenBLAS to use the caller's thread alone. Call once, before threads start. */
-void blas_single_thread(void);
-
 #endif
