@@ -11,6 +11,9 @@
 
 #include "base/buf.h"
 
+/* What one write(2) takes at most; Linux stops at 2 GiB. */
+enum { WRITE_PIECE = 1 << 30 };
+
 static enum err_code open_error(const char *path, int number, struct err *err)
 {
     enum err_code code = number == ENOENT || number == ENOTDIR ? ERR_NOT_FOUND : ERR_IO;
@@ -108,20 +111,21 @@ enum err_code file_read(const char *path, size_t max_size, char **ret_data, size
     return ERR_IO;
 }
 
-static enum err_code write_all(int fd, const char *data, size_t size)
+bool file_put(int fd, const void *data, size_t size)
 {
+    const char *at = data;
     while (size) {
-        ssize_t put = write(fd, data, size);
+        ssize_t put = write(fd, at, size < WRITE_PIECE ? size : WRITE_PIECE);
         if (put < 0 && errno == EINTR) {
             continue;
         }
         if (put < 0) {
-            return ERR_IO;
+            return false;
         }
-        data += put;
+        at += put;
         size -= (size_t)put;
     }
-    return ERR_OK;
+    return true;
 }
 
 /* Makes a rename in the folder of path durable. */
@@ -146,34 +150,84 @@ static enum err_code sync_folder(const char *path)
     return synced == 0 ? ERR_OK : ERR_IO;
 }
 
-enum err_code file_write_atomic(const char *path, const void *data, size_t size, struct err *err)
+enum err_code file_rename(const char *from, const char *path, struct err *err)
 {
-    size_t length = strlen(path) + sizeof ".tmp-XXXXXX";
-    char *temporary = malloc(length);
-    if (!temporary) {
-        return err_nomem(err, length);
+    if (rename(from, path) != 0) {
+        return err_set_errno(err, ERR_IO, errno, "%s: write", path);
     }
-    (void)snprintf(temporary, length, "%s.tmp-XXXXXX", path);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0) {
-        err_set_errno(err, ERR_IO, errno, "%s", temporary);
-        free(temporary);
-        return ERR_IO;
-    }
-    /* mkostemp makes 0600; what is written here is configuration and weights, not secrets. */
-    bool written = fchmod(fd, 0644) == 0 && write_all(fd, data, size) == ERR_OK && fsync(fd) == 0;
-    int number = errno;
-    bool closed = close(fd) == 0;
-    if (!written || !closed || rename(temporary, path) != 0) {
-        number = written ? errno : number;
-        (void)unlink(temporary);
-        free(temporary);
-        return err_set_errno(err, ERR_IO, number, "%s: write", path);
-    }
-    free(temporary);
     enum err_code code = sync_folder(path);
     return code == ERR_OK ? ERR_OK
                           : err_set_errno(err, code, errno, "%s: fsync of its folder", path);
+}
+
+enum err_code file_writer_open(const char *path, struct file_writer *ret_writer, struct err *err)
+{
+    size_t length = strlen(path) + sizeof ".tmp-XXXXXX";
+    struct file_writer writer = {.fd = -1, .path = strdup(path), .temporary = malloc(length)};
+    if (!writer.path || !writer.temporary) {
+        file_writer_abandon(&writer);
+        return err_nomem(err, length);
+    }
+    (void)snprintf(writer.temporary, length, "%s.tmp-XXXXXX", path);
+    writer.fd = mkostemp(writer.temporary, O_CLOEXEC);
+    /* mkostemp makes 0600; what is written here is configuration and weights, not secrets. */
+    if (writer.fd < 0 || fchmod(writer.fd, 0644) != 0) {
+        err_set_errno(err, ERR_IO, errno, "%s", writer.temporary);
+        file_writer_abandon(&writer);
+        return ERR_IO;
+    }
+    *ret_writer = writer;
+    return ERR_OK;
+}
+
+enum err_code file_writer_put(struct file_writer *writer, const void *data, size_t size,
+                              struct err *err)
+{
+    return file_put(writer->fd, data, size)
+               ? ERR_OK
+               : err_set_errno(err, ERR_IO, errno, "%s: write", writer->path);
+}
+
+enum err_code file_writer_commit(struct file_writer *writer, struct err *err)
+{
+    bool synced = fsync(writer->fd) == 0;
+    int number = errno;
+    bool closed = close(writer->fd) == 0;
+    number = synced ? errno : number;
+    writer->fd = -1;
+    enum err_code code = synced && closed
+                             ? file_rename(writer->temporary, writer->path, err)
+                             : err_set_errno(err, ERR_IO, number, "%s: write", writer->path);
+    file_writer_abandon(writer);
+    return code;
+}
+
+void file_writer_abandon(struct file_writer *writer)
+{
+    if (writer->fd >= 0 && writer->temporary) {
+        (void)close(writer->fd);
+    }
+    if (writer->temporary) {
+        (void)unlink(writer->temporary); /* gone already behind a rename */
+    }
+    free(writer->temporary);
+    free(writer->path);
+    *writer = (struct file_writer){.fd = -1};
+}
+
+enum err_code file_write_atomic(const char *path, const void *data, size_t size, struct err *err)
+{
+    struct file_writer writer;
+    enum err_code code = file_writer_open(path, &writer, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = file_writer_put(&writer, data, size, err);
+    if (code == ERR_OK) {
+        return file_writer_commit(&writer, err);
+    }
+    file_writer_abandon(&writer);
+    return code;
 }
 
 bool file_exists(const char *path)

@@ -30,6 +30,27 @@ CHECK_RESULT enum err_code file_read(const char *path, size_t max_size, char **r
 CHECK_RESULT enum err_code file_write_atomic(const char *path, const void *data, size_t size,
                                              struct err *err);
 
+/* The same in pieces, for what is too large to be held. Caller's stack; one thread. */
+struct file_writer {
+    int fd;
+    char *path, *temporary; /* owned */
+};
+/* Opens the temporary file. Errors: ERR_IO, ERR_NOMEM; the text names the path. */
+CHECK_RESULT enum err_code file_writer_open(const char *path, struct file_writer *ret_writer,
+                                            struct err *err);
+CHECK_RESULT enum err_code file_writer_put(struct file_writer *writer, const void *data,
+                                           size_t size, struct err *err);
+/* Puts the new file in place; on failure the old one stays. The writer is closed either way. */
+CHECK_RESULT enum err_code file_writer_commit(struct file_writer *writer, struct err *err);
+/* Closes without replacing anything. Fine after a commit and on a zeroed struct. */
+void file_writer_abandon(struct file_writer *writer);
+
+/* Renames a file that is complete to path, durably: the folder is synced too. */
+CHECK_RESULT enum err_code file_rename(const char *from, const char *path, struct err *err);
+
+/* All bytes to a descriptor, interrupted writes gone on with. False: errno says why. */
+bool file_put(int fd, const void *data, size_t size);
+
 bool file_exists(const char *path);
 
 /* "dir/name" in malloc'ed memory; NULL when memory is out. */

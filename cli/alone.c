@@ -8,7 +8,7 @@
 
 /* What the members of the team share, for one alone_measure. */
 struct alone {
-    const struct bulk *bulk;
+    const struct offline *offline;
     const struct line *const *texts; /* [n] */
     size_t n;
     struct workspace *workspace;
@@ -27,7 +27,7 @@ struct member {
 
 static void encode(struct alone *alone, unsigned number)
 {
-    const struct model *model = alone->bulk->model;
+    const struct model *model = alone->offline->model;
     encoder_forward(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
                     &alone->team, number, &(struct outputs){.pooled = alone->out});
 }
@@ -49,7 +49,7 @@ static void *follow(void *argument)
 
 static enum err_code lead(struct alone *alone, double *ret_ms, struct err *err)
 {
-    const struct encode_options options = {.max_length = alone->bulk->max_length,
+    const struct encode_options options = {.max_length = alone->offline->max_length,
                                            .add_special_tokens = true};
     struct tokens tokens = {0};
     enum err_code code = ERR_OK;
@@ -57,7 +57,7 @@ static enum err_code lead(struct alone *alone, double *ret_ms, struct err *err)
     for (size_t i = 0; i <= alone->n; i++) {
         const struct line *text = alone->texts[i ? i - 1 : 0];
         uint64_t start = clock_now_ns();
-        code = tokenizer_encode(alone->bulk->model->tokenizer, text->text, text->size, &options,
+        code = tokenizer_encode(alone->offline->model->tokenizer, text->text, text->size, &options,
                                 &tokens, err);
         if (code != ERR_OK) {
             break;
@@ -98,15 +98,15 @@ static enum err_code run(struct alone *alone, struct member *members, unsigned w
     return code;
 }
 
-enum err_code alone_measure(const struct bulk *bulk, const struct line *const *texts, size_t n,
-                            unsigned width, double *ret_ms, struct err *err)
+enum err_code alone_measure(const struct offline *offline, const struct line *const *texts,
+                            size_t n, unsigned width, double *ret_ms, struct err *err)
 {
-    size_t length = bulk->max_length;
-    struct alone alone = {.bulk = bulk, .texts = texts, .n = n};
+    size_t length = offline->max_length;
+    struct alone alone = {.offline = offline, .texts = texts, .n = n};
     struct member *members = calloc(width, sizeof *members);
-    alone.out = calloc(bulk->model->config.hidden, sizeof *alone.out);
-    enum err_code code = workspace_create(bulk->model->encoder, 1, length, width, &alone.workspace,
-                                          err);
+    alone.out = calloc(offline->model->config.hidden, sizeof *alone.out);
+    enum err_code code = workspace_create(offline->model->encoder, 1, length, width,
+                                          &alone.workspace, err);
     if (code == ERR_OK && (!members || !alone.out || !batch_init(&alone.batch, 1, length))) {
         code = err_nomem(err, length * sizeof(int32_t));
     }

@@ -9,6 +9,7 @@
 #include "base/utf8.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/offline.h"
 #include "cli/progress.h"
 
 enum { JSON_CEILING = 64 * 1024 * 1024, MAX_LENGTH_DEFAULT = 128 };
@@ -22,11 +23,12 @@ struct eval_flags {
     bool json;
 };
 
-static void on_done(void *context, size_t done, size_t total)
+static bool on_done(void *context, size_t done, size_t total)
 {
     struct progress *progress = context;
     progress->total = total;
     progress_update(progress, done);
+    return true;
 }
 
 /* A label padded to width characters, not bytes. */
@@ -92,42 +94,17 @@ static enum err_code print_json(const struct heads *heads, const struct eval_res
     return code;
 }
 
-static enum err_code choose_heads(const struct model *model, const char *path,
-                                  struct heads **ret_heads, struct err *err)
-{
-    if (path) {
-        struct heads_fit fit = model_heads_fit(model, model->config.pooling);
-        return heads_load(path, &fit, false, ret_heads, err);
-    }
-    char *shipped = command_shipped_heads();
-    char *source = NULL;
-    struct err warning = ERR_INIT;
-    struct heads *heads = NULL;
-    enum err_code code = model_default_heads(model, model->config.pooling, shipped, &heads, &source,
-                                             &warning, err);
-    free(shipped);
-    free(source);
-    if (code == ERR_OK && !heads) {
-        return err_set(err, ERR_NOT_FOUND, "no heads fit this model%s%s; name a file with --heads",
-                       warning.text[0] ? ": " : "", warning.text);
-    }
-    if (code == ERR_OK) {
-        *ret_heads = heads;
-    }
-    return code;
-}
-
 static enum err_code measure(const struct model *model, const struct eval_flags *flags,
                              struct err *err)
 {
     struct heads *heads = NULL;
-    enum err_code code = choose_heads(model, flags->heads, &heads, err);
+    enum err_code code = offline_heads(model, flags->heads, &heads, err);
     if (code != ERR_OK || !heads) {
         return code;
     }
     struct progress progress;
     progress_start(&progress, "embedding", "sentences", 0);
-    struct embedder_progress hook = {on_done, &progress};
+    struct frozen_progress hook = {on_done, &progress};
     struct eval_result result;
     size_t max_length = size_min(flags->max_length, model->config.positions);
     code = eval_run(model, heads, model->config.pooling, flags->data, max_length, flags->threads,
@@ -150,8 +127,7 @@ static enum err_code measure(const struct model *model, const struct eval_flags 
 
 static enum err_code eval(const struct eval_flags *flags, struct err *err)
 {
-    char *fallback = flags->model_dir ? NULL : command_default_model();
-    const char *dir = flags->model_dir ? flags->model_dir : fallback;
+    char *dir = NULL;
     struct eval_flags used = *flags;
     used.threads = flags->threads ? flags->threads : command_default_threads();
     struct encoder_options options;
@@ -159,16 +135,18 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
     enum err_code code = command_choose("auto", "fp32", used.threads, &options, err);
     if (code == ERR_OK && !flags->data) {
         code = err_set(err, ERR_USAGE, "--data: must be a JSONL file");
-    } else if (code == ERR_OK && !dir) {
-        code = err_set(err, ERR_USAGE, "--model: must be a folder");
-    } else if (code == ERR_OK) {
+    }
+    if (code == ERR_OK) {
+        code = offline_model_dir(flags->model_dir, &dir, err);
+    }
+    if (code == ERR_OK) {
         code = model_load(dir, &options, &model, err);
     }
     if (code == ERR_OK && model) {
         code = measure(model, &used, err);
         model_destroy(model);
     }
-    free(fallback);
+    free(dir);
     return code;
 }
 
@@ -176,14 +154,11 @@ int command_eval(int argc, char **argv)
 {
     struct eval_flags f = {.max_length = MAX_LENGTH_DEFAULT};
     const struct flag flags[] = {
-        {"model", 0, FLAG_STRING, &f.model_dir, "DIR", "the fetched bert-base-uncased",
-         "model folder", 0, 0, true},
-        {"heads", 0, FLAG_STRING, &f.heads, "FILE", "the model folder's, else the shipped ones",
-         "heads file", 0, 0, true},
+        OFFLINE_FLAG_MODEL(f.model_dir),
+        OFFLINE_FLAG_HEADS(f.heads),
         {"data", 0, FLAG_STRING, &f.data, "FILE", "none", "labelled sentences, JSONL", 0, 0, false},
         {"max-length", 0, FLAG_SIZE, &f.max_length, "N", "128", "tokens per text", 2, 65536, true},
-        {"threads", 0, FLAG_UINT, &f.threads, "N", "the CPUs allowed", "compute threads", 1, 1024,
-         true},
+        OFFLINE_FLAG_THREADS(f.threads),
         {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
         {0},
     };

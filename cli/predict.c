@@ -6,14 +6,14 @@
 
 #include "api/float_text.h"
 #include "base/jval.h"
-#include "base/size.h"
-#include "cli/bulk.h"
+#include "base/reader.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/offline.h"
 #include "cli/progress.h"
 
 struct predict_flags {
-    struct bulk_flags bulk;
+    struct offline_flags offline;
     const char *heads;
     const char *input;
 };
@@ -68,76 +68,112 @@ static bool print_line(const struct heads *heads, const struct line *text, const
     return !buf_failed(line) && fwrite(line->data, line->size, 1, stdout) == 1;
 }
 
-static enum err_code predict_lines(struct bulk *bulk, const struct heads *heads,
-                                   const struct lines *lines, float *rows, struct buf *line,
-                                   struct err *err)
-{
+/* A window's texts, until its vectors come. */
+struct texts {
+    struct buf bytes;
+    size_t starts[BULK_WINDOW_TEXTS + 1];
+};
+
+/* Command lifetime. */
+struct predict {
+    const struct offline *offline;
+    const struct heads *heads;
+    struct reader reader;
+    struct texts *texts; /* [bulk_slots], owned */
+    struct buf line;
     struct progress progress;
-    progress_start(&progress, "predicting", "sentences", lines->n);
-    for (size_t done = 0; done < lines->n;) {
-        size_t n = size_min(lines->n - done, BULK_CHUNK_TEXTS);
-        enum err_code code = bulk_embed(bulk, lines->at + done, n, rows, err);
-        for (size_t i = 0; i < n && code == ERR_OK; i++) {
-            if (!print_line(heads, &lines->at[done + i], rows + i * bulk->model->config.hidden,
-                            line)) {
-                code = err_set_errno(err, ERR_IO, errno, "standard output");
-            }
+};
+
+static enum err_code fill(void *context, struct bulk_window *window, bool wait, bool *ret_end,
+                          struct err *err)
+{
+    struct predict *predict = context;
+    struct texts *texts = &predict->texts[bulk_window_slot(window)];
+    buf_clear(&texts->bytes);
+    texts->starts[0] = 0;
+    while (bulk_window_room(window) > 0) {
+        struct line text;
+        enum reader_state state;
+        enum err_code code = reader_next(&predict->reader, wait && bulk_window_n(window) == 0,
+                                         &state, &text, err);
+        *ret_end = state == READER_END;
+        if (code != ERR_OK || state != READER_LINE) {
+            return code;
         }
+        code = bulk_add_text(window, predict->offline->model->tokenizer, text.text, text.size, err);
         if (code != ERR_OK) {
             return code;
         }
-        done += n;
-        progress_update(&progress, done);
+        if (!buf_append(&texts->bytes, text.text, text.size)) {
+            return err_nomem(err, text.size);
+        }
+        texts->starts[bulk_window_n(window)] = texts->bytes.size;
     }
-    progress_end(&progress, lines->n);
     return ERR_OK;
 }
 
-static enum err_code choose_heads(const struct bulk *bulk, const struct predict_flags *flags,
-                                  struct heads **ret_heads, struct err *err)
+static enum err_code take(void *context, const struct bulk_window *window, float *rows,
+                          struct err *err)
 {
-    const struct model *model = bulk->model;
-    if (flags->heads) {
-        struct heads_fit fit = model_heads_fit(model, model->config.pooling);
-        return heads_load(flags->heads, &fit, false, ret_heads, err);
+    struct predict *predict = context;
+    const struct texts *texts = &predict->texts[bulk_window_slot(window)];
+    size_t hidden = predict->offline->model->config.hidden;
+    for (size_t i = 0; i < bulk_window_n(window); i++) {
+        const struct line text = {texts->bytes.data ? texts->bytes.data + texts->starts[i] : "",
+                                  texts->starts[i + 1] - texts->starts[i]};
+        if (!print_line(predict->heads, &text, rows + i * hidden, &predict->line)) {
+            return err_set_errno(err, ERR_IO, errno, "standard output");
+        }
     }
-    char *shipped = command_shipped_heads();
-    char *source = NULL;
-    struct err warning = ERR_INIT;
-    struct heads *heads = NULL;
-    enum err_code code = model_default_heads(model, model->config.pooling, shipped, &heads, &source,
-                                             &warning, err);
-    free(shipped);
-    free(source);
-    if (code == ERR_OK && !heads) {
-        return err_set(err, ERR_NOT_FOUND, "no heads fit this model%s%s; name a file with --heads",
-                       warning.text[0] ? ": " : "", warning.text);
-    }
+    return fflush(stdout) == 0 ? ERR_OK : err_set_errno(err, ERR_IO, errno, "standard output");
+}
+
+static void on_done(void *context, uint64_t done)
+{
+    struct predict *predict = context;
+    progress_update(&predict->progress, done);
+}
+
+static enum err_code run(struct predict *predict, struct err *err)
+{
+    const struct bulk_stream stream = {
+        .context = predict, .fill = fill, .take = take, .on_done = on_done};
+    progress_start(&predict->progress, "predicting", "sentences", 0);
+    enum err_code code = bulk_run(predict->offline->bulk, &stream, err);
     if (code == ERR_OK) {
-        *ret_heads = heads;
+        progress_end(&predict->progress, predict->reader.line);
     }
     return code;
 }
 
-static enum err_code predict(struct bulk *bulk, const struct predict_flags *flags, struct err *err)
+static enum err_code predict(const struct offline *offline, const struct predict_flags *flags,
+                             struct err *err)
 {
     struct heads *heads = NULL;
-    struct lines lines;
-    enum err_code code = choose_heads(bulk, flags, &heads, err);
-    if (code != ERR_OK) {
-        return code;
-    }
-    code = lines_read(flags->input, &lines, err);
+    struct predict predict = {.offline = offline};
+    size_t slots = bulk_slots(offline->bulk);
+    enum err_code code = offline_heads(offline->model, flags->heads, &heads, err);
     if (code == ERR_OK) {
-        float *rows = calloc((size_t)BULK_CHUNK_TEXTS * bulk->model->config.hidden, sizeof *rows);
-        struct buf line;
-        buf_init(&line, LINE_CEILING);
-        code = rows ? predict_lines(bulk, heads, &lines, rows, &line, err)
-                    : err_nomem(err, BULK_CHUNK_TEXTS * bulk->model->config.hidden * sizeof *rows);
-        buf_done(&line);
-        free(rows);
-        lines_done(&lines);
+        code = reader_open(flags->input, &predict.reader, err);
     }
+    if (code == ERR_OK) {
+        predict.heads = heads;
+        predict.texts = calloc(slots, sizeof *predict.texts);
+        buf_init(&predict.line, LINE_CEILING);
+        code = predict.texts ? ERR_OK : err_nomem(err, slots * sizeof *predict.texts);
+    }
+    for (size_t i = 0; predict.texts && i < slots; i++) {
+        buf_init(&predict.texts[i].bytes, (size_t)BULK_WINDOW_TEXTS * READER_LINE_MAX);
+    }
+    if (code == ERR_OK) {
+        code = run(&predict, err);
+    }
+    for (size_t i = 0; predict.texts && i < slots; i++) {
+        buf_done(&predict.texts[i].bytes);
+    }
+    free(predict.texts);
+    buf_done(&predict.line);
+    reader_close(&predict.reader);
     heads_release(heads);
     return code;
 }
@@ -146,12 +182,10 @@ int command_predict(int argc, char **argv)
 {
     struct predict_flags f = {0};
     const struct flag flags[] = {
-        BULK_FLAG_MODEL(f.bulk),
-        {"heads", 0, FLAG_STRING, &f.heads, "FILE", "the model folder's, else the shipped ones",
-         "heads file", 0, 0, true},
-        {"input", 'i', FLAG_STRING, &f.input, "FILE", "standard input", "one text a line, UTF-8", 0,
-         0, false},
-        BULK_FLAGS_ENCODER(f.bulk),
+        OFFLINE_FLAG_MODEL(f.offline.model_dir),
+        OFFLINE_FLAG_HEADS(f.heads),
+        OFFLINE_FLAG_INPUT(f.input, "standard input"),
+        OFFLINE_FLAGS_ENCODER(f.offline),
         {0},
     };
     const struct command command = {
@@ -167,11 +201,11 @@ int command_predict(int argc, char **argv)
     if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
         return status;
     }
-    struct bulk bulk;
-    enum err_code code = bulk_open(&f.bulk, &bulk, &err);
+    struct offline offline;
+    enum err_code code = offline_open(&f.offline, &offline, &err);
     if (code == ERR_OK) {
-        code = predict(&bulk, &f, &err);
-        bulk_close(&bulk);
+        code = predict(&offline, &f, &err);
+        offline_close(&offline);
     }
     return code == ERR_OK ? EXIT_DONE : command_fail("predict", &err);
 }

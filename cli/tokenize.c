@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/jval.h"
+#include "base/reader.h"
 #include "cli/command.h"
 #include "cli/flags.h"
-#include "cli/lines.h"
+#include "cli/offline.h"
 #include "model/files/config.h"
 #include "model/text/tokenizer.h"
 
@@ -34,7 +36,7 @@ static void append_tokens(struct buf *line, const struct tokenizer *tokenizer,
     buf_append_str(line, "]}\n");
 }
 
-static enum err_code tokenize_lines(const struct tokenizer *tokenizer, const struct lines *lines,
+static enum err_code tokenize_lines(const struct tokenizer *tokenizer, struct reader *reader,
                                     struct err *err)
 {
     const struct encode_options options = {
@@ -43,15 +45,20 @@ static enum err_code tokenize_lines(const struct tokenizer *tokenizer, const str
     struct buf line;
     buf_init(&line, LINE_CEILING);
     enum err_code code = ERR_OK;
-    for (size_t i = 0; i < lines->n && code == ERR_OK; i++) {
-        code = tokenizer_encode(tokenizer, lines->at[i].text, lines->at[i].size, &options, &tokens,
-                                err);
+    while (code == ERR_OK) {
+        struct line text;
+        enum reader_state state;
+        code = reader_next(reader, true, &state, &text, err);
+        if (code != ERR_OK || state == READER_END) {
+            break;
+        }
+        code = tokenizer_encode(tokenizer, text.text, text.size, &options, &tokens, err);
         if (code == ERR_OK) {
             buf_clear(&line);
             append_tokens(&line, tokenizer, &tokens);
             if (buf_failed(&line)) {
-                code = err_set(err, ERR_LIMIT, "line %zu: its tokens take more than %d bytes",
-                               i + 1, LINE_CEILING);
+                code = err_set(err, ERR_LIMIT, "%s:%llu: its tokens take more than %d bytes",
+                               reader->label, (unsigned long long)reader->line, LINE_CEILING);
             } else if (fwrite(line.data, line.size, 1, stdout) != 1) {
                 code = err_set_errno(err, ERR_IO, errno, "standard output");
             }
@@ -66,7 +73,7 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
 {
     struct config config;
     struct tokenizer *tokenizer = NULL;
-    struct lines lines;
+    struct reader reader;
     enum err_code code = config_load(model_dir, &config, err);
     if (code != ERR_OK) {
         return code;
@@ -75,10 +82,10 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
     if (code != ERR_OK) {
         return code;
     }
-    code = lines_read(input, &lines, err);
+    code = reader_open(input, &reader, err);
     if (code == ERR_OK) {
-        code = tokenize_lines(tokenizer, &lines, err);
-        lines_done(&lines);
+        code = tokenize_lines(tokenizer, &reader, err);
+        reader_close(&reader);
     }
     tokenizer_destroy(tokenizer);
     return code;
@@ -91,8 +98,7 @@ int command_tokenize(int argc, char **argv)
     const struct flag flags[] = {
         {"model", 0, FLAG_STRING, &model_dir, "DIR", "the fetched bert-base-uncased",
          "model folder; its vocab.txt and configuration are read", 0, 0, true},
-        {"input", 'i', FLAG_STRING, &input, "FILE", "standard input", "one text a line, UTF-8", 0,
-         0, false},
+        OFFLINE_FLAG_INPUT(input, "standard input"),
         {0},
     };
     const struct command command = {
@@ -109,11 +115,11 @@ int command_tokenize(int argc, char **argv)
     if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
         return status;
     }
-    char *default_model = model_dir ? NULL : command_default_model();
-    const char *dir = model_dir ? model_dir : default_model;
-    enum err_code code = dir ? tokenize(dir, input, &err)
-                             : err_set(&err, ERR_USAGE,
-                                       "--model: no folder given and no home folder known");
-    free(default_model);
+    char *dir = NULL;
+    enum err_code code = offline_model_dir(model_dir, &dir, &err);
+    if (code == ERR_OK) {
+        code = tokenize(dir, input, &err);
+    }
+    free(dir);
     return code == ERR_OK ? EXIT_DONE : command_fail("tokenize", &err);
 }

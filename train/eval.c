@@ -48,7 +48,7 @@ static enum err_code count_all(const struct model *model, const struct heads *he
 
 enum err_code eval_run(const struct model *model, const struct heads *heads, enum pooling pooling,
                        const char *data_path, size_t max_length, unsigned threads,
-                       const struct embedder_progress *progress, struct eval_result *ret_result,
+                       const struct frozen_progress *progress, struct eval_result *ret_result,
                        struct err *err)
 {
     struct label_set sets[HEAD_COUNT];
@@ -79,7 +79,7 @@ enum err_code eval_run(const struct model *model, const struct heads *heads, enu
     } else if (!embeddings) {
         code = err_nomem(err, count * sizeof *embeddings);
     } else {
-        code = embedder_run(model->encoder, &data, pooling, threads, progress, embeddings, err);
+        code = frozen_embed(model->encoder, &data, pooling, threads, progress, embeddings, err);
     }
     if (code == ERR_OK) {
         code = count_all(model, heads, &data, embeddings, &result, err);

@@ -3,7 +3,7 @@
 #define ORTHRUS_TRAIN_EVAL_H
 
 #include "model/model.h"
-#include "train/embedder.h"
+#include "train/frozen.h"
 #include "train/metrics.h"
 
 struct eval_result {
@@ -16,7 +16,7 @@ struct eval_result {
  * no line has a label for any head. */
 CHECK_RESULT enum err_code eval_run(const struct model *model, const struct heads *heads,
                                     enum pooling pooling, const char *data, size_t max_length,
-                                    unsigned threads, const struct embedder_progress *progress,
+                                    unsigned threads, const struct frozen_progress *progress,
                                     struct eval_result *ret_result, struct err *err);
 /* NULL and zeroed structs are fine. */
 void eval_result_done(struct eval_result *result);

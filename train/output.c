@@ -6,7 +6,6 @@
 
 #include "base/file.h"
 #include "model/heads/labels.h"
-#include "train/tensorfile.h"
 
 enum { COPY_BYTES_MAX = 64 * 1024 * 1024, LABELS_JSON_MAX = 4 * 1024 * 1024 };
 
@@ -85,7 +84,7 @@ static enum err_code write_encoder(const struct run *run, char sha256[SHA256_HEX
     const struct metadata_source metadata[] = {{"format", "pt"}};
     enum err_code code = copy_companions(run, err);
     if (code == ERR_OK) {
-        code = tensorfile_write(path, sources, params->n_encoder, metadata, 1, err);
+        code = safetensors_write_file(path, sources, params->n_encoder, metadata, 1, err);
     }
     free(sources);
     free(path);
@@ -114,9 +113,7 @@ static enum err_code write_heads(const struct run *run, const char *encoder_sha2
     }
     metadata[n_metadata++] = (struct metadata_source){"format", "pt"};
     metadata[n_metadata++] = (struct metadata_source){"encoder.sha256", encoder_sha256};
-    char pooling[POOLING_TEXT_SIZE];
-    metadata[n_metadata++] = (struct metadata_source){"pooling",
-                                                      pooling_name(run->config.pooling, pooling)};
+    metadata[n_metadata++] = (struct metadata_source){"pooling", pooling_name(run->config.pooling)};
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
         buf_init(&labels[kind], LABELS_JSON_MAX);
         if (run->classes[kind] > 0) {
@@ -126,9 +123,9 @@ static enum err_code write_heads(const struct run *run, const char *encoder_sha2
         }
     }
     char *path = file_join(run->options->output, "heads.safetensors");
-    enum err_code code = good && path
-                             ? tensorfile_write(path, sources, n_sources, metadata, n_metadata, err)
-                             : err_nomem(err, LABELS_JSON_MAX);
+    enum err_code code = good && path ? safetensors_write_file(path, sources, n_sources, metadata,
+                                                               n_metadata, err)
+                                      : err_nomem(err, LABELS_JSON_MAX);
     free(path);
     for (size_t i = 0; i < HEAD_COUNT; i++) {
         buf_done(&labels[i]);

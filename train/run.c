@@ -12,7 +12,7 @@
 #include "base/size.h"
 #include "model/encoder/choice.h"
 #include "train/dropout.h"
-#include "train/embedder.h"
+#include "train/frozen.h"
 #include "train/options.h"
 
 enum { LABELS_BYTES_MAX = 16 * 1024 * 1024, FACTS_BYTES_MAX = 1024 * 1024, EVAL_TEXTS = 1024 };
@@ -96,15 +96,6 @@ static enum err_code open_plan(struct run *run, struct err *err)
         return code;
     }
     run->deep = plan_lowest(&run->plan, run->config.layers) <= run->config.layers;
-    const struct config *config = &run->config;
-    if (run->deep && (strcmp(config->architecture->model_type, "bert") != 0 ||
-                      config->activation != ACTIVATION_GELU ||
-                      (config->pooling != POOLING_MEAN && config->pooling != POOLING_CLS))) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "%s: the encoder's own layers train for model_type bert with gelu and mean "
-                       "or cls pooling alone; heads on any: --freeze backbone",
-                       options->model_dir);
-    }
     run->max_length = options->max_length;
     if (run->max_length == 0) {
         run->max_length = size_min(MAX_LENGTH_DEFAULT, run->config.positions);
@@ -237,11 +228,12 @@ struct embed_step {
     size_t before, total;
 };
 
-static void on_embedded(void *context, size_t done, size_t total)
+static bool on_embedded(void *context, size_t done, size_t total)
 {
     const struct embed_step *step = context;
     (void)total;
     run_progress(step->run, TRAIN_EMBEDDING, 0, step->before + done, step->total);
+    return true;
 }
 
 static enum err_code embed(struct run *run, const struct encoder *encoder,
@@ -257,8 +249,8 @@ static enum err_code embed(struct run *run, const struct encoder *encoder,
         return err_nomem(err, count * sizeof *rows);
     }
     struct embed_step step = {run, before, run->data.n + run->eval_data.n};
-    struct embedder_progress progress = {on_embedded, &step};
-    enum err_code code = embedder_run(encoder, data, run->config.pooling, run->options->threads,
+    struct frozen_progress progress = {on_embedded, &step};
+    enum err_code code = frozen_embed(encoder, data, run->config.pooling, run->options->threads,
                                       &progress, rows, err);
     if (code != ERR_OK) {
         free(rows);
@@ -424,7 +416,6 @@ void run_close(struct run *run)
     dataset_done(&run->eval_data);
     checkpoint_close(run->checkpoint);
     tokenizer_destroy(run->tokenizer);
-    config_done(&run->config);
     heads_release(run->init);
     arena_done(&run->arena);
 }

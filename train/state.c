@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "train/tensorfile.h"
 
 enum { NAME_MAX_BYTES = 112, JSON_MAX = 256 * 1024 * 1024, KINDS = 3 };
 
@@ -225,7 +224,7 @@ enum err_code state_save(const struct state *state, struct learner *learner, con
     } else {
         const struct metadata_source metadata[] = {{"orthrus.facts", facts},
                                                    {"orthrus.state", numbers.data}};
-        code = tensorfile_write(path, tensors.at, tensors.n, metadata, 2, err);
+        code = safetensors_write_file(path, tensors.at, tensors.n, metadata, 2, err);
     }
     buf_done(&numbers);
     tensors_done(&tensors);

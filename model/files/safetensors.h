@@ -122,5 +122,12 @@ struct metadata_source {
 CHECK_RESULT enum err_code safetensors_write(const struct tensor_source *tensors, size_t n_tensors,
                                              const struct metadata_source *metadata,
                                              size_t n_metadata, struct buf *out, struct err *err);
+/* The same file to a path, replaced durably, as a stream: a model of half a gigabyte is never held
+ * twice. Errors: ERR_IO, naming path; ERR_LIMIT, ERR_NOMEM. */
+CHECK_RESULT enum err_code safetensors_write_file(const char *path,
+                                                  const struct tensor_source *tensors,
+                                                  size_t n_tensors,
+                                                  const struct metadata_source *metadata,
+                                                  size_t n_metadata, struct err *err);
 
 #endif

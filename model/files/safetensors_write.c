@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/size.h"
 #include "model/files/safetensors.h"
 
@@ -99,4 +100,40 @@ enum err_code safetensors_write(const struct tensor_source *tensors, size_t n_te
         whole = source_size(&tensors[i], &bytes) && buf_append(out, tensors[i].data, bytes);
     }
     return whole ? ERR_OK : err_nomem(err, total);
+}
+
+enum err_code safetensors_write_file(const char *path, const struct tensor_source *tensors,
+                                     size_t n_tensors, const struct metadata_source *metadata,
+                                     size_t n_metadata, struct err *err)
+{
+    struct buf header;
+    buf_init(&header, SAFETENSORS_HEADER_MAX);
+    size_t data_size;
+    if (!append_header(tensors, n_tensors, metadata, n_metadata, &header, &data_size) ||
+        buf_failed(&header)) {
+        buf_done(&header);
+        return err_set(err, ERR_LIMIT, "%s: its header is too large", path);
+    }
+    struct file_writer writer;
+    uint64_t length = header.size;
+    enum err_code code = file_writer_open(path, &writer, err);
+    if (code != ERR_OK) {
+        buf_done(&header);
+        return code;
+    }
+    code = file_writer_put(&writer, &length, sizeof length, err);
+    if (code == ERR_OK) {
+        code = file_writer_put(&writer, header.data, header.size, err);
+    }
+    for (size_t i = 0; code == ERR_OK && i < n_tensors; i++) {
+        size_t bytes = 0;
+        (void)source_size(&tensors[i], &bytes); /* append_header has checked it */
+        code = file_writer_put(&writer, tensors[i].data, bytes, err);
+    }
+    buf_done(&header);
+    if (code == ERR_OK) {
+        return file_writer_commit(&writer, err);
+    }
+    file_writer_abandon(&writer);
+    return code;
 }
