@@ -15,7 +15,8 @@ static const char *const route_names[ROUTE_COUNT] = {
     [ROUTE_READYZ] = "/readyz",       [ROUTE_INFO] = "/info",
     [ROUTE_METRICS] = "/metrics",     [ROUTE_OPENAPI] = "/openapi.yaml",
     [ROUTE_DOCS] = "/docs",           [ROUTE_CONSOLE] = "/",
-    [ROUTE_ADMIN] = "/admin/heads",   [ROUTE_OTHER] = "other",
+    [ROUTE_ASSETS] = "/assets",       [ROUTE_ADMIN] = "/admin/heads",
+    [ROUTE_OTHER] = "other",
 };
 
 static const int statuses[METRICS_STATUS_COUNT] = {

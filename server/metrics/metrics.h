@@ -30,6 +30,7 @@ enum metrics_route {
     ROUTE_OPENAPI,
     ROUTE_DOCS,
     ROUTE_CONSOLE,
+    ROUTE_ASSETS,
     ROUTE_ADMIN,
     ROUTE_OTHER,
     ROUTE_COUNT,

@@ -11,6 +11,8 @@ struct page {
 };
 
 extern const struct page page_console, page_docs; /* server/routes/pages/NAME.html */
+extern const struct page page_script;             /* its .js files, one behind the other */
+extern const struct page page_style, page_icon;
 extern const struct page page_openapi_yaml, page_openapi_json;
 
 #endif

@@ -1,0 +1,145 @@
+"""The console and the docs page in a real browser: accessible, whole at every width, and truthful about what they leave out."""
+import json
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import TINY, TOKEN
+from npm_tool import Missing, npm_packages
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """(path of the browser, node_modules)"""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("Chromium is not installed")
+    try:
+        return path, str(npm_packages("pages", *PACKAGES))
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def see(browser, tmp_path):
+    def run(server, *looks):
+        plan = {"url": f"http://{server.address}", "browser": browser[0], "modules": browser[1],
+                "looks": [{"page": "/", "theme": "light", "width": 1280, **look} for look in looks]}
+        (tmp_path / "plan.json").write_text(json.dumps(plan))
+        done = subprocess.run(["node", HERE / "look.mjs", tmp_path / "plan.json"], capture_output=True, text=True,
+                              timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+    return run
+
+
+def test_small_and_closed(server):
+    sizes = {path: len(server.get(path).body) for path in
+             ("/", "/docs", "/assets/orthrus.js", "/assets/orthrus.css", "/favicon.ico")}
+    assert sum(sizes.values()) < 100_000, sizes
+    for path in ("/", "/docs"):
+        page = server.get(path)
+        policy = page.header("content-security-policy")
+        assert "script-src 'self'" in policy and "unsafe" not in policy
+        assert b"<script>" not in page.body and b"style=" not in page.body and b"http://" not in page.body
+    for path, kind in (("/assets/orthrus.js", "text/javascript"), ("/assets/orthrus.css", "text/css"),
+                       ("/favicon.ico", "image/svg+xml")):
+        reply = server.get(path)
+        assert reply.header("content-type").startswith(kind)
+        assert server.get(path, [("If-None-Match", reply.header("etag"))]).status == 304
+
+
+def test_accessible_in_both_themes_at_three_widths(server, see):
+    for found in see(server, *({"page": page, "theme": theme, "width": width, "axe": True}
+                               for page in ("/", "/docs") for theme in ("light", "dark") for width in (390, 900, 1440))):
+        where = f"{found['page']} {found['theme']} {found['width']}"
+        assert found["axe"] == [], where
+        assert [error for error in found["errors"] if "/heads" not in error] == [], where
+        assert found["overflow"] <= 0, where
+        if found["page"] == "/docs":
+            assert found["height"] < 10_000, where
+
+
+CONSOLE = """({sentences: document.querySelectorAll("#results .sentence").length,
+  heads: [...document.querySelectorAll("#results .sentence:first-of-type h3")].map(n => n.textContent),
+  bars: document.querySelectorAll("#results .bars li").length,
+  rows: [...document.querySelectorAll(".heat tbody th")].map(n => n.textContent),
+  clipped: [...document.querySelectorAll("section")].filter(n => n.scrollHeight > n.clientHeight + 1).length,
+  charts: [...document.querySelectorAll("figure svg[role=img]")].map(n => n.getAttribute("aria-label")),
+  axes: [...document.querySelectorAll("figure svg[role=img]")].every(n => n.querySelectorAll("text").length > 4),
+  status: document.getElementById("status").textContent})"""
+
+
+def test_console_shows_sample_results_at_once(server, see):
+    [found] = see(server, {"wait": 5000, "state": CONSOLE})
+    state = found["state"]
+    assert state["sentences"] == 5 and state["bars"] == 5 * (6 + 3)
+    assert state["heads"] == ["classifier · v1", "sentiment · v1"]
+    assert len(state["rows"]) == 5 and state["rows"][0].startswith("1 On Monday")
+    assert state["clipped"] == 0 and state["axes"]
+    names = ["Throughput", "Latency", "Batch", "Queue", "Refusals", "Heads"]
+    assert [label.split(",")[0] for label in state["charts"]] == names
+    assert "p99 –" not in state["charts"][1], "the latency chart shows the request that the page itself made"
+    assert state["status"].startswith("5 sentences, ")
+
+
+def test_console_on_a_model_without_heads(start, see, tmp_path):
+    model = tmp_path / "bare"
+    shutil.copytree(TINY, model, ignore=shutil.ignore_patterns("heads.safetensors", "variant*", "expected*"))
+    [found] = see(start(model=model), {"state": CONSOLE.replace("({", '({none: document.getElementById("heads").textContent, ')})
+    assert found["state"]["sentences"] == 5 and len(found["state"]["rows"]) == 5
+    assert "embeds only" in found["state"]["none"]
+
+
+def test_console_says_what_it_leaves_out(start, see):
+    [found] = see(start("--max-client-batch", "3"), {"state": CONSOLE})
+    assert found["state"]["sentences"] == 3
+    assert "the last 2 lines were not sent" in found["state"]["status"]
+
+
+def test_console_by_keyboard(server, see):
+    [found] = see(server, {"wait": 2500, "tabs": 40})
+    reached = found["tabs"]
+    for name in ("text", "go", "curl: Similarity", "JSON: What the heads say", "Cosine similarity of every pair"):
+        assert name in reached, reached
+    assert sum(name.startswith(("Throughput", "Latency", "Queue")) for name in reached) == 3
+
+
+def test_curl_commands_work_as_copied(server, see):
+    looks = [{"click": [f'button[aria-label="curl: {name}"]'], "state": "navigator.clipboard.readText()"}
+             for name in ("Similarity", "Tokens", "What the heads say", "Live")]
+    looks.append({"page": "/docs#post-classify", "state": 'document.querySelector("details[open] pre").textContent'})
+    for found in see(server, *looks):
+        command = found["state"].split("\n\n")[0]
+        done = subprocess.run(["bash", "-c", f"{command} --fail"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and len(done.stdout) > 20, command
+
+
+def test_docs_try_it(server, see):
+    [found] = see(server, {"page": "/docs#post-classify", "click": ["details[open] button.go"], "wait": 300,
+                           "state": """new Promise(done => setTimeout(() => done(
+                               document.querySelector("details[open] .sheet .sheet pre").textContent), 1000))"""})
+    assert json.loads(found["state"])[0].keys() == {"label", "score"}
+
+
+def test_a_swap_is_marked(start, token_file, see):
+    running = start("--admin-token-file", token_file)
+
+    def swap():
+        time.sleep(4)
+        body = (TINY / "heads.safetensors").read_bytes()
+        running.request("PUT", "/admin/heads", body, [("Authorization", f"Bearer {TOKEN}"),
+                        ("Content-Type", "application/octet-stream")], admin=True)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    [found] = see(running, {"wait": 9000, "state": """({marks: document.querySelectorAll("line.swap").length,
+        said: document.querySelector("figure svg[role=img]").getAttribute("aria-label")})"""})
+    thread.join()
+    assert found["state"]["marks"] == 6 and " to v2" in found["state"]["said"]
