@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/log_writer.h"
+#include "base/size.h"
 #include "server/answer/answer.h"
 #include "server/drain.h"
 #include "server/exchange/auth.h"
@@ -24,9 +25,11 @@
 
 enum {
     CORS_ORIGIN_MAX = 256,
-    DESCRIPTORS_SPARE = 128,
     LAST_LINES_MS = 500, /* for what the log still holds at the end */
 };
+/* What the process itself may come to hold open: comfortably, and as it is; and the fewest that are
+ * left for connections. */
+enum { DESCRIPTORS_SPARE = 128, DESCRIPTORS_OWN = 40, DESCRIPTORS_LEAST = 8 };
 
 /* All parts of the daemon, in the order in which they begin. Process lifetime. */
 struct daemon {
@@ -60,21 +63,31 @@ static enum err_code check_settings(const struct settings *settings, struct prox
     return proxies_parse(settings->trusted_proxies, ret_proxies, err);
 }
 
-/* The usual soft limit of 1024 descriptors is just what the default --max-connections needs. */
-static void raise_descriptor_limit(const struct settings *settings)
+/* How many connections are taken. The usual soft limit of 1024 descriptors is just what the default
+ * --max-connections needs; where fewer are allowed, they are shared out so that the admin listener
+ * can still be reached when the main one is full. */
+static struct connection_limits share_descriptors(const struct settings *settings)
 {
+    struct connection_limits limits = {settings->max_connections, CONNECTIONS_ADMIN,
+                                       CONNECTIONS_SPARE};
     struct rlimit limit;
-    rlim_t need = settings->max_connections + 2 * CONNECTIONS_SPARE + CONNECTIONS_ADMIN +
-                  DESCRIPTORS_SPARE;
+    rlim_t need = limits.main + limits.admin + 2 * limits.spare + DESCRIPTORS_SPARE;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need) {
-        return;
+        return limits;
     }
     limit.rlim_cur = need <= limit.rlim_max ? need : limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < need) {
-        LOG(LOG_WARN, "the limit of descriptors is below what --max-connections needs",
-            LOG_U("limit", limit.rlim_cur), LOG_U("needed", need));
+    if (limit.rlim_cur >= need) {
+        return limits;
     }
+    size_t left = size_max(limit.rlim_cur, DESCRIPTORS_OWN + DESCRIPTORS_LEAST) - DESCRIPTORS_OWN;
+    limits.admin = size_min(limits.admin, size_max(left / 8, 2));
+    limits.spare = size_min(limits.spare, size_max(left / 16, 1));
+    limits.main = size_min(limits.main, left - limits.admin - 2 * limits.spare);
+    LOG(LOG_WARN, "fewer connections than --max-connections: descriptors are limited (ulimit -n)",
+        LOG_U("descriptors", limit.rlim_cur), LOG_U("needed", need),
+        LOG_U("connections", limits.main), LOG_U("admin_connections", limits.admin));
+    return limits;
 }
 
 static enum err_code open_keys(struct daemon *daemon, struct err *err)
@@ -128,7 +141,7 @@ static enum err_code start(struct daemon *daemon, struct err *err)
     if (code == ERR_OK) {
         code = signals_init(err);
     }
-    raise_descriptor_limit(server->settings);
+    const struct connection_limits limits = share_descriptors(server->settings);
     if (code == ERR_OK) {
         code = open_keys(daemon, err);
     }
@@ -143,7 +156,7 @@ static enum err_code start(struct daemon *daemon, struct err *err)
         code = reaper_create(server->settings, &daemon->reaper, err);
     }
     if (code == ERR_OK) {
-        code = http_create(server, daemon->reaper, &daemon->http, err);
+        code = http_create(server, daemon->reaper, &limits, &daemon->http, err);
     }
     if (code == ERR_OK) {
         code = open_sockets(daemon, err);

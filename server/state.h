@@ -29,7 +29,9 @@ struct server {
     struct swapper *swapper;       /* runs what admin routes change */
     /* NULL until the model is loaded, then constant until http has stopped. */
     _Atomic(struct engine *) engine;
-    atomic_int phase; /* enum server_phase */
+    atomic_int phase;            /* enum server_phase */
+    const char *library_version; /* of libmicrohttpd */
+    size_t max_connections; /* of the main listener; fewer than asked for where descriptors are */
 };
 
 static inline enum server_phase server_phase(struct server *server)

@@ -1,7 +1,7 @@
 #include "server/exchange/exchange.h"
 
-#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,6 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "server/http/http.h"
-#include "server/queue/job.h"
-#include "server/routes/routes.h"
 
 enum { REPLY_BODY_MAX = 1 << 30 };
 
@@ -51,6 +48,7 @@ struct exchange *exchange_create(struct server *server, const char *target)
     x->server = server;
     x->arrived_ns = clock_now_ns();
     x->method_name = "";
+    x->label = ROUTE_OTHER;
     x->path = "";
     x->timeout_ms = server->settings->request_timeout_ms;
     buf_init(&x->body, 0);
@@ -205,25 +203,14 @@ void exchange_reply_fixed(struct exchange *x, int status, const char *content_ty
     x->reply.fixed_size = size;
 }
 
-bool exchange_openai(const struct exchange *x)
-{
-    return x->path_route && x->path_route->flags & ROUTE_OPENAI_SHAPE;
-}
-
-enum metrics_route exchange_label(const struct exchange *x)
-{
-    const struct route *route = x->route ? x->route : x->path_route;
-    return route ? route->label : ROUTE_OTHER;
-}
-
 void exchange_problem(struct exchange *x, const struct problem *problem, unsigned retry_after_s)
 {
     CHECK(!exchange_replied(x) && problem->kind != PROBLEM_NONE);
-    bool openai = exchange_openai(x);
-    int status = openai ? problem_openai_status(problem->kind) : problem_row(problem->kind)->status;
+    int status = x->openai ? problem_openai_status(problem->kind)
+                           : problem_row(problem->kind)->status;
     x->problem = problem->kind;
     buf_clear(&x->reply.body);
-    if (openai) {
+    if (x->openai) {
         problem_write_openai(problem, &x->reply.body);
     } else {
         problem_write(problem, x->request_id, &x->reply.body);
@@ -259,11 +246,5 @@ void exchange_fail(struct exchange *x, enum problem_kind kind, const char *param
 
 void exchange_resume(struct exchange *x)
 {
-    http_resume(x);
-}
-
-bool exchange_abandoned(const struct exchange *x)
-{
-    struct pollfd one = {.fd = x->fd, .events = POLLRDHUP};
-    return poll(&one, 1, 0) == 1 && one.revents != 0;
+    x->resume(x);
 }

@@ -1,13 +1,12 @@
 /* One request and its reply, as everything but http.c sees them: no library type in sight.
  *
  * The way of an exchange: headers → intake_check (may refuse) → body → handler->run (replies, or
- * waits for another thread) → handler->finish → reply. Request lifetime; made and freed by http.c.
- * One thread at a time: an I/O thread, but between handler->submit and exchange_resume the thread
- * that works on it. */
+ * waits for another thread) → handler->finish → reply. Where on it an exchange is, its connection
+ * knows (http/reaper.h). Request lifetime; made and freed by http.c. One thread at a time: an I/O
+ * thread, but between handler->submit and exchange_resume the thread that works on it. */
 #ifndef ORTHRUS_SERVER_EXCHANGE_H
 #define ORTHRUS_SERVER_EXCHANGE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +15,7 @@
 #include "base/buf.h"
 #include "server/exchange/accept.h"
 #include "server/exchange/auth.h"
+#include "server/queue/job.h"
 #include "server/state.h"
 
 struct conn;
@@ -72,19 +72,12 @@ struct reply {
     bool close; /* end the connection afterwards */
 };
 
-enum exchange_stage {
-    STAGE_HEADERS, /* the request line is here */
-    STAGE_BODY,    /* the headers are accepted, or refused with the reply ready */
-    STAGE_WORKING, /* suspended */
-    STAGE_REPLIED,
-};
-
 struct exchange {
     struct server *server;
-    enum exchange_stage stage;
     enum listener listener;
     struct conn *conn; /* reaper's record of the connection */
     void *wire;        /* http.c's */
+    void (*resume)(struct exchange *x);
     int fd;
     char remote[REMOTE_MAX]; /* "192.0.2.1:4711", "unix" */
 
@@ -98,6 +91,8 @@ struct exchange {
     struct request_headers headers;
     const struct route *route;      /* NULL: none */
     const struct route *path_route; /* of the same path, with whatever method; NULL: none */
+    enum metrics_route label;       /* of either */
+    bool openai;                    /* problems in OpenAI's form */
     char request_id[REQUEST_ID_MAX + 2];
     char key_id[AUTH_ID_MAX + 1]; /* whose token it was, "" for none */
     uint64_t arrived_ns;
@@ -115,12 +110,15 @@ struct exchange {
     uint64_t replied_ns;
     size_t reply_size;
     bool queued;    /* the reply is on its way */
+    bool counted;   /* and in the metrics */
     int raw_status; /* what was answered straight on the socket instead, 0: nothing */
 
     /* The handler's. */
-    struct job *job;        /* of a prediction, owned */
-    atomic_bool *cancelled; /* where to tell the working thread that nobody waits any more */
-    void *state;            /* owned through state_free */
+    struct job *job; /* of a prediction, owned */
+    /* Told what has become of the client of a suspended exchange; NULL: does not matter. Any
+     * thread; must not block. */
+    void (*client_changed)(struct exchange *x, enum policy_client client);
+    void *state; /* owned through state_free */
     void (*state_free)(void *state);
 };
 
@@ -146,11 +144,6 @@ void exchange_problem(struct exchange *x, const struct problem *problem, unsigne
 void exchange_fail(struct exchange *x, enum problem_kind kind, const char *param, const char *fmt,
                    ...) PRINTF_LIKE(4, 5);
 
-/* True on routes whose problems have OpenAI's form. */
-bool exchange_openai(const struct exchange *x);
-/* The route's label for metrics. */
-enum metrics_route exchange_label(const struct exchange *x);
-
 static inline bool exchange_replied(const struct exchange *x)
 {
     return x->reply.status != 0;
@@ -159,7 +152,5 @@ static inline bool exchange_replied(const struct exchange *x)
 /* Lets the suspended exchange go on: its handler's finish runs on an I/O thread. Any thread, once;
  * touch nothing of x afterwards. */
 void exchange_resume(struct exchange *x);
-/* True when the client has closed its side. Any thread, while the exchange is suspended. */
-bool exchange_abandoned(const struct exchange *x);
 
 #endif

@@ -14,7 +14,8 @@ enum {
     SOCKETS = 2,
     ROUND_MAX = 64,   /* connections of one listener before the other has its turn */
     LAST_MAX = 65536, /* of each, when it is time to stop: more than a backlog holds */
-    PAUSE_MS = 100,
+    PAUSE_MS = 100,   /* when no descriptors are left: until one of ours ends */
+    MOMENT_MS = 1,    /* while connections end for newcomers */
 };
 
 struct acceptor {
@@ -24,56 +25,71 @@ struct acceptor {
     pthread_t thread;
 };
 
-/* False when the process has no descriptor or memory left for a connection. */
-static bool accept_some(struct acceptor *acceptor, size_t which, unsigned most)
+/* How it went with the connections of one listener. */
+enum accepted { ACCEPTED, ACCEPT_LATER, ACCEPT_EXHAUSTED /* no descriptor or memory is left */ };
+
+static enum accepted accept_some(struct acceptor *acceptor, size_t which, unsigned most)
 {
+    enum listener listener = which == 0 ? LISTENER_MAIN : LISTENER_ADMIN;
     int listening = acceptor->sockets[which]->fd;
     for (unsigned i = 0; listening >= 0 && i < most; i++) {
         struct sockaddr_storage address;
         socklen_t size = sizeof address;
+        if (!http_ready(acceptor->http, listener)) {
+            return ACCEPT_LATER;
+        }
         int fd = accept4(listening, (struct sockaddr *)&address, &size,
                          SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            http_accept(acceptor->http, which == 0 ? LISTENER_MAIN : LISTENER_ADMIN, fd,
-                        (struct sockaddr *)&address, size);
+            http_accept(acceptor->http, listener, fd, (struct sockaddr *)&address, size);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            return false;
+            return ACCEPT_EXHAUSTED;
         } else if (errno != EINTR && errno != ECONNABORTED) {
             break; /* nobody waits, or an error of one connection: poll tells what is left */
         }
     }
-    return true;
+    return ACCEPTED;
+}
+
+/* Accepts what waits; false when it is time to stop. *ret_pause_ms: how long to leave the rest
+ * where it is. */
+static bool accept_round(struct acceptor *acceptor, bool *warned, int *ret_pause_ms)
+{
+    struct pollfd fds[SOCKETS + 1] = {{.fd = acceptor->stop_fd, .events = POLLIN}};
+    *ret_pause_ms = 0;
+    for (size_t i = 0; i < SOCKETS; i++) {
+        fds[i + 1] = (struct pollfd){.fd = acceptor->sockets[i]->fd, .events = POLLIN};
+    }
+    if (poll(fds, SOCKETS + 1, -1) < 0) {
+        return true;
+    }
+    bool stopping = fds[0].revents != 0;
+    for (size_t i = 0; i < SOCKETS; i++) {
+        if (!fds[i + 1].revents && !stopping) {
+            continue;
+        }
+        enum accepted how = accept_some(acceptor, i, stopping ? LAST_MAX : ROUND_MAX);
+        if (how == ACCEPT_EXHAUSTED && !*warned) {
+            *warned = true;
+            LOG(LOG_WARN, "no descriptors left for connections; raise the limit (ulimit -n)");
+        }
+        if (how != ACCEPTED && *ret_pause_ms < PAUSE_MS) {
+            *ret_pause_ms = how == ACCEPT_EXHAUSTED ? PAUSE_MS : MOMENT_MS;
+        }
+    }
+    return !stopping;
 }
 
 static void *run(void *argument)
 {
     struct acceptor *acceptor = argument;
     bool warned = false;
+    int pause_ms;
     (void)pthread_setname_np(pthread_self(), "acceptor");
-    for (;;) {
-        struct pollfd fds[SOCKETS + 1] = {{.fd = acceptor->stop_fd, .events = POLLIN}};
-        bool full = false;
-        for (size_t i = 0; i < SOCKETS; i++) {
-            fds[i + 1] = (struct pollfd){.fd = acceptor->sockets[i]->fd, .events = POLLIN};
-        }
-        if (poll(fds, SOCKETS + 1, -1) < 0) {
-            continue;
-        }
-        for (size_t i = 0; i < SOCKETS; i++) {
-            if (fds[i + 1].revents || fds[0].revents) {
-                full |= !accept_some(acceptor, i, fds[0].revents ? LAST_MAX : ROUND_MAX);
-            }
-        }
-        if (fds[0].revents) {
-            break;
-        }
-        if (full) {
-            /* Connections wait in the kernel until one of ours ends. */
-            if (!warned) {
-                LOG(LOG_WARN, "no descriptors left for connections; raise the limit (ulimit -n)");
-            }
-            warned = true;
-            (void)poll(fds, 1, PAUSE_MS);
+    while (accept_round(acceptor, &warned, &pause_ms)) {
+        if (pause_ms) {
+            struct pollfd stop = {.fd = acceptor->stop_fd, .events = POLLIN};
+            (void)poll(&stop, 1, pause_ms);
         }
     }
     for (size_t i = 0; i < SOCKETS; i++) {

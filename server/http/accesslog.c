@@ -132,7 +132,7 @@ void accesslog_write(const struct exchange *x, int status, bool complete)
     sanitize(x->method_name, texts.method, sizeof texts.method);
     fields[n++] = LOG_S("method", texts.method);
     fields[n++] = LOG_S("path", texts.path);
-    fields[n++] = LOG_S("route", x->path_route ? metrics_route_name(exchange_label(x)) : NULL);
+    fields[n++] = LOG_S("route", x->path_route ? metrics_route_name(x->label) : NULL);
     fields[n++] = LOG_U("status", (uint64_t)status);
     fields[n++] = LOG_D("duration_ms", ms(clock_now_ns() - x->arrived_ns));
     fields[n++] = LOG_U("bytes_in", x->received);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -39,6 +40,7 @@ struct io {
 struct http {
     struct server *server;
     struct reaper *reaper;
+    size_t spare; /* connections of a listener beyond its limit */
     struct io main[IO_THREADS];
     struct io admin;
     atomic_uint next; /* whose turn it is to get a connection */
@@ -111,6 +113,11 @@ static size_t count_args(const char *target)
     return n;
 }
 
+static void resume(struct exchange *x)
+{
+    MHD_resume_connection(x->wire);
+}
+
 /* The request line is complete: an exchange begins. */
 static void *on_request_line(void *context, const char *target, struct MHD_Connection *connection)
 {
@@ -134,7 +141,9 @@ static void *on_request_line(void *context, const char *target, struct MHD_Conne
     x->fd = conn->fd;
     x->wire = connection;
     x->path = target; /* the library cuts the query off in a moment */
+    x->resume = resume;
     describe_remote(connection, x->remote);
+    conn->requests++;
     (void)reaper_enter(io->http->reaper, conn, CONN_HEADERS, x);
     return x;
 }
@@ -162,7 +171,6 @@ static struct MHD_Response *make_response(struct exchange *x)
 {
     struct reply *reply = &x->reply;
     if (reply->fixed) {
-        x->reply_size = reply->fixed_size;
         /* The library never writes to a persistent buffer; its parameter lacks the const. */
         return MHD_create_response_from_buffer(reply->fixed_size, (void *)(uintptr_t)reply->fixed,
                                                MHD_RESPMEM_PERSISTENT);
@@ -170,8 +178,9 @@ static struct MHD_Response *make_response(struct exchange *x)
     if (reply->body.size == 0) {
         return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     }
-    char *data = buf_steal(&reply->body, &x->reply_size);
-    struct MHD_Response *response = data ? MHD_create_response_from_buffer(x->reply_size, data,
+    size_t size;
+    char *data = buf_steal(&reply->body, &size);
+    struct MHD_Response *response = data ? MHD_create_response_from_buffer(size, data,
                                                                            MHD_RESPMEM_MUST_FREE)
                                          : NULL;
     if (!response) {
@@ -187,10 +196,8 @@ static bool used_up(const struct exchange *x)
     return most && x->listener == LISTENER_MAIN && x->conn->requests >= most;
 }
 
-static enum MHD_Result send_reply(struct io *io, struct exchange *x)
+static struct MHD_Response *complete_reply(struct exchange *x)
 {
-    struct MHD_Response *response = make_response(x);
-    bool ok = response != NULL;
     intake_common_headers(x);
     if (x->doubtful || x->distrusted || x->reply.close || used_up(x) ||
         server_phase(x->server) >= SERVER_DRAINING) {
@@ -199,24 +206,48 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
     if (x->reply.content_type) {
         exchange_header(x, "Content-Type", "%s", x->reply.content_type);
     }
+    struct MHD_Response *response = make_response(x);
+    bool ok = response != NULL;
     for (size_t i = 0; ok && i < x->reply.n_headers; i++) {
         ok = MHD_add_response_header(response, x->reply.headers[i].name,
                                      x->reply.headers[i].value) == MHD_YES;
     }
-    x->stage = STAGE_REPLIED;
-    x->replied_ns = clock_now_ns();
-    ok = ok && reaper_enter(io->http->reaper, x->conn, CONN_SENDING, x);
-    if (ok) {
-        /* Counted before it goes out: who reads an answer finds it in the next scrape. */
-        metrics_request(x->server->metrics, exchange_label(x), x->reply.status,
-                        x->replied_ns - x->arrived_ns);
-        ok = MHD_queue_response(x->wire, (unsigned)x->reply.status, response) == MHD_YES;
-        x->queued = true;
-    }
-    if (response) {
+    if (response && !ok) {
         MHD_destroy_response(response);
+        response = NULL;
     }
-    return ok ? MHD_YES : MHD_NO;
+    return response;
+}
+
+static void count_request(const struct exchange *x, int status)
+{
+    metrics_request(x->server->metrics, x->label, status, x->replied_ns - x->arrived_ns);
+}
+
+/* Sends what x holds. The phase comes first: until it is entered the reaper may be reading the
+ * reply. */
+static enum MHD_Result send_reply(struct io *io, struct exchange *x)
+{
+    struct reaper *reaper = io->http->reaper;
+    x->replied_ns = clock_now_ns();
+    x->reply_size = x->reply.fixed ? x->reply.fixed_size : x->reply.body.size;
+    if (!reaper_enter(reaper, x->conn, CONN_SENDING, x)) {
+        return MHD_NO;
+    }
+    struct MHD_Response *response = complete_reply(x);
+    if (!response) {
+        return MHD_NO;
+    }
+    /* Counted before it goes out: who reads an answer finds it in the next scrape. Whether one that
+     * has closed its side will read it is known only afterwards. */
+    x->counted = reaper_client(reaper, x->conn) == CLIENT_WAITS;
+    if (x->counted) {
+        count_request(x, x->reply.status);
+    }
+    x->queued = true;
+    enum MHD_Result ok = MHD_queue_response(x->wire, (unsigned)x->reply.status, response);
+    MHD_destroy_response(response);
+    return ok;
 }
 
 static enum MHD_Result first_call(struct io *io, struct exchange *x, const char *path,
@@ -229,7 +260,6 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
     x->doubtful = !framing_plain(&x->conn->framing, x->conn->requests);
     (void)MHD_get_connection_values(x->wire, MHD_HEADER_KIND, on_header, x);
     intake_check(x, x->conn->over_limit);
-    x->stage = STAGE_BODY;
     bool refused = exchange_replied(x);
     bool waiting = x->headers.expect && strcasecmp(x->headers.expect, "100-continue") == 0;
     if (refused && (x->distrusted || (waiting && (x->chunked || x->content_length)))) {
@@ -240,11 +270,13 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
 }
 
 /* A piece of the body: kept, or read and forgotten where the request is refused. */
-static enum MHD_Result body_call(struct io *io, struct exchange *x, const char *data, size_t size)
+static enum MHD_Result body_call(struct io *io, struct exchange *x, enum conn_phase phase,
+                                 const char *data, size_t size)
 {
+    struct reaper *reaper = io->http->reaper;
     x->received += size;
     /* A GET with a body is answered as if it had none. */
-    bool wanted = !exchange_replied(x) && x->route->flags & ROUTE_BODY;
+    bool wanted = phase == CONN_BODY && x->route->flags & ROUTE_BODY;
     if (wanted && !buf_append(&x->body, data, size)) {
         if (x->received > x->body_max) {
             exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
@@ -253,12 +285,12 @@ static enum MHD_Result body_call(struct io *io, struct exchange *x, const char *
             exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the body");
         }
         buf_done(&x->body);
-        if (!reaper_enter(io->http->reaper, x->conn, CONN_DISCARD, x)) {
+        if (!reaper_enter(reaper, x->conn, CONN_DISCARD, x)) {
             return MHD_NO;
         }
     }
     if (x->received > (uint64_t)x->body_max + DISCARD_MAX_BYTES) {
-        if (exchange_replied(x) && reaper_enter(io->http->reaper, x->conn, CONN_SENDING, x)) {
+        if (phase == CONN_DISCARD && reaper_enter(reaper, x->conn, CONN_SENDING, x)) {
             rawreply_send(x);
         }
         return MHD_NO;
@@ -268,18 +300,33 @@ static enum MHD_Result body_call(struct io *io, struct exchange *x, const char *
 
 static enum MHD_Result last_call(struct io *io, struct exchange *x)
 {
-    if (!exchange_replied(x)) {
-        const struct handler *handler = x->route->handler;
-        if (handler->run(x)) {
-            struct MHD_Connection *connection = x->wire;
-            x->stage = STAGE_WORKING;
-            /* Even when the reaper was faster: what run reserved, submit gives back. */
-            (void)reaper_enter(io->http->reaper, x->conn, CONN_WORKING, x);
-            MHD_suspend_connection(connection);
-            /* From here on x may be resumed, even before submit returns: it is not ours. */
-            handler->submit(x);
-            return MHD_YES;
-        }
+    struct reaper *reaper = io->http->reaper;
+    if (!reaper_enter(reaper, x->conn, CONN_HANDLING, x)) {
+        return MHD_NO;
+    }
+    const struct handler *handler = x->route->handler;
+    if (!handler->run(x)) {
+        return send_reply(io, x);
+    }
+    bool working = reaper_enter(reaper, x->conn, CONN_WORKING, x);
+    CHECK(working); /* the reaper ends no connection whose handler runs */
+    MHD_suspend_connection(x->wire);
+    /* From here on x may be resumed, even before submit returns: it is not ours. */
+    handler->submit(x);
+    return MHD_YES;
+}
+
+/* The work is done, or was dropped because nobody waits for it. */
+static enum MHD_Result resumed_call(struct io *io, struct exchange *x)
+{
+    enum policy_client client = reaper_client(io->http->reaper, x->conn);
+    if (client == CLIENT_GONE) {
+        return MHD_NO;
+    }
+    x->route->handler->finish(x);
+    if (client == CLIENT_HALF_CLOSED && x->problem == PROBLEM_DEADLINE) {
+        x->problem = PROBLEM_NONE; /* it was put off for those who wait, and is not awaited */
+        return MHD_NO;
     }
     return send_reply(io, x);
 }
@@ -294,20 +341,25 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (!x) {
         return MHD_NO;
     }
-    switch (x->stage) {
-    case STAGE_HEADERS:
+    enum conn_phase phase = reaper_phase(io->http->reaper, x->conn);
+    size_t got = *size;
+    switch (phase) {
+    case CONN_HEADERS:
         return first_call(io, x, path, method, version);
-    case STAGE_BODY:
-        if (*size == 0) {
-            return last_call(io, x);
+    case CONN_BODY:
+    case CONN_DISCARD:
+        if (got) {
+            *size = 0;
+            return body_call(io, x, phase, data, got);
         }
-        enum MHD_Result result = body_call(io, x, data, *size);
-        *size = 0;
-        return result;
-    case STAGE_WORKING:
-        x->route->handler->finish(x);
-        return send_reply(io, x);
-    case STAGE_REPLIED:
+        return phase == CONN_BODY ? last_call(io, x) : send_reply(io, x);
+    case CONN_WORKING:
+        return resumed_call(io, x);
+    case CONN_IDLE:
+    case CONN_HANDLING:
+    case CONN_SENDING:
+    case CONN_ENDED:
+    case CONN_PHASES:
         break;
     }
     return MHD_NO;
@@ -323,18 +375,21 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     }
     *slot = NULL;
     (void)reaper_enter(io->http->reaper, x->conn, CONN_IDLE, NULL);
+    bool complete = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     int status = x->reply.status;
-    if (!x->queued) {
+    if (!x->counted) {
         /* Answered on the socket, by the library itself, or not at all. */
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(
             connection, MHD_CONNECTION_INFO_HTTP_STATUS);
-        status = x->raw_status               ? x->raw_status
-                 : info && info->http_status ? (int)info->http_status
-                                             : STATUS_CLIENT_GONE;
-        metrics_request(x->server->metrics, exchange_label(x), status,
-                        clock_now_ns() - x->arrived_ns);
+        status = x->queued && complete    ? x->reply.status
+                 : x->raw_status          ? x->raw_status
+                 : x->queued || !info     ? STATUS_CLIENT_GONE
+                 : info->http_status != 0 ? (int)info->http_status
+                                          : STATUS_CLIENT_GONE;
+        x->replied_ns = clock_now_ns();
+        count_request(x, status);
     }
-    accesslog_write(x, status, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    accesslog_write(x, status, complete);
     exchange_destroy(x);
 }
 
@@ -342,7 +397,7 @@ static bool start_io(struct io *io)
 {
     metrics_gauge_limit(io->http->server->metrics, gauge_of(io->listener), io->limit);
     /* The library's own limit is never reached: the acceptor stops before. */
-    unsigned limit = (unsigned)(io->limit + 2 * CONNECTIONS_SPARE);
+    unsigned limit = (unsigned)(io->limit + 2 * io->http->spare);
     io->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0,
         NULL, NULL, on_request, io, MHD_OPTION_CONNECTION_LIMIT, limit,
@@ -353,15 +408,19 @@ static bool start_io(struct io *io)
     return io->daemon != NULL;
 }
 
-enum err_code http_create(struct server *server, struct reaper *reaper, struct http **ret_http,
+enum err_code http_create(struct server *server, struct reaper *reaper,
+                          const struct connection_limits *limits, struct http **ret_http,
                           struct err *err)
 {
     struct http *http = calloc(1, sizeof *http);
     if (!http) {
         return err_nomem(err, sizeof *http);
     }
+    server->library_version = MHD_get_version();
+    server->max_connections = limits->main;
     http->server = server;
     http->reaper = reaper;
+    http->spare = limits->spare;
     struct rlimit descriptors;
     bool ok = getrlimit(RLIMIT_NOFILE, &descriptors) == 0;
     if (ok && tap_init(size_min(descriptors.rlim_cur, WATCHED_MAX), err) != ERR_OK) {
@@ -369,11 +428,10 @@ enum err_code http_create(struct server *server, struct reaper *reaper, struct h
         return err->code;
     }
     for (size_t i = 0; i < IO_THREADS && ok; i++) {
-        http->main[i] = (struct io){
-            .http = http, .listener = LISTENER_MAIN, .limit = server->settings->max_connections};
+        http->main[i] = (struct io){.http = http, .listener = LISTENER_MAIN, .limit = limits->main};
         ok = start_io(&http->main[i]);
     }
-    http->admin = (struct io){.http = http, .listener = LISTENER_ADMIN, .limit = CONNECTIONS_ADMIN};
+    http->admin = (struct io){.http = http, .listener = LISTENER_ADMIN, .limit = limits->admin};
     if (!ok || !start_io(&http->admin)) {
         http_destroy(http);
         return err_set(err, ERR_IO, "libmicrohttpd does not start");
@@ -395,6 +453,12 @@ void http_destroy(struct http *http)
     free(http);
 }
 
+bool http_ready(struct http *http, enum listener listener)
+{
+    const struct io *io = listener == LISTENER_MAIN ? &http->main[0] : &http->admin;
+    return !reaper_making_room(http->reaper, listener, io->limit + http->spare);
+}
+
 void http_accept(struct http *http, enum listener listener, int fd, const struct sockaddr *address,
                  socklen_t address_size)
 {
@@ -402,7 +466,7 @@ void http_accept(struct http *http, enum listener listener, int fd, const struct
     if (listener == LISTENER_MAIN) {
         io = &http->main[atomic_fetch_add(&http->next, 1) % IO_THREADS];
     }
-    if (!reaper_announce(http->reaper, listener, io->limit + CONNECTIONS_SPARE)) {
+    if (!reaper_announce(http->reaper, listener, io->limit + http->spare)) {
         (void)close(fd);
         return;
     }
@@ -411,14 +475,4 @@ void http_accept(struct http *http, enum listener listener, int fd, const struct
     if (MHD_add_connection(io->daemon, fd, address, address_size) != MHD_YES) {
         reaper_withdraw(http->reaper, listener);
     }
-}
-
-void http_resume(struct exchange *x)
-{
-    MHD_resume_connection(x->wire);
-}
-
-const char *http_library_version(void)
-{
-    return MHD_get_version();
 }

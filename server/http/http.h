@@ -27,26 +27,28 @@
 #include "server/exchange/exchange.h"
 #include "server/http/reaper.h"
 
-/* Connections of a listener beyond its limit that are still answered (with 429), and those of the
- * admin listener. */
-enum { CONNECTIONS_SPARE = 64, CONNECTIONS_ADMIN = 64 };
+/* Of the admin listener, and beyond a listener's limit, where descriptors are not scarce. */
+enum { CONNECTIONS_ADMIN = 64, CONNECTIONS_SPARE = 64 };
+
+/* Connections at most; `spare` beyond the limit of a listener are still answered (with 429). */
+struct connection_limits {
+    size_t main, admin, spare;
+};
 
 struct http;
 
 /* Starts the I/O threads; nothing listens yet. server and reaper are borrowed. */
 CHECK_RESULT enum err_code http_create(struct server *server, struct reaper *reaper,
+                                       const struct connection_limits *limits,
                                        struct http **ret_http, struct err *err);
 /* Ends every connection and the I/O threads. No exchange may be suspended. NULL is fine. */
 void http_destroy(struct http *http);
 
+/* False while connections are being closed for newcomers: these had better wait in the kernel for a
+ * moment. Thread-safe. */
+bool http_ready(struct http *http, enum listener listener);
 /* Takes a connected non-blocking socket over, also when it fails. Thread-safe. */
 void http_accept(struct http *http, enum listener listener, int fd, const struct sockaddr *address,
                  socklen_t address_size);
-
-/* exchange_resume's other half. */
-void http_resume(struct exchange *x);
-
-/* The library's version. */
-const char *http_library_version(void);
 
 #endif

@@ -92,6 +92,11 @@ static void find_route(struct exchange *x)
         return;
     }
     x->route = routes_find(x->listener, x->path, x->method, &x->path_route);
+    const struct route *route = x->route ? x->route : x->path_route;
+    if (route) {
+        x->label = route->label;
+        x->openai = x->path_route->flags & ROUTE_OPENAI_SHAPE;
+    }
     if (x->route) {
         return;
     }

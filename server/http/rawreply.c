@@ -69,7 +69,7 @@ void rawreply_timeout(struct exchange *x)
     x->raw_status = problem_row(PROBLEM_BODY_SLOW)->status;
     (void)problem_set(&problem, PROBLEM_BODY_SLOW, NULL, "the request's body took too long");
     buf_init(&text, RAW_MAX / 2);
-    if (exchange_openai(x)) {
+    if (x->openai) {
         problem_write_openai(&problem, &text);
     } else {
         problem_write(&problem, x->request_id, &text);

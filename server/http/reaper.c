@@ -7,28 +7,56 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "server/http/rawreply.h"
 
-enum { TICK_MS = 50, TICKS_PER_SWEEP = 5 };
+enum { TICK_MS = 50, TICKS_PER_END = 5 };
+
+struct tally {
+    size_t open, announced;
+    size_t placed; /* of the open ones: within the limit and not ended for a newcomer */
+    size_t ending; /* of the open ones: ended for a newcomer, soon closed */
+};
 
 struct reaper {
     const struct settings *settings;
     pthread_t thread;
     bool started;
+    struct pollfd *polled; /* [polled_room], the thread's */
+    size_t polled_room;
     pthread_mutex_t lock; /* of everything below */
     pthread_cond_t wake;
     bool stopping;
     uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
-    struct conn *first;
-    struct tally {
-        size_t open, announced;
-    } main, admin;
-    struct pollfd *polled; /* [polled_room], for sweep */
-    size_t polled_room;
+    struct conn *first, *last;
+    struct tally main, admin;
 };
 
-/* Lock held. */
+/* Phase → bits of those that may follow. A completed request leads back to idle from anywhere. */
+static const unsigned followers[CONN_PHASES] = {
+    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_IDLE,
+    [CONN_HEADERS] = 1 << CONN_BODY | 1 << CONN_DISCARD | 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_BODY] = 1 << CONN_DISCARD | 1 << CONN_HANDLING | 1 << CONN_IDLE,
+    [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_DISCARD] = 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_WORKING] = 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_SENDING] = 1 << CONN_IDLE,
+};
+
+static struct tally *tally_of(struct reaper *reaper, enum listener listener)
+{
+    return listener == LISTENER_ADMIN ? &reaper->admin : &reaper->main;
+}
+
+/* Nothing more goes out; the library closes what is shut down. Lock held. */
+static void end(struct conn *conn)
+{
+    conn->phase = CONN_ENDED;
+    (void)shutdown(conn->fd, SHUT_RDWR);
+}
+
+/* Its time is over. Lock held. */
 static void reap(struct reaper *reaper, struct conn *conn)
 {
     int unread = 0;
@@ -36,24 +64,44 @@ static void reap(struct reaper *reaper, struct conn *conn)
         ioctl(conn->fd, FIONREAD, &unread) == 0 && unread > 0) {
         return; /* a request has just come in: it is answered before the drain ends */
     }
-    conn->reaped = true;
     if (conn->phase == CONN_BODY) {
         rawreply_timeout(conn->exchange);
     } else if (conn->phase == CONN_DISCARD) {
         rawreply_send(conn->exchange);
     }
-    (void)shutdown(conn->fd, SHUT_RDWR);
+    end(conn);
 }
 
-/* Whether the client of a connection, whose end was seen, can still get an answer. */
-static bool awaited(const struct conn *conn)
+/* What poll saw of a connection. Lock held. */
+static void see(struct conn *conn, short seen, bool look_for_ends)
 {
-    return conn->phase == CONN_WORKING || conn->phase == CONN_SENDING;
+    if (seen & (POLLERR | POLLHUP | POLLNVAL)) {
+        conn->client = CLIENT_GONE;
+    } else if (seen & POLLRDHUP && conn->client == CLIENT_WAITS) {
+        conn->client = CLIENT_HALF_CLOSED;
+    }
+    if (conn->phase == CONN_WORKING) {
+        struct exchange *x = conn->exchange;
+        if (conn->told != conn->client && x->client_changed) {
+            x->client_changed(x, conn->client);
+        }
+        conn->told = conn->client;
+        return;
+    }
+    /* Its side is closed and nothing is left to read: there will be no more. Once this is seen
+     * twice: the first time its last bytes may just be on the way to a handler. */
+    if (look_for_ends && conn->phase != CONN_SENDING && conn->phase != CONN_HANDLING) {
+        int unread = 0;
+        bool at_end = seen != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 && unread == 0;
+        if (at_end && conn->at_end) {
+            end(conn);
+        }
+        conn->at_end = at_end;
+    }
 }
 
-/* Ends connections whose client has closed its side and of which nothing is left to read, once this
- * is seen twice: the first time their last bytes may just be on the way to a handler. Lock held. */
-static void sweep(struct reaper *reaper)
+/* Looks after every client. The lock is held at entry and exit, but not while polling. */
+static void look(struct reaper *reaper, bool look_for_ends)
 {
     size_t n = 0;
     size_t room = reaper->main.open + reaper->admin.open;
@@ -66,21 +114,20 @@ static void sweep(struct reaper *reaper)
         reaper->polled_room = room;
     }
     for (struct conn *conn = reaper->first; conn; conn = conn->next) {
-        int fd = awaited(conn) || conn->reaped ? -1 : conn->fd; /* poll skips -1 */
-        reaper->polled[n++] = (struct pollfd){.fd = fd, .events = POLLRDHUP};
-    }
-    if (n == 0 || poll(reaper->polled, n, 0) <= 0) {
-        return;
-    }
-    n = 0;
-    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
-        int unread = 0;
-        bool ended = reaper->polled[n++].revents != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 &&
-                     unread == 0;
-        if (ended && conn->ended) {
-            (void)shutdown(conn->fd, SHUT_RDWR);
+        conn->poll_slot = SIZE_MAX;
+        if (conn->phase != CONN_ENDED) {
+            conn->poll_slot = n;
+            reaper->polled[n++] = (struct pollfd){.fd = conn->fd, .events = POLLRDHUP};
         }
-        conn->ended = ended;
+    }
+    (void)pthread_mutex_unlock(&reaper->lock);
+    int ready = n ? poll(reaper->polled, n, 0) : 0;
+    (void)pthread_mutex_lock(&reaper->lock);
+    for (struct conn *conn = reaper->first; conn && ready >= 0; conn = conn->next) {
+        /* One that was opened meanwhile has no slot, one that was closed is not here. */
+        if (conn->poll_slot != SIZE_MAX && conn->phase != CONN_ENDED) {
+            see(conn, reaper->polled[conn->poll_slot].revents, look_for_ends);
+        }
     }
 }
 
@@ -91,16 +138,14 @@ static void *run(void *argument)
     (void)pthread_setname_np(pthread_self(), "reaper");
     (void)pthread_mutex_lock(&reaper->lock);
     while (!reaper->stopping) {
-        if (++ticks % TICKS_PER_SWEEP == 0) {
-            sweep(reaper);
-        }
+        look(reaper, ++ticks % TICKS_PER_END == 0);
         uint64_t now_ns = clock_now_ns();
         for (struct conn *conn = reaper->first; conn; conn = conn->next) {
             uint64_t end_ns = conn->deadline_ns;
             if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
                 end_ns = reaper->idle_end_ns;
             }
-            if (!conn->reaped && conn->phase != CONN_WORKING && now_ns >= end_ns) {
+            if (conn->phase != CONN_ENDED && now_ns >= end_ns) {
                 reap(reaper, conn);
             }
         }
@@ -157,9 +202,22 @@ void reaper_destroy(struct reaper *reaper)
     free(reaper);
 }
 
-static struct tally *tally_of(struct reaper *reaper, enum listener listener)
+/* Makes room: ends the oldest connection of which no whole header section has come; with_place: one
+ * that holds a place. Lock held. */
+static void evict(struct reaper *reaper, enum listener listener, bool with_place)
 {
-    return listener == LISTENER_ADMIN ? &reaper->admin : &reaper->main;
+    struct tally *tally = tally_of(reaper, listener);
+    for (struct conn *conn = reaper->last; conn; conn = conn->prev) {
+        bool waiting = conn->phase == CONN_HEADERS ||
+                       (conn->phase == CONN_IDLE && !conn->had_headers);
+        if (conn->listener == listener && waiting && !(with_place && conn->over_limit)) {
+            end(conn);
+            conn->evicted = true;
+            tally->ending++;
+            tally->placed -= !conn->over_limit;
+            return;
+        }
+    }
 }
 
 bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most)
@@ -170,6 +228,19 @@ bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most)
     tally->announced += ok;
     (void)pthread_mutex_unlock(&reaper->lock);
     return ok;
+}
+
+bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    struct tally *tally = tally_of(reaper, listener);
+    bool full = tally->open + tally->announced >= most;
+    if (full && tally->ending == 0) {
+        evict(reaper, listener, false);
+    }
+    bool making = full && tally->ending > 0;
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return making;
 }
 
 void reaper_withdraw(struct reaper *reaper, enum listener listener)
@@ -189,14 +260,23 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     conn->fd = fd;
     conn->listener = listener;
     conn->phase = CONN_IDLE;
+    conn->client = CLIENT_WAITS;
+    conn->poll_slot = SIZE_MAX;
     conn->deadline_ns = clock_now_ns() + reaper->settings->header_timeout_ms * NS_PER_MS;
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
     tally->announced--;
-    conn->over_limit = ++tally->open > limit;
+    tally->open++;
+    if (tally->placed >= limit) {
+        evict(reaper, listener, true);
+    }
+    conn->over_limit = tally->placed >= limit;
+    tally->placed += !conn->over_limit;
     conn->next = reaper->first;
     if (reaper->first) {
         reaper->first->prev = conn;
+    } else {
+        reaper->last = conn;
     }
     reaper->first = conn;
     (void)pthread_mutex_unlock(&reaper->lock);
@@ -206,7 +286,10 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
 void reaper_close(struct reaper *reaper, struct conn *conn)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    tally_of(reaper, conn->listener)->open--;
+    struct tally *tally = tally_of(reaper, conn->listener);
+    tally->open--;
+    tally->ending -= conn->evicted;
+    tally->placed -= !conn->over_limit && !conn->evicted;
     if (conn->prev) {
         conn->prev->next = conn->next;
     } else {
@@ -214,6 +297,8 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
     }
     if (conn->next) {
         conn->next->prev = conn->prev;
+    } else {
+        reaper->last = conn->prev;
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     free(conn);
@@ -228,7 +313,7 @@ size_t reaper_count(struct reaper *reaper, enum listener listener)
     return count;
 }
 
-/* When the phase that begins now must be over. */
+/* When the phase that begins now must be over. Lock held. */
 static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *conn,
                              enum conn_phase phase, const struct exchange *x)
 {
@@ -239,8 +324,8 @@ static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *con
         return now_ns + settings->idle_timeout_ms * NS_PER_MS;
     case CONN_HEADERS:
         /* The first request's headers have been due since the connection began. */
-        return conn->requests ? now_ns + settings->header_timeout_ms * NS_PER_MS
-                              : conn->deadline_ns;
+        return conn->had_headers ? now_ns + settings->header_timeout_ms * NS_PER_MS
+                                 : conn->deadline_ns;
     case CONN_BODY:
         return now_ns + settings->body_timeout_ms * NS_PER_MS;
     case CONN_DISCARD:
@@ -248,7 +333,10 @@ static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *con
     case CONN_SENDING:
         return now_ns + settings->body_timeout_ms * NS_PER_MS +
                x->reply_size * NS_PER_S / SEND_BYTES_PER_S;
+    case CONN_HANDLING:
     case CONN_WORKING:
+    case CONN_ENDED:
+    case CONN_PHASES:
         break;
     }
     return UINT64_MAX;
@@ -258,14 +346,34 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
                   struct exchange *x)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    bool alive = !conn->reaped;
-    conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
-    conn->requests += phase == CONN_HEADERS;
-    conn->phase = phase;
-    conn->ended = false;
+    bool alive = conn->phase != CONN_ENDED;
     conn->exchange = x;
+    if (alive) {
+        CHECK(followers[conn->phase] & 1u << phase);
+        conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
+        conn->phase = phase;
+        conn->had_headers |= phase != CONN_IDLE && phase != CONN_HEADERS;
+        conn->told = CLIENT_WAITS;
+        conn->at_end = false;
+    }
     (void)pthread_mutex_unlock(&reaper->lock);
     return alive;
+}
+
+enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    enum conn_phase phase = conn->phase;
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return phase;
+}
+
+enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    enum policy_client client = conn->client;
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return client;
 }
 
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns)
@@ -280,8 +388,8 @@ void reaper_cancel(struct reaper *reaper)
 {
     (void)pthread_mutex_lock(&reaper->lock);
     for (struct conn *conn = reaper->first; conn; conn = conn->next) {
-        if (conn->phase == CONN_WORKING && conn->exchange->cancelled) {
-            atomic_store(conn->exchange->cancelled, true);
+        if (conn->phase == CONN_WORKING && conn->exchange->client_changed) {
+            conn->exchange->client_changed(conn->exchange, CLIENT_GONE);
         }
     }
     (void)pthread_mutex_unlock(&reaper->lock);

@@ -1,18 +1,30 @@
-/* Absolute deadlines of connections. libmicrohttpd knows idle timeouts alone, which a client that
- * sends one byte now and then never meets; here each phase of a connection ends at a fixed time:
+/* Connections: the one record of what each is doing, its deadline, and whether its client is there.
+ *
+ * A connection is in one phase, changed by reaper_enter alone, under one lock:
  *
  *   idle      a new connection's first headers: header_timeout; between requests: idle_timeout
  *   headers   header_timeout
  *   body      body_timeout
  *   discard   a refused request's body: DISCARD_TIMEOUT_MS
- *   working   none: the request's own deadline, kept by the scheduler
+ *   handling  none: its handler runs on the I/O thread
+ *   working   none: suspended, with the request's own deadline, kept by the scheduler
  *   sending   body_timeout plus a second for each SEND_BYTES_PER_S of the answer
+ *   ended     nothing more is read or sent; the last one
  *
- * A connection over its time is shut down; in the middle of a body the client gets the answer
- * first (408, or the refusal that waited for the rest).
+ * libmicrohttpd knows idle timeouts alone, which a client that sends one byte now and then never
+ * meets; here each phase ends at a fixed time, and the connection with it: it is shut down, in the
+ * middle of a body after the answer (408, or the refusal that waited for the rest).
  *
- * It also looks for clients that have gone: libmicrohttpd polls edge-triggered and misses an end of
- * stream that comes together with the last bytes before it. Process lifetime; thread-safe. */
+ * Who may touch an exchange: its I/O thread, but from the hand-over to the resume of a working one
+ * the thread that works on it. In discard its reply is complete and only read, for the reaper may
+ * send it; whoever moves the connection on has the reply for himself.
+ *
+ * It also asks, every TICK_MS and nowhere else, whether clients are still there: libmicrohttpd does
+ * not look at suspended connections and, polling edge-triggered, misses an end of stream that comes
+ * together with the last bytes before it. A reset connection's client is gone; one that has only
+ * closed its own side may still read an answer.
+ *
+ * Process lifetime; thread-safe. */
 #ifndef ORTHRUS_SERVER_REAPER_H
 #define ORTHRUS_SERVER_REAPER_H
 
@@ -28,22 +40,37 @@ enum { DISCARD_TIMEOUT_MS = 10000, SEND_BYTES_PER_S = 64 * 1024 };
 
 struct reaper;
 
-enum conn_phase { CONN_IDLE, CONN_HEADERS, CONN_BODY, CONN_DISCARD, CONN_WORKING, CONN_SENDING };
+enum conn_phase {
+    CONN_IDLE,
+    CONN_HEADERS,
+    CONN_BODY,
+    CONN_DISCARD,
+    CONN_HANDLING,
+    CONN_WORKING,
+    CONN_SENDING,
+    CONN_ENDED,
+    CONN_PHASES,
+};
 
 /* A connection. Lifetime: from reaper_open to reaper_close. */
 struct conn {
     int fd;
     enum listener listener;
-    bool over_limit;        /* one too many: refused politely */
-    struct framing framing; /* the I/O thread's, by tap.c */
+    bool over_limit; /* one too many: refused politely */
+    /* The I/O thread's. */
+    struct framing framing; /* told by tap.c */
+    uint64_t requests;      /* begun */
     /* The reaper's, under its lock. */
-    struct conn *next, *prev;
-    struct exchange *exchange; /* under way, or NULL */
+    struct conn *next, *prev; /* newest first */
     enum conn_phase phase;
+    bool had_headers;          /* a whole header section has come */
+    bool evicted;              /* ended for a newcomer */
+    struct exchange *exchange; /* under way, or NULL */
     uint64_t deadline_ns;
-    uint64_t requests;
-    bool ended;  /* the client's side was closed when last looked at, in the same phase */
-    bool reaped; /* its time was over; nothing more goes out */
+    enum policy_client client; /* as last seen */
+    enum policy_client told;   /* what the exchange that is worked on has been told of it */
+    bool at_end;               /* between bytes, at the end of the stream when last looked at */
+    size_t poll_slot;          /* of the round that goes on, SIZE_MAX: none */
 };
 
 CHECK_RESULT enum err_code reaper_create(const struct settings *settings,
@@ -55,19 +82,24 @@ void reaper_destroy(struct reaper *reaper);
  * open or announced. */
 bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most);
 void reaper_withdraw(struct reaper *reaper, enum listener listener);
-/* Counts and watches an announced connection; over_limit is set beyond limit. NULL when memory is
- * out. */
+/* True when most are open or announced but some of them are being ended for newcomers: a moment
+ * later there will be room. */
+bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most);
+/* Counts and watches an announced connection. Where `limit` are open already, the oldest that has
+ * not brought a whole header section is ended for it (one that is idle between requests has); where
+ * there is none, over_limit is set. NULL when memory is out. */
 struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, size_t limit);
 /* Before the descriptor is closed. */
 void reaper_close(struct reaper *reaper, struct conn *conn);
 /* Connections open or announced now. */
 size_t reaper_count(struct reaper *reaper, enum listener listener);
 
-/* Moves a connection to its next phase, with the exchange that is under way (NULL when idle). What
- * the exchange says as the reply must be complete for CONN_DISCARD and stay so. False when the
- * connection's time was over: nothing may be sent then. */
+/* Moves a connection to its next phase, with the exchange that is under way (NULL when idle). False
+ * when it has ended: it stays so, and nothing may be sent. */
 bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phase,
                   struct exchange *x);
+enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn);
+enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn);
 
 /* From now on idle connections end at deadline_ns at the latest. */
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns);

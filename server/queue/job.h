@@ -30,16 +30,14 @@ struct job {
     enum api_kind kind;
     char head[HEADS_NAME_MAX + 1]; /* which one is asked, by route, path or query; "" for none */
     bool raw;                      /* Accept: application/octet-stream */
-    atomic_bool cancelled;         /* set by http at any time: the connection has ended */
     atomic_int client;             /* enum policy_client, by engine_client alone */
     char request_id[130];
     const char *body; /* borrowed until done */
     size_t body_size;
     uint64_t arrived_ns;
-    uint64_t deadline_ns;               /* absolute, monotonic */
-    void (*done)(struct job *job);      /* any thread, once; http resumes the connection */
-    bool (*abandoned)(struct job *job); /* asked while it waits: has the client gone? */
-    void *context;                      /* http's */
+    uint64_t deadline_ns;          /* absolute, monotonic */
+    void (*done)(struct job *job); /* any thread, once; http resumes the connection */
+    void *context;                 /* http's */
 
     /* Made when it is prepared. */
     struct arena arena;

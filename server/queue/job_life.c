@@ -5,7 +5,6 @@ struct job *job_create(void)
 {
     struct job *job = calloc(1, sizeof *job);
     if (job) {
-        atomic_init(&job->cancelled, false);
         atomic_init(&job->client, CLIENT_WAITS);
     }
     return job;

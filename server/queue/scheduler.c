@@ -124,23 +124,6 @@ static struct timespec to_timespec(uint64_t ns)
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
-/* Asks after the clients of those that wait. Lock held. */
-static void hear_clients(struct scheduler *scheduler, struct policy_actions *actions)
-{
-    for (struct queue_entry *entry = scheduler->policy.entries.ages.first; entry && !actions->ended;
-         entry = entry_younger(entry)) {
-        struct job *job = job_of(entry);
-        if (entry_ready(entry) &&
-            (atomic_load(&job->cancelled) || (job->abandoned && job->abandoned(job)))) {
-            step(scheduler,
-                 &(struct policy_event){
-                     .kind = POLICY_CLIENT, .entry = entry, .client = CLIENT_GONE},
-                 actions);
-            return;
-        }
-    }
-}
-
 static void *ticker_main(void *argument)
 {
     struct scheduler *scheduler = argument;
@@ -159,7 +142,6 @@ static void *ticker_main(void *argument)
         }
         struct policy_actions actions;
         step(scheduler, &(struct policy_event){.kind = POLICY_TICK}, &actions);
-        hear_clients(scheduler, &actions);
         (void)pthread_mutex_unlock(&scheduler->lock);
         end_jobs(scheduler, &actions);
         (void)pthread_mutex_lock(&scheduler->lock);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/jval.h"
-#include "server/http/http.h"
 #include "server/queue/engine.h"
 #include "server/routes/handler_models.h"
 
@@ -115,16 +114,16 @@ static void append_ours(struct exchange *x, struct engine *engine)
     buf_printf(out,
                ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"
                "\"admin_max_body_bytes\":%zu,\"max_batch_tokens\":%zu,\"max_queue_tokens\":%zu,"
-               "\"max_queue_requests\":%zu,\"max_connections\":%u,\"request_timeout_ms\":%" PRIu64
+               "\"max_queue_requests\":%zu,\"max_connections\":%zu,\"request_timeout_ms\":%" PRIu64
                ",\"header_timeout_ms\":%" PRIu64 ",\"body_timeout_ms\":%" PRIu64
                ",\"idle_timeout_ms\":%" PRIu64 "}",
                engine->max_length, settings->max_client_batch, settings->max_body_bytes,
                settings->admin_max_body_bytes, engine->max_batch_tokens, engine->max_queue_tokens,
-               settings->max_queue_requests, settings->max_connections,
+               settings->max_queue_requests, x->server->max_connections,
                settings->request_timeout_ms, settings->header_timeout_ms, settings->body_timeout_ms,
                settings->idle_timeout_ms);
     buf_printf(out, ",\"versions\":{\"orthrus\":\"%s\",\"libmicrohttpd\":\"%s\"}}",
-               settings->version, http_library_version());
+               settings->version, x->server->library_version);
 }
 
 static bool run(struct exchange *x)

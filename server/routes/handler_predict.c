@@ -74,9 +74,9 @@ static void on_done(struct job *job)
     exchange_resume(job->context);
 }
 
-static bool on_abandoned(struct job *job)
+static void client_changed(struct exchange *x, enum policy_client client)
 {
-    return exchange_abandoned(job->context);
+    engine_client(server_engine(x->server), x->job, client);
 }
 
 static void reply(struct exchange *x)
@@ -119,7 +119,7 @@ static bool run(struct exchange *x)
         return false;
     }
     x->job = job;
-    x->cancelled = &job->cancelled;
+    x->client_changed = client_changed;
     job->kind = x->route->kind;
     (void)head_of(x, job->head);
     job->raw = job->kind == API_EMBED && accept_octets(&x->headers.accept);
@@ -129,7 +129,6 @@ static bool run(struct exchange *x)
     job->arrived_ns = x->arrived_ns;
     job->deadline_ns = x->arrived_ns + x->timeout_ms * NS_PER_MS;
     job->done = on_done;
-    job->abandoned = on_abandoned;
     job->context = x;
     if (job->body_size > PREPARE_INLINE_MAX) {
         return true;

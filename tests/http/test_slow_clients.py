@@ -1,9 +1,11 @@
 """Clients that take their time: absolute deadlines, not idle ones."""
 import contextlib
+import multiprocessing
 import os
 import socket
 import time
 
+import conftest
 import pytest
 from conftest import Server, render
 
@@ -118,6 +120,13 @@ def test_a_disconnected_client_costs_nothing(server):
     assert open_sockets(server) <= 4
 
 
+def eventually(check, within_s=10):
+    end = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_connection_limit(start):
     server = start("--max-connections", "4")
     held = [server.connect() for _ in range(4)]
@@ -130,14 +139,103 @@ def test_connection_limit(start):
         assert (reply.status, reply.code) == (429, "overloaded")
         assert reply.header("Connection") == "close"
     assert server.get("/readyz", admin=True).status == 200
-    many = [server.connect() for _ in range(100)]
-    time.sleep(0.3)
-    assert sum(connection.closed(0.05) for connection in many[70:]) == 30
+    many = []
+    for _ in range(80):  # all in use: these get an answer, not a place
+        many.append(server.connect())
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            many[-1].send(render("GET", "/livez"))
+    replies = [connection.read_reply() for connection in many]
+    assert 64 <= sum(reply is not None and reply.status == 200 for reply in replies) < 80
     for connection in many + held[:1]:
         connection.close()
-    for _ in range(100):
-        reply = server.post("/embed", {"inputs": "a"})
-        if reply.status == 200:
-            break
-        time.sleep(0.05)
-    assert reply.status == 200
+    eventually(lambda: getattr(server.post("/embed", {"inputs": "a"}), "status", None) == 200)
+
+
+def test_silent_connections_make_way(start):
+    """Who has brought no whole header section loses the place to a newcomer, the oldest first."""
+    server = start("--max-connections", "40")
+    idle = server.connect()
+    assert idle.request("GET", "/health").status == 200
+    slow = []
+    for i in range(200):
+        slow.append(server.connect())
+        if i % 2:
+            slow[-1].send(b"POST /embed HTTP/1.1\r\nHost: x\r\n")
+        if i % 20 == 0:
+            with server.connect() as good:
+                assert good.post("/embed", {"inputs": "a"}).status == 200
+    assert idle.request("GET", "/health").status == 200
+    assert all(connection.closed(5) for connection in slow[:140])
+    assert not any(connection.closed(0.05) for connection in slow[-4:])
+    assert server.get("/info").json()["limits"]["max_connections"] == 40
+
+
+def test_few_descriptors(start, monkeypatch, tmp_path):
+    """The main listener takes what is there and leaves the admin listener its own."""
+    wrapper = tmp_path / "orthrus"
+    wrapper.write_text(f'#!/bin/sh\nulimit -n 64\nexec "{conftest.BIN}" "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(conftest, "BIN", str(wrapper))
+    server = start()
+    limit = server.get("/info").json()["limits"]["max_connections"]
+    assert 8 <= limit < 60
+    held = [server.connect() for _ in range(limit)]
+    for connection in held:
+        assert connection.request("GET", "/health").status == 200
+    more = [server.connect() for _ in range(100)]
+    for _ in range(3):
+        assert server.get("/livez", admin=True).status == 200
+        assert server.get("/metrics", admin=True).status == 200
+    assert held[0].post("/embed", {"inputs": "a"}).status == 200
+    for connection in held + more:
+        connection.close()
+    assert "no descriptors left" not in server.log()
+
+
+@pytest.mark.skipif(os.environ.get("ORTHRUS_FULL") != "1", reason="a long proof: ORTHRUS_FULL=1")
+def test_five_thousand_slow_clients(start):
+    """At the default of 1,000 connections a good client's p99 stays within 1.2 times (and 5 ms)."""
+    server = start(drop=("request",))
+
+    def p99():
+        times = []
+        for _ in range(1500):
+            begin = time.monotonic()
+            assert server.post("/embed", {"inputs": "a good client"}).status == 200
+            times.append(time.monotonic() - begin)
+        return sorted(times)[len(times) * 99 // 100]
+
+    alone = p99()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        stop = pool.apply_async(slow_clients, (server.address, 5000, 20))
+        time.sleep(3)
+        among = p99()
+        assert server.get("/health").status == 200
+        reconnects = stop.get()
+    print(f"p99 alone {alone * 1e3:.2f} ms, among 5000 slow clients {among * 1e3:.2f} ms, {reconnects} connections made")
+    assert among <= 1.2 * alone + 0.005
+
+
+def slow_clients(address, n, seconds):
+    """n clients that send a header's byte now and then and come back when they are cut."""
+    host, port = address.rsplit(":", 1)
+    held, made, end = [], 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        while len(held) < n and time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                held.append(socket.create_connection((host, int(port)), timeout=5))
+                held[-1].setblocking(False)
+                held[-1].send(b"GET /health HTTP/1.1\r\nX-Slow: ")
+                made += 1
+            if made % 50 == 0:
+                time.sleep(0.01)
+        alive = []
+        for connection in held:
+            try:
+                connection.send(b"a")
+                alive.append(connection)
+            except OSError:
+                connection.close()
+        held = alive
+        time.sleep(0.2)
+    return made
