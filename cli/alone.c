@@ -22,15 +22,9 @@ struct alone {
 struct member {
     struct alone *alone;
     unsigned number;
+    struct scratch *scratch;
     pthread_t thread;
 };
-
-static void encode(struct alone *alone, unsigned number)
-{
-    const struct model *model = alone->offline->model;
-    encoder_forward(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
-                    &alone->team, number, &(struct outputs){.pooled = alone->out});
-}
 
 static void *follow(void *argument)
 {
@@ -43,7 +37,10 @@ static void *follow(void *argument)
         if (alone->over) {
             return NULL;
         }
-        encode(alone, member->number);
+        const struct model *model = alone->offline->model;
+        encoder_assist(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
+                       &alone->team, member->number, member->scratch,
+                       &(struct outputs){.pooled = alone->out});
     }
 }
 
@@ -65,7 +62,9 @@ static enum err_code lead(struct alone *alone, double *ret_ms, struct err *err)
         batch_clear(&alone->batch);
         CHECK(batch_add(&alone->batch, tokens.ids, tokens.n));
         team_barrier(&alone->team);
-        encode(alone, 0);
+        const struct model *model = alone->offline->model;
+        encoder_forward(model->encoder, alone->workspace, &alone->batch, model->config.pooling,
+                        &alone->team, &(struct outputs){.pooled = alone->out});
         ret_ms[i ? i - 1 : 0] = (double)(clock_now_ns() - start) / (double)NS_PER_MS;
     }
     alone->over = true;
@@ -84,7 +83,10 @@ static enum err_code run(struct alone *alone, struct member *members, unsigned w
     unsigned started = 1; /* the leader is this thread */
     for (; started < width; started++) {
         members[started] = (struct member){.alone = alone, .number = started};
-        if (pthread_create(&members[started].thread, NULL, follow, &members[started]) != 0) {
+        if (scratch_create(alone->offline->model->encoder, alone->offline->max_length,
+                           &members[started].scratch, NULL) != ERR_OK ||
+            pthread_create(&members[started].thread, NULL, follow, &members[started]) != 0) {
+            scratch_destroy(members[started].scratch);
             break; /* where a thread can't be had, the others do its work */
         }
     }
@@ -93,6 +95,7 @@ static enum err_code run(struct alone *alone, struct member *members, unsigned w
     enum err_code code = lead(alone, ret_ms, err);
     for (unsigned i = 1; i < started; i++) {
         (void)pthread_join(members[i].thread, NULL);
+        scratch_destroy(members[i].scratch);
     }
     (void)pthread_mutex_destroy(&alone->gate);
     return code;
@@ -105,8 +108,8 @@ enum err_code alone_measure(const struct offline *offline, const struct line *co
     struct alone alone = {.offline = offline, .texts = texts, .n = n};
     struct member *members = calloc(width, sizeof *members);
     alone.out = calloc(offline->model->config.hidden, sizeof *alone.out);
-    enum err_code code = workspace_create(offline->model->encoder, 1, length, width,
-                                          &alone.workspace, err);
+    enum err_code code = workspace_create(offline->model->encoder, 1, length, &alone.workspace,
+                                          err);
     if (code == ERR_OK && (!members || !alone.out || !batch_init(&alone.batch, 1, length))) {
         code = err_nomem(err, length * sizeof(int32_t));
     }

@@ -95,7 +95,7 @@ static size_t encode_batch(struct worker *worker, struct bulk_window *window, si
     }
     struct team team;
     team_init(&team, 1);
-    encoder_forward(options->encoder, worker->workspace, &worker->batch, options->pooling, &team, 0,
+    encoder_forward(options->encoder, worker->workspace, &worker->batch, options->pooling, &team,
                     &(struct outputs){.pooled = worker->out});
     for (size_t i = from; i < to; i++) {
         const float *row = worker->out + (i - from) * hidden;
@@ -155,7 +155,7 @@ static enum err_code start_worker(struct bulk *bulk, struct worker *worker, stru
     if (!worker->out || !batch_init(&worker->batch, BULK_BATCH_TEXTS, tokens)) {
         return err_nomem(err, BULK_BATCH_TEXTS * bulk->hidden * sizeof *worker->out);
     }
-    enum err_code code = workspace_create(bulk->options.encoder, BULK_BATCH_TEXTS, tokens, 1,
+    enum err_code code = workspace_create(bulk->options.encoder, BULK_BATCH_TEXTS, tokens,
                                           &worker->workspace, err);
     if (code != ERR_OK) {
         return code;

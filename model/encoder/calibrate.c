@@ -61,7 +61,7 @@ static enum err_code run_calibration(struct encoder *encoder, struct workspace *
     struct team team;
     team_init(&team, 1);
     workspace->largest = largest;
-    encoder_forward(encoder, workspace, batch, POOLING_MEAN, &team, 0,
+    encoder_forward(encoder, workspace, batch, POOLING_MEAN, &team,
                     &(struct outputs){.pooled = out});
     for (size_t row = 0; row < rows; row++) {
         linear_choose_wide(&encoder->layers[row / MATRIX_COUNT].linear[row % MATRIX_COUNT],
@@ -76,7 +76,7 @@ enum err_code encoder_calibrate(struct encoder *encoder, struct err *err)
 {
     struct workspace *workspace;
     struct batch batch = {0};
-    enum err_code code = workspace_create(encoder, TEXTS, TEXTS * LENGTH_MAX, 1, &workspace, err);
+    enum err_code code = workspace_create(encoder, TEXTS, TEXTS * LENGTH_MAX, &workspace, err);
     if (code != ERR_OK) {
         return code;
     }

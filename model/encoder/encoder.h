@@ -42,20 +42,30 @@ double encoder_flops(const struct encoder *encoder, size_t n);
 /* Bytes of packed weights. */
 size_t encoder_bytes(const struct encoder *encoder);
 
-/* Worker lifetime: the scratch of one forward pass, shared by the members of its team. Sized once;
- * the forward pass never allocates. */
+/* Thread lifetime: what one thread alone needs of a pass. Sized once, for any pass of up to
+ * max_tokens tokens. */
+struct scratch;
+/* Errors: ERR_NOMEM. */
+CHECK_RESULT enum err_code scratch_create(const struct encoder *encoder, size_t max_tokens,
+                                          struct scratch **ret_scratch, struct err *err);
+/* NULL is fine. */
+void scratch_destroy(struct scratch *scratch);
+
+/* Thread lifetime: the arrays of one forward pass, shared by the members of its team, and the
+ * scratch of the thread that leads it. Sized once; the forward pass never allocates. */
 struct workspace;
 
 enum { WORKSPACE_TOKENS_MAX = 1 << 20 };
 
-/* Room for batches of up to max_texts texts and max_tokens tokens, run by teams of up to max_width
- * members. Errors: ERR_LIMIT, ERR_NOMEM. */
-
+/* Room for batches of up to max_texts texts and max_tokens tokens. Errors: ERR_LIMIT, ERR_NOMEM. */
 CHECK_RESULT enum err_code workspace_create(const struct encoder *encoder, size_t max_texts,
-                                            size_t max_tokens, unsigned max_width,
-                                            struct workspace **ret_workspace, struct err *err);
+                                            size_t max_tokens, struct workspace **ret_workspace,
+                                            struct err *err);
 /* NULL is fine. */
 void workspace_destroy(struct workspace *workspace);
+
+/* The scratch inside: for a thread that leads passes of its own and assists in those of others. */
+struct scratch *workspace_scratch(struct workspace *workspace);
 
 /* Hidden states [T,H] of the last forward pass, borrowed until the next one. */
 const float *workspace_hidden(const struct workspace *workspace);
@@ -93,14 +103,19 @@ struct outputs {
     float *tokens; /* [T,H] hidden states of all tokens */
 };
 
-/* One pass. Every member of the team calls it with the same arguments and its own number; what out
- * asks for is complete when it returns to all. The batch fits the workspace; ids are below V and
- * each text is at most `positions` long (CHECKed). A text's outputs do not depend on the rest of
- * the batch, nor on the team's width: to the last bit on the packed paths (ISA_AVX2 and up), within
- * 2e-6 on OpenBLAS. */
+/* One pass, as member 0 of the team; what out asks for is complete when it returns. The batch fits
+ * the workspace; ids are below V and each text is at most `positions` long (CHECKed). A text's
+ * outputs do not depend on the rest of the batch, nor on the team's width: to the last bit on the
+ * packed paths (all but ISA_GENERIC), within 2e-6 on OpenBLAS. */
 void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
                      const struct batch *batch, enum pooling pooling, struct team *team,
-                     unsigned member, const struct outputs *out);
+                     const struct outputs *out);
+
+/* The same pass, as member 1 … width-1, each called once with the leader's arguments and a scratch
+ * of its own for as many tokens. */
+void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
+                    const struct batch *batch, enum pooling pooling, struct team *team,
+                    unsigned member, struct scratch *scratch, const struct outputs *out);
 
 /* Divides each row of [N,H] by its Euclidean norm; a zero row stays zero. */
 void embeddings_normalize(float *embeddings, size_t n, size_t hidden);

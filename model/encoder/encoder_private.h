@@ -40,20 +40,24 @@ struct encoder {
     struct layer *layers; /* [L], owned */
 };
 
-/* Worker lifetime: one pass at a time, shared by the members of its team. */
+struct scratch {
+    size_t max_tokens;
+    size_t bytes;
+    void *memory; /* owned; aligned to PAGES_ALIGN */
+};
+
+/* Thread lifetime: one pass at a time, shared by the members of its team. */
 struct workspace {
     size_t max_texts;
     size_t max_tokens;
-    unsigned max_width;
     void *memory; /* everything below points into it; owned */
     size_t memory_bytes;
-    float *hidden;          /* [T,H]: the residual stream */
-    float *sums;            /* [T,H]: before a LayerNorm */
-    float *qkv;             /* [T,3H] */
-    float *context;         /* [T,H]: what attention gives */
-    float *inner;           /* [T,I]: between the two FFN matrices */
-    unsigned char *scratch; /* [max_width][scratch_bytes] */
-    size_t scratch_bytes;
+    float *hidden;             /* [T,H]: the residual stream */
+    float *sums;               /* [T,H]: before a LayerNorm */
+    float *qkv;                /* [T,3H] */
+    float *context;            /* [T,H]: what attention gives */
+    float *inner;              /* [T,I]: between the two FFN matrices */
+    struct scratch *scratch;   /* the leader's; owned */
     struct observer *observer; /* borrowed, may be NULL */
     /* While calibrating, the largest magnitude that each input of each matrix has had:
      * [L][MATRIX_COUNT][max(H,I)]; else NULL. Teams of one alone. */

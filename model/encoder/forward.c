@@ -170,19 +170,19 @@ static void leave(const struct pass *pass, enum pooling pooling, size_t from, si
     }
 }
 
-void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
-                     const struct batch *batch, enum pooling pooling, struct team *team,
-                     unsigned member, const struct outputs *out)
+void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
+                    const struct batch *batch, enum pooling pooling, struct team *team,
+                    unsigned member, struct scratch *scratch, const struct outputs *out)
 {
     CHECK(batch->n <= workspace->max_texts && batch->total <= workspace->max_tokens &&
-          team->width <= workspace->max_width);
+          batch->total <= scratch->max_tokens);
     struct pass pass = {
         .encoder = encoder,
         .workspace = workspace,
         .batch = batch,
         .team = team,
         .member = member,
-        .scratch = workspace->scratch + member * workspace->scratch_bytes,
+        .scratch = scratch->memory,
         .observer = member == 0 ? workspace->observer : NULL,
     };
     if (pass.observer && pass.observer->now_ns) {
@@ -199,6 +199,13 @@ void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
     team_share(team, member, batch->n, 1, &from, &to);
     leave(&pass, pooling, from, to, out);
     phase_end(&pass, PHASE_POOL);
+}
+
+void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
+                     const struct batch *batch, enum pooling pooling, struct team *team,
+                     const struct outputs *out)
+{
+    encoder_assist(encoder, workspace, batch, pooling, team, 0, workspace->scratch, out);
 }
 
 const char *phase_name(enum phase phase)

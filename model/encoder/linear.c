@@ -1,6 +1,7 @@
 #include "model/encoder/linear.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -75,19 +76,31 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
     linear->bias = region_take(region, out, sizeof(float));
 }
 
+static int by_index(const void *a, const void *b)
+{
+    uint32_t left = *(const uint32_t *)a;
+    uint32_t right = *(const uint32_t *)b;
+    return (left > right) - (left < right);
+}
+
 void linear_choose_wide(struct linear *linear, const float *weight)
 {
+    uint32_t *chosen = linear->wide_columns; /* the greatest so far, in falling order */
     size_t n = 0;
-    for (size_t k = 0; k < linear->in && n < linear->wide; k++) {
-        size_t larger = 0;
-        for (size_t other = 0; other < linear->in; other++) {
-            larger += weight[other] > weight[k] || (weight[other] == weight[k] && other < k);
+    for (size_t k = 0; k < linear->in; k++) {
+        if (n == linear->wide && (n == 0 || !(weight[k] > weight[chosen[n - 1]]))) {
+            continue;
         }
-        if (larger < linear->wide) {
-            linear->wide_columns[n++] = (uint32_t)k;
+        size_t at = n < linear->wide ? n++ : n - 1;
+        for (; at > 0 && weight[k] > weight[chosen[at - 1]]; at--) {
+            chosen[at] = chosen[at - 1];
         }
+        chosen[at] = (uint32_t)k;
     }
     CHECK(n == linear->wide);
+    if (n > 0) {
+        qsort(chosen, n, sizeof *chosen, by_index);
+    }
     note_keep(linear, n);
 }
 

@@ -5,8 +5,8 @@
 #include "model/encoder/attention.h"
 #include "model/encoder/encoder_private.h"
 
-/* The largest scratch that any phase asks of one member. */
-static size_t member_scratch(const struct encoder *encoder, size_t max_tokens)
+/* The largest scratch that any phase asks of one thread. */
+static size_t scratch_bytes(const struct encoder *encoder, size_t max_tokens)
 {
     const struct config *config = &encoder->config;
     const struct layer *layer = &encoder->layers[0];
@@ -28,14 +28,40 @@ static void workspace_layout(struct workspace *workspace, const struct config *c
     workspace->qkv = region_take(region, tokens * 3 * hidden, sizeof(float));
     workspace->context = region_take(region, tokens * hidden, sizeof(float));
     workspace->inner = region_take(region, tokens * config->intermediate, sizeof(float));
-    workspace->scratch = region_take(region, workspace->max_width, workspace->scratch_bytes);
+}
+
+enum err_code scratch_create(const struct encoder *encoder, size_t max_tokens,
+                             struct scratch **ret_scratch, struct err *err)
+{
+    struct scratch *scratch = calloc(1, sizeof *scratch);
+    if (!scratch) {
+        return err_nomem(err, sizeof *scratch);
+    }
+    scratch->max_tokens = max_tokens;
+    scratch->bytes = scratch_bytes(encoder, max_tokens);
+    scratch->memory = pages_alloc(scratch->bytes);
+    if (!scratch->memory) {
+        enum err_code code = err_nomem(err, scratch->bytes);
+        scratch_destroy(scratch);
+        return code;
+    }
+    *ret_scratch = scratch;
+    return ERR_OK;
+}
+
+void scratch_destroy(struct scratch *scratch)
+{
+    if (!scratch) {
+        return;
+    }
+    pages_free(scratch->memory, scratch->bytes);
+    free(scratch);
 }
 
 enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, size_t max_tokens,
-                               unsigned max_width, struct workspace **ret_workspace,
-                               struct err *err)
+                               struct workspace **ret_workspace, struct err *err)
 {
-    if (max_texts == 0 || max_tokens == 0 || max_tokens > WORKSPACE_TOKENS_MAX || max_width == 0) {
+    if (max_texts == 0 || max_tokens == 0 || max_tokens > WORKSPACE_TOKENS_MAX) {
         return err_set(err, ERR_LIMIT, "a workspace holds 1 to %d tokens", WORKSPACE_TOKENS_MAX);
     }
     struct workspace *workspace = calloc(1, sizeof *workspace);
@@ -44,8 +70,6 @@ enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, 
     }
     workspace->max_texts = max_texts;
     workspace->max_tokens = max_tokens;
-    workspace->max_width = max_width;
-    workspace->scratch_bytes = member_scratch(encoder, max_tokens);
     struct region region = {.base = NULL};
     workspace_layout(workspace, &encoder->config, &region);
     workspace->memory_bytes = region.used;
@@ -57,6 +81,11 @@ enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, 
     }
     region = (struct region){.base = workspace->memory};
     workspace_layout(workspace, &encoder->config, &region);
+    enum err_code code = scratch_create(encoder, max_tokens, &workspace->scratch, err);
+    if (code != ERR_OK) {
+        workspace_destroy(workspace);
+        return code;
+    }
     *ret_workspace = workspace;
     return ERR_OK;
 }
@@ -66,8 +95,14 @@ void workspace_destroy(struct workspace *workspace)
     if (!workspace) {
         return;
     }
+    scratch_destroy(workspace->scratch);
     pages_free(workspace->memory, workspace->memory_bytes);
     free(workspace);
+}
+
+struct scratch *workspace_scratch(struct workspace *workspace)
+{
+    return workspace->scratch;
 }
 
 const float *workspace_hidden(const struct workspace *workspace)

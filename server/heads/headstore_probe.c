@@ -52,14 +52,14 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
         code = fill(model, &batch, err);
     }
     if (code == ERR_OK) {
-        code = workspace_create(model->encoder, PROBE_TEXTS, PROBE_TEXTS * PROBE_TOKENS, 1,
-                                &workspace, err);
+        code = workspace_create(model->encoder, PROBE_TEXTS, PROBE_TEXTS * PROBE_TOKENS, &workspace,
+                                err);
     }
     if (code == ERR_OK) {
         struct team team;
         team_init(&team, 1);
         encoder_forward(
-            model->encoder, workspace, &batch, pooling, &team, 0,
+            model->encoder, workspace, &batch, pooling, &team,
             &(struct outputs){.pooled = probes.pooled, .cls = probes.cls, .tokens = probes.tokens});
         probes.n_tokens = batch.total;
         *ret_probes = probes;

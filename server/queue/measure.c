@@ -52,7 +52,7 @@ static bool try_size(struct probe *probe, size_t index, struct workspace *worksp
         return false;
     }
     uint64_t begin_ns = clock_now_ns();
-    encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team, 0,
+    encoder_forward(probe->model->encoder, workspace, batch, probe->pooling, &team,
                     &(struct outputs){.pooled = out});
     double pass_s = (double)(clock_now_ns() - begin_ns + 1) / (double)NS_PER_S;
     double *best = &probe->pass_s[index];
@@ -87,7 +87,7 @@ static void *probe_main(void *argument)
     size_t most = measure_sizes[MEASURE_SIZES - 1];
     float *out = calloc(TEXTS_MAX * probe->model->config.hidden, sizeof *out);
     if (out && batch_init(&batch, TEXTS_MAX, most) &&
-        workspace_create(probe->model->encoder, TEXTS_MAX, most, 1, &workspace, NULL) == ERR_OK) {
+        workspace_create(probe->model->encoder, TEXTS_MAX, most, &workspace, NULL) == ERR_OK) {
         run(probe, workspace, &batch, out);
     }
     workspace_destroy(workspace);

@@ -46,10 +46,18 @@ static void mark(struct worker *worker, uint64_t busy_since_ns)
     atomic_store_explicit(&worker->busy_since_ns, busy_since_ns, memory_order_relaxed);
 }
 
-static void run_pass(struct pass *pass, struct team *team, unsigned member)
+static void lead_pass(struct pass *pass, struct team *team)
 {
-    encoder_forward(pass->encoder, pass->workspace, &pass->batch, pass->pooling, team, member,
+    encoder_forward(pass->encoder, pass->workspace, &pass->batch, pass->pooling, team,
                     &(struct outputs){.pooled = pass->out});
+}
+
+/* In another worker's pass, with this worker's scratch. */
+static void assist(struct worker *worker, struct pass *pass, struct team *team, unsigned member)
+{
+    encoder_assist(pass->encoder, pass->workspace, &pass->batch, pass->pooling, team, member,
+                   workspace_scratch(worker->pass.workspace),
+                   &(struct outputs){.pooled = pass->out});
 }
 
 /* The texts of the cut batch, side by side. */
@@ -82,7 +90,7 @@ static void lead(struct worker *worker)
     fill_batch(worker);
     metrics_batch(worker->workers->options.metrics, worker->batch->tokens, worker->batch->n);
     scheduler_muster(scheduler, worker->index, &worker->crew, &worker->pass);
-    run_pass(&worker->pass, &worker->crew.team, 0);
+    lead_pass(&worker->pass, &worker->crew.team);
     mark(worker, clock_now_ns());
     scatter(worker);
     scheduler_complete(scheduler, worker->index);
@@ -98,7 +106,7 @@ static void warm_up(struct worker *worker)
     team_init(&team, 1);
     batch_clear(&worker->pass.batch);
     if (batch_add(&worker->pass.batch, ids, sizeof ids / sizeof ids[0])) {
-        run_pass(&worker->pass, &team, 0);
+        lead_pass(&worker->pass, &team);
     }
 }
 
@@ -127,7 +135,7 @@ static void *worker_main(void *argument)
         if (take == TAKE_BATCH) {
             lead(worker);
         } else {
-            run_pass(crew->task, &crew->team, member);
+            assist(worker, crew->task, &crew->team, member);
             crew_leave(crew);
         }
         mark(worker, 0);
@@ -143,8 +151,7 @@ static enum err_code init_worker(struct workers *workers, unsigned index, struct
     worker->pass.encoder = options->model->encoder;
     worker->pass.pooling = options->pooling;
     enum err_code code = workspace_create(options->model->encoder, options->batch_texts,
-                                          options->batch_tokens, options->n,
-                                          &worker->pass.workspace, err);
+                                          options->batch_tokens, &worker->pass.workspace, err);
     size_t floats;
     if (code == ERR_OK && size_mul(options->batch_texts, workers->hidden, &floats)) {
         worker->pass.out = calloc(floats, sizeof *worker->pass.out);

@@ -38,6 +38,16 @@ def test_openblas_is_loaded_where_it_multiplies(start):
     assert len(list(pathlib.Path(f"/proc/{server.process.pid}/task").iterdir())) == names
 
 
+def address_space_kib(server):
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmSize:")[1].split()[0])
+
+
+def test_memory_grows_with_the_threads_not_their_square(start):
+    sizes = [address_space_kib(start("--threads", str(n))) for n in (16, 32, 64)]
+    assert sizes[2] - sizes[1] <= 1.25 * 2 * (sizes[1] - sizes[0]), sizes
+
+
 @pytest.mark.skipif(len(CPUS) < 2, reason="one CPU only")
 def test_affinity(start):
     os.sched_setaffinity(0, CPUS[:1])

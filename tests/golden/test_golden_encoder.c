@@ -51,9 +51,8 @@ static void open_fixture(struct fixture *fixture, const char *dir, enum isa isa,
     const struct encoder_options options = {.precision = precision, .isa = isa, .threads = 2};
     expect_ok(checkpoint_open(dir, 2, &fixture->checkpoint, &err), &err);
     expect_ok(encoder_create(fixture->checkpoint, &options, &fixture->encoder, &err), &err);
-    expect_ok(
-        workspace_create(fixture->encoder, TEXTS_MAX, TOKENS_MAX, 1, &fixture->workspace, &err),
-        &err);
+    expect_ok(workspace_create(fixture->encoder, TEXTS_MAX, TOKENS_MAX, &fixture->workspace, &err),
+              &err);
     assert_true(batch_init(&fixture->batch, TEXTS_MAX, TOKENS_MAX));
     fixture->out = calloc(TEXTS_MAX * fixture->checkpoint->config.hidden, sizeof(float));
     assert_non_null(fixture->out);
@@ -72,7 +71,7 @@ static void forward(struct fixture *fixture)
 {
     struct team team;
     team_init(&team, 1);
-    encoder_forward(fixture->encoder, fixture->workspace, &fixture->batch, POOLING_MEAN, &team, 0,
+    encoder_forward(fixture->encoder, fixture->workspace, &fixture->batch, POOLING_MEAN, &team,
                     &(struct outputs){.pooled = fixture->out});
 }
 

@@ -2,6 +2,7 @@
  * tests/golden holds. */
 #include <pthread.h>
 
+#include "base/check.h"
 #include "base/size.h"
 #include "model/encoder/encoder.h"
 #include "tests/support/kernels_testing.h"
@@ -59,8 +60,7 @@ static bool open_fixture(struct fixture *fixture, enum isa isa, enum precision p
     assert_int_equal(encoder_isa(fixture->encoder), isa);
     assert_int_equal(encoder_precision(fixture->encoder), precision);
     assert_int_equal(
-        workspace_create(fixture->encoder, TEXTS, TOKENS_MAX, WIDTH_MAX, &fixture->workspace, &err),
-        ERR_OK);
+        workspace_create(fixture->encoder, TEXTS, TOKENS_MAX, &fixture->workspace, &err), ERR_OK);
     assert_true(batch_init(&fixture->batch, TEXTS, TOKENS_MAX));
     return true;
 }
@@ -83,9 +83,19 @@ struct member {
 static void *run_member(void *argument)
 {
     struct member *member = argument;
-    encoder_forward(member->fixture->encoder, member->fixture->workspace, &member->fixture->batch,
-                    member->pooling, member->team, member->number,
-                    &(struct outputs){.pooled = member->out});
+    struct fixture *fixture = member->fixture;
+    const struct outputs out = {.pooled = member->out};
+    if (member->number == 0) {
+        encoder_forward(fixture->encoder, fixture->workspace, &fixture->batch, member->pooling,
+                        member->team, &out);
+        return NULL;
+    }
+    struct scratch *scratch = NULL;
+    struct err err = ERR_INIT;
+    CHECK(scratch_create(fixture->encoder, TOKENS_MAX, &scratch, &err) == ERR_OK);
+    encoder_assist(fixture->encoder, fixture->workspace, &fixture->batch, member->pooling,
+                   member->team, member->number, scratch, &out);
+    scratch_destroy(scratch);
     return NULL;
 }
 
@@ -129,7 +139,7 @@ static void test_outputs_beside_the_pooled(void **state)
     assert_true(cls && tokens);
     struct team team;
     team_init(&team, 1);
-    encoder_forward(fixture.encoder, fixture.workspace, &fixture.batch, POOLING_MEAN, &team, 0,
+    encoder_forward(fixture.encoder, fixture.workspace, &fixture.batch, POOLING_MEAN, &team,
                     &(struct outputs){.cls = cls, .tokens = tokens});
     const float *hidden = workspace_hidden(fixture.workspace);
     assert_true(same_bits(tokens, hidden, total * width));
@@ -330,10 +340,9 @@ static void test_workspace_has_limits(void **state)
     struct workspace *workspace = NULL;
     struct err err = ERR_INIT;
     assert_true(open_fixture(&fixture, ISA_GENERIC, PRECISION_FP32));
-    assert_int_equal(workspace_create(fixture.encoder, 1, 0, 1, &workspace, &err), ERR_LIMIT);
+    assert_int_equal(workspace_create(fixture.encoder, 1, 0, &workspace, &err), ERR_LIMIT);
     err = ERR_INIT;
-    assert_int_equal(workspace_create(fixture.encoder, 1, SIZE_MAX, 1, &workspace, &err),
-                     ERR_LIMIT);
+    assert_int_equal(workspace_create(fixture.encoder, 1, SIZE_MAX, &workspace, &err), ERR_LIMIT);
     assert_null(workspace);
     assert_true(encoder_bytes(fixture.encoder) >= 32 * 413 * sizeof(float));
     /* 2 layers of 4·H² + 2·H·I products and 2·n·H a token for attention */
