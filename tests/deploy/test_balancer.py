@@ -1,8 +1,14 @@
 """docker/haproxy.cfg is valid and repeats what it may; docker/compose.yaml is safe by default."""
 
+import http.server
 import pathlib
 import re
+import socket
 import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 import yaml
@@ -19,6 +25,62 @@ def test_haproxy_accepts_its_configuration():
                           check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stdout + done.stderr
+
+
+class Replica(http.server.BaseHTTPRequestHandler):
+    """Answers the status that the path names, and remembers who was said to ask."""
+    forwarded = []
+
+    def do_GET(self):
+        self.forwarded.append(self.headers.get_all("X-Forwarded-For"))
+        self.send_response(200 if self.path == "/readyz" else int(self.path[1:]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(not HAPROXY, reason="haproxy is not installed")
+def test_what_is_logged_and_forwarded(tmp_path):
+    replica = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica)
+    threading.Thread(target=replica.serve_forever, daemon=True).start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    text = CONFIG.read_text()
+    text = text[:text.index("# The container engine's own name server")]
+    text = text.replace("bind :8080", f"bind 127.0.0.1:{port}").replace("check port 8081", f"check port {replica.server_port}")
+    text = re.sub(r"server-template .*", f"server one 127.0.0.1:{replica.server_port}", text)
+    (tmp_path / "haproxy.cfg").write_text(text)
+    process = subprocess.Popen([HAPROXY, "-f", tmp_path / "haproxy.cfg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        deadline = time.monotonic() + 20
+        seen = []
+        for status in (200, 404, 429, 500):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/{status}", headers={"X-Forwarded-For": "203.0.113.9"})
+            while True:
+                try:
+                    seen.append(urllib.request.urlopen(request, timeout=10).status)
+                    break
+                except urllib.error.HTTPError as refused:
+                    if refused.code == 503 and time.monotonic() < deadline:
+                        time.sleep(0.2)  # the first health check
+                        continue
+                    seen.append(refused.code)
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+        assert seen == [200, 404, 429, 500]
+        time.sleep(1)  # a line is written when its connection has ended
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=20)[0]
+        replica.shutdown()
+    logged = [line for line in log.splitlines() if '"GET /' in line]
+    assert [path for path in ("/200", "/404", "/429", "/500") if any(f"GET {path} " in line for line in logged)] == ["/429", "/500"]
+    assert {tuple(value) for value in Replica.forwarded if value} == {("127.0.0.1",)}
 
 
 def test_requests_of_the_proof_fit_the_buffer():

@@ -18,7 +18,7 @@ COMPONENTS = sorted(p.name for p in (KUBERNETES / "components").iterdir())
 BUILDS = ["base", *(f"overlays/{name}" for name in OVERLAYS),
           *(f"components/{name}" for name in COMPONENTS)]
 # Kinds of the Prometheus operator, whose schemas no validator here carries.
-CUSTOM = {"PodMonitor", "PrometheusRule"}
+CUSTOM = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
 # What an operator lays beside a kustomization (see the files' comments).
 LAID = {
     "components/tokens/api-keys": b"team:" + b"k" * 32,
@@ -63,8 +63,8 @@ def objects(request, built):
     return built[request.param]
 
 
-def one(objects, kind):
-    found = [o for o in objects if o["kind"] == kind]
+def one(objects, kind, name=None):
+    found = [o for o in objects if o["kind"] == kind and (name is None or o["metadata"]["name"] == name)]
     assert len(found) == 1, f"{kind}: {len(found)}"
     return found[0]
 
@@ -136,7 +136,7 @@ def test_probes_and_ports(objects):
     names = [e["name"] for e in c["env"]]
     assert environment(objects)["ORTHRUS_ADMIN_LISTEN"] == "[$(POD_IP)]:8081"
     assert names.index("POD_IP") < names.index("ORTHRUS_ADMIN_LISTEN")
-    assert [p["targetPort"] for p in one(objects, "Service")["spec"]["ports"]] == ["http"]
+    assert [p["targetPort"] for p in one(objects, "Service", "orthrus")["spec"]["ports"]] == ["http"]
 
 
 def test_a_pod_ends_before_it_is_killed(objects):
@@ -160,7 +160,7 @@ def test_roll_outs_and_evictions_leave_replicas(objects):
     for selector in (deployment["selector"]["matchLabels"],
                      one(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
                      one(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-                     one(objects, "Service")["spec"]["selector"],
+                     one(objects, "Service", "orthrus")["spec"]["selector"],
                      *(c["labelSelector"]["matchLabels"]
                        for c in pod(objects)["topologySpreadConstraints"])):
         assert selector and selector.items() <= labels.items()
@@ -215,6 +215,35 @@ def test_components_do_what_they_say(built):
     for model in ("model-init", "model-pvc"):
         mounts = container(built[f"components/{model}"])["volumeMounts"]
         assert next(m for m in mounts if m["mountPath"] == "/model")["readOnly"]
+
+
+def test_service_monitor_finds_the_admin_port(built):
+    objects = built["components/servicemonitor"]
+    service, spec = one(objects, "Service", "orthrus-admin"), one(objects, "ServiceMonitor")["spec"]
+    assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert spec["jobLabel"] in service["metadata"]["labels"]
+    assert [p["port"] for p in spec["endpoints"]] == [p["name"] for p in service["spec"]["ports"]] == ["admin"]
+    assert service["spec"]["clusterIP"] == "None"
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+def test_service_monitor_takes_the_pod_monitors_place(tmp_path, built):
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, copy)
+    (copy / "overlays" / "both").mkdir()
+    (copy / "overlays" / "both" / "kustomization.yaml").write_text(
+        "kind: Kustomization\nresources: [../../base]\ncomponents: [../../components/monitoring, ../../components/servicemonitor]\n")
+    done = subprocess.run([kustomize(), "build", copy / "overlays" / "both"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kinds = {o["kind"] for o in yaml.safe_load_all(done.stdout)}
+    assert {"ServiceMonitor", "PrometheusRule"} <= kinds and "PodMonitor" not in kinds
+
+
+def test_production_says_which_secret_it_needs():
+    text = (KUBERNETES / "overlays" / "production" / "kustomization.yaml").read_text()
+    for word in ("orthrus-tokens", "api-keys", "admin-tokens", "components/tokens"):
+        assert word in text
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
