@@ -69,13 +69,10 @@ void file_map_close(struct file_map *map)
     }
 }
 
-enum err_code file_read(const char *path, size_t max_size, char **ret_data, size_t *ret_size,
-                        struct err *err)
+/* Reads to the end and closes fd. */
+static enum err_code read_fd(int fd, const char *path, size_t max_size, char **ret_data,
+                             size_t *ret_size, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return open_error(path, errno, err);
-    }
     struct buf buf;
     buf_init(&buf, max_size);
     char chunk[65536];
@@ -109,6 +106,31 @@ enum err_code file_read(const char *path, size_t max_size, char **ret_data, size
     (void)close(fd);
     buf_done(&buf);
     return ERR_IO;
+}
+
+enum err_code file_read_regular(const char *path, size_t max_size, char **ret_data,
+                                size_t *ret_size, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0) {
+        return open_error(path, errno, err);
+    }
+    int number = fstat(fd, &st) != 0 ? errno : S_ISDIR(st.st_mode) ? EISDIR : 0;
+    if (number || !S_ISREG(st.st_mode)) {
+        (void)close(fd);
+        return number ? err_set_errno(err, ERR_IO, number, "%s", path)
+                      : err_set(err, ERR_INVALID, "%s: not a regular file", path);
+    }
+    return read_fd(fd, path, max_size, ret_data, ret_size, err);
+}
+
+enum err_code file_read(const char *path, size_t max_size, char **ret_data, size_t *ret_size,
+                        struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? open_error(path, errno, err)
+                  : read_fd(fd, path, max_size, ret_data, ret_size, err);
 }
 
 bool file_put(int fd, const void *data, size_t size)
@@ -150,14 +172,23 @@ static enum err_code sync_folder(const char *path)
     return synced == 0 ? ERR_OK : ERR_IO;
 }
 
-enum err_code file_rename(const char *from, const char *path, struct err *err)
+/* Renames and makes that durable; *ret_replaced tells whether it came to the rename. */
+static enum err_code rename_synced(const char *from, const char *path, bool *ret_replaced,
+                                   struct err *err)
 {
     if (rename(from, path) != 0) {
         return err_set_errno(err, ERR_IO, errno, "%s: write", path);
     }
+    *ret_replaced = true;
     enum err_code code = sync_folder(path);
     return code == ERR_OK ? ERR_OK
                           : err_set_errno(err, code, errno, "%s: fsync of its folder", path);
+}
+
+enum err_code file_rename(const char *from, const char *path, struct err *err)
+{
+    bool replaced;
+    return rename_synced(from, path, &replaced, err);
 }
 
 enum err_code file_writer_open(const char *path, struct file_writer *ret_writer, struct err *err)
@@ -188,7 +219,7 @@ enum err_code file_writer_put(struct file_writer *writer, const void *data, size
                : err_set_errno(err, ERR_IO, errno, "%s: write", writer->path);
 }
 
-enum err_code file_writer_commit(struct file_writer *writer, struct err *err)
+static enum err_code commit(struct file_writer *writer, bool *ret_replaced, struct err *err)
 {
     bool synced = fsync(writer->fd) == 0;
     int number = errno;
@@ -196,7 +227,7 @@ enum err_code file_writer_commit(struct file_writer *writer, struct err *err)
     number = synced ? errno : number;
     writer->fd = -1;
     enum err_code code = synced && closed
-                             ? file_rename(writer->temporary, writer->path, err)
+                             ? rename_synced(writer->temporary, writer->path, ret_replaced, err)
                              : err_set_errno(err, ERR_IO, number, "%s: write", writer->path);
     file_writer_abandon(writer);
     return code;
@@ -215,19 +246,33 @@ void file_writer_abandon(struct file_writer *writer)
     *writer = (struct file_writer){.fd = -1};
 }
 
-enum err_code file_write_atomic(const char *path, const void *data, size_t size, struct err *err)
+enum err_code file_writer_commit(struct file_writer *writer, struct err *err)
+{
+    bool replaced;
+    return commit(writer, &replaced, err);
+}
+
+enum err_code file_replace(const char *path, const void *data, size_t size, bool *ret_replaced,
+                           struct err *err)
 {
     struct file_writer writer;
+    *ret_replaced = false;
     enum err_code code = file_writer_open(path, &writer, err);
     if (code != ERR_OK) {
         return code;
     }
     code = file_writer_put(&writer, data, size, err);
     if (code == ERR_OK) {
-        return file_writer_commit(&writer, err);
+        return commit(&writer, ret_replaced, err);
     }
     file_writer_abandon(&writer);
     return code;
+}
+
+enum err_code file_write_atomic(const char *path, const void *data, size_t size, struct err *err)
+{
+    bool replaced;
+    return file_replace(path, data, size, &replaced, err);
 }
 
 bool file_exists(const char *path)

@@ -24,11 +24,19 @@ void file_map_close(struct file_map *map);
  * with a NUL behind it; the caller frees *ret_data. Errors as above. */
 CHECK_RESULT enum err_code file_read(const char *path, size_t max_size, char **ret_data,
                                      size_t *ret_size, struct err *err);
+/* The same for a regular file alone: a FIFO or device by that name is an error, never a wait. */
+CHECK_RESULT enum err_code file_read_regular(const char *path, size_t max_size, char **ret_data,
+                                             size_t *ret_size, struct err *err);
 
 /* Replaces path durably: temporary file beside it, fsync, rename, fsync of the folder. After a
  * crash at any point the path holds the old bytes or the new ones. */
 CHECK_RESULT enum err_code file_write_atomic(const char *path, const void *data, size_t size,
                                              struct err *err);
+
+/* The same, and tells where it failed: *ret_replaced is true when path holds the new bytes although
+ * its folder could not be synced, so that nobody knows what a crash would leave. */
+CHECK_RESULT enum err_code file_replace(const char *path, const void *data, size_t size,
+                                        bool *ret_replaced, struct err *err);
 
 /* The same in pieces, for what is too large to be held. Caller's stack; one thread. */
 struct file_writer {

@@ -19,6 +19,7 @@
 #include "server/http/http.h"
 #include "server/http/listen.h"
 #include "server/http/reaper.h"
+#include "server/notify.h"
 #include "server/queue/engine.h"
 #include "server/signals.h"
 #include "server/state.h"
@@ -45,6 +46,7 @@ struct daemon {
     bool loading;
     struct engine *made;
     struct err load_err;
+    bool reload_heads; /* a SIGHUP came meanwhile: what was read by then may be old */
 };
 
 static enum err_code check_settings(const struct settings *settings, struct proxies *ret_proxies,
@@ -185,12 +187,17 @@ static bool take_engine(struct daemon *daemon)
         return false;
     }
     atomic_store(&daemon->server.engine, engine);
+    if (daemon->reload_heads) {
+        headstore_reload(engine->headstore);
+        daemon->reload_heads = false;
+    }
     int starting = SERVER_STARTING;
     if (atomic_compare_exchange_strong(&daemon->server.phase, &starting, SERVER_READY)) {
         LOG_KEPT(LOG_INFO, "ready", LOG_S("address", daemon->main.address),
                  LOG_S("encoder", engine->encoder_id), LOG_U("threads", engine->threads),
                  LOG_U("max_length", engine->max_length),
                  LOG_D("start_s", (double)(clock_now_ns() - daemon->start_ns) / 1e9));
+        notify_send("READY=1");
     }
     return true;
 }
@@ -209,16 +216,29 @@ static void reload_keys(struct keyring *ring, const char *flag)
     }
 }
 
+static void reload(struct daemon *daemon)
+{
+    struct engine *engine = server_engine(&daemon->server);
+    bool ready = server_phase(&daemon->server) == SERVER_READY;
+    if (ready) {
+        notify_reloading();
+    }
+    reload_keys(daemon->server.admin_tokens, "--admin-token-file");
+    reload_keys(daemon->server.api_keys, "--api-key-file");
+    if (engine) {
+        headstore_reload(engine->headstore);
+    }
+    daemon->reload_heads = !engine;
+    if (ready) {
+        notify_send("READY=1");
+    }
+}
+
 static void on_event(void *context, int event)
 {
     struct daemon *daemon = context;
-    struct engine *engine = server_engine(&daemon->server);
     if (event == EVENT_RELOAD) {
-        reload_keys(daemon->server.admin_tokens, "--admin-token-file");
-        reload_keys(daemon->server.api_keys, "--api-key-file");
-        if (engine) {
-            headstore_reload(engine->headstore);
-        }
+        reload(daemon);
     } else if (event == EVENT_LOADED) {
         (void)take_engine(daemon);
     }
@@ -237,6 +257,7 @@ static enum err_code serve(struct daemon *daemon, struct err *err)
             return err_set(err, daemon->load_err.code, "%s", daemon->load_err.text);
         }
     }
+    notify_send("STOPPING=1");
     uint64_t end_ns;
     bool clean = drain_run(&daemon->server, daemon->reaper, &daemon->acceptor, on_event, daemon,
                            &end_ns);

@@ -9,19 +9,22 @@
 
 #include "base/clock.h"
 
-/* Process lifetime: a signal handler has no other way to find them. */
+/* Process lifetime: a signal handler has no other way to find them. What has happened stands in
+ * pending, a bit an event; the pipe only wakes, so that it does not matter when it is full. */
 static int pipe_fds[2] = {-1, -1};
+static atomic_uint pending;
 static atomic_int stops;
 
 void signals_post(enum event event)
 {
-    unsigned char byte = (unsigned char)event;
-    (void)!write(pipe_fds[1], &byte, 1);
+    int saved = errno;
+    (void)atomic_fetch_or(&pending, 1u << event);
+    (void)!write(pipe_fds[1], "", 1);
+    errno = saved;
 }
 
 static void on_signal(int number)
 {
-    int saved = errno;
     if (number == SIGHUP) {
         signals_post(EVENT_RELOAD);
     } else if (atomic_fetch_add(&stops, 1) > 0) {
@@ -29,7 +32,6 @@ static void on_signal(int number)
     } else {
         signals_post(EVENT_STOP);
     }
-    errno = saved;
 }
 
 static void set_handlers(void (*handler)(int))
@@ -47,6 +49,7 @@ enum err_code signals_init(struct err *err)
         return err_set_errno(err, ERR_IO, errno, "pipe");
     }
     atomic_store(&stops, 0);
+    atomic_store(&pending, 0);
     (void)signal(SIGPIPE, SIG_IGN);
     set_handlers(on_signal);
     return ERR_OK;
@@ -63,16 +66,29 @@ void signals_done(void)
     pipe_fds[0] = pipe_fds[1] = -1;
 }
 
+/* One event that is pending, or EVENT_NONE. */
+static enum event take_pending(void)
+{
+    static const enum event events[] = {EVENT_STOP, EVENT_LOADED, EVENT_RELOAD};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        unsigned bit = 1u << events[i];
+        if (atomic_fetch_and(&pending, ~bit) & bit) {
+            return events[i];
+        }
+    }
+    return EVENT_NONE;
+}
+
 enum event signals_wait(uint64_t end_ns)
 {
     for (;;) {
-        unsigned char byte;
-        if (read(pipe_fds[0], &byte, 1) == 1) {
-            return (enum event)byte;
+        char bytes[64];
+        while (read(pipe_fds[0], bytes, sizeof bytes) > 0) {
         }
+        enum event event = take_pending();
         uint64_t now_ns = clock_now_ns();
-        if (now_ns >= end_ns) {
-            return EVENT_NONE;
+        if (event != EVENT_NONE || now_ns >= end_ns) {
+            return event;
         }
         uint64_t left_ns = end_ns - now_ns;
         struct timespec left = {.tv_sec = (time_t)(left_ns / NS_PER_S),

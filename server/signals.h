@@ -20,7 +20,7 @@ CHECK_RESULT enum err_code signals_init(struct err *err);
 /* Puts the default actions back. */
 void signals_done(void);
 
-/* Any thread, signal handlers too. */
+/* Any thread, signal handlers too. Posted twice before it is taken, an event is one. */
 void signals_post(enum event event);
 /* The next event, or EVENT_NONE at end_ns (monotonic; UINT64_MAX: never). */
 enum event signals_wait(uint64_t end_ns);

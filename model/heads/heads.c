@@ -165,7 +165,7 @@ enum err_code heads_load(const char *path, const struct heads_fit *fit, bool str
         /* Read, not mapped: nobody may change the bytes under the checks. */
         char *data;
         size_t size;
-        enum err_code code = file_read(path, HEADS_FILE_MAX, &data, &size, err);
+        enum err_code code = file_read_regular(path, HEADS_FILE_MAX, &data, &size, err);
         if (code == ERR_OK) {
             code = heads_create(data, size, path, fit, true, NULL, ret_heads, err);
             free(data);

@@ -104,7 +104,8 @@ static enum err_code parse(const char *path, const char *data, size_t size, stru
     return ERR_OK;
 }
 
-enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *err)
+/* At the start the file may be a pipe; later a pipe by that name would be waited for in vain. */
+static enum err_code load_keys(struct keyring *ring, bool first, size_t *ret_n, struct err *err)
 {
     char *data = NULL;
     size_t size = 0;
@@ -112,7 +113,8 @@ enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *er
     struct key *keys = calloc(AUTH_TOKENS_MAX, sizeof *keys);
     enum err_code code = keys ? ERR_OK : err_nomem(err, AUTH_TOKENS_MAX * sizeof *keys);
     if (code == ERR_OK) {
-        code = file_read(ring->path, AUTH_FILE_MAX, &data, &size, err);
+        code = first ? file_read(ring->path, AUTH_FILE_MAX, &data, &size, err)
+                     : file_read_regular(ring->path, AUTH_FILE_MAX, &data, &size, err);
     }
     if (code == ERR_OK) {
         code = parse(ring->path, data, size, keys, &n, err);
@@ -134,6 +136,11 @@ enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *er
     return code;
 }
 
+enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *err)
+{
+    return load_keys(ring, false, ret_n, err);
+}
+
 enum err_code keyring_create(const char *path, const char *what, struct keyring **ret_ring,
                              struct err *err)
 {
@@ -148,7 +155,7 @@ enum err_code keyring_create(const char *path, const char *what, struct keyring 
     };
     (void)pthread_mutex_init(&ring->lock, NULL);
     size_t n = 0;
-    enum err_code code = keyring_reload(ring, &n, err);
+    enum err_code code = load_keys(ring, true, &n, err);
     if (code == ERR_OK && n == 0) {
         code = err_set(err, ERR_INVALID, "%s: no id:token line", path);
     }

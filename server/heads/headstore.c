@@ -59,12 +59,16 @@ void headstore_acquire(struct headstore *store, struct heads_version *ret_versio
     (void)pthread_mutex_unlock(&store->lock);
 }
 
-size_t headstore_list(struct headstore *store, struct heads_version ret[HEADSTORE_KEPT])
+size_t headstore_list(struct headstore *store, struct heads_version ret[HEADSTORE_KEPT],
+                      char ret_refusal[ERR_TEXT_MAX])
 {
     (void)pthread_mutex_lock(&store->lock);
     size_t n = store->kept.n;
     for (size_t i = 0; i < n; i++) {
         heads_version_copy(&store->kept.version[i], &ret[i]);
+    }
+    if (ret_refusal) {
+        memcpy(ret_refusal, store->refusal, sizeof store->refusal);
     }
     (void)pthread_mutex_unlock(&store->lock);
     return n;
@@ -74,13 +78,6 @@ void headstore_set_refusal(struct headstore *store, const char *text)
 {
     (void)pthread_mutex_lock(&store->lock);
     (void)snprintf(store->refusal, sizeof store->refusal, "%s", text);
-    (void)pthread_mutex_unlock(&store->lock);
-}
-
-void headstore_refusal(struct headstore *store, char *out, size_t size)
-{
-    (void)pthread_mutex_lock(&store->lock);
-    (void)snprintf(out, size, "%s", store->refusal);
     (void)pthread_mutex_unlock(&store->lock);
 }
 
@@ -117,7 +114,9 @@ void headstore_audit(struct headstore *store, const char *by, const char *what, 
                      const struct err *err)
 {
     enum metrics_swap metric = metric_of(result, dry_run);
-    metrics_swap(store->metrics, metric);
+    if (result != SWAP_OK || dry_run) {
+        metrics_swap(store->metrics, metric);
+    }
     LOG_KEPT(result == SWAP_OK ? LOG_INFO : LOG_WARN, "heads swap", LOG_S("by", by),
              LOG_S("what", what), LOG_S("sha256", sha256),
              LOG_S("result", metrics_swap_name(metric)),
@@ -154,9 +153,10 @@ enum swap_result headstore_stage(struct headstore *store, const void *data, size
 }
 
 /* Persists and publishes the store's versions with `version` (its reference is taken over) in
- * front. The swap lock is held. */
+ * front, and the refusal where there is one. The swap lock is held. */
 static enum swap_result activate(struct headstore *store, const struct heads_version *version,
-                                 struct heads_version *ret_previous, struct err *err)
+                                 const char *refusal, struct heads_version *ret_previous,
+                                 struct err *err)
 {
     /* Only holders of the swap lock change kept, so reading it here needs no other lock. */
     struct kept next = {.n = store->kept.n};
@@ -180,9 +180,13 @@ static enum swap_result activate(struct headstore *store, const struct heads_ver
     }
     declare_labels(store, version->heads);
     store->next_version = next_version;
+    metrics_swap(store->metrics, METRICS_SWAP_OK); /* before: who sees the swap finds it counted */
     (void)pthread_mutex_lock(&store->lock);
     struct kept old = store->kept;
     store->kept = next;
+    if (refusal) {
+        (void)snprintf(store->refusal, sizeof store->refusal, "%s", refusal);
+    }
     (void)pthread_mutex_unlock(&store->lock);
     if (ret_previous) {
         *ret_previous = (struct heads_version){.version = 0};
@@ -209,12 +213,12 @@ static void fill_version(struct heads_version *version, uint64_t number, struct 
 }
 
 enum swap_result headstore_commit(struct headstore *store, struct heads *heads, const char *source,
-                                  const char *source_sha256, struct heads_version *ret_previous,
-                                  struct err *err)
+                                  const char *source_sha256, const char *refusal,
+                                  struct heads_version *ret_previous, struct err *err)
 {
     struct heads_version version;
     fill_version(&version, store->next_version, heads, source, source_sha256);
-    return activate(store, &version, ret_previous, err);
+    return activate(store, &version, refusal, ret_previous, err);
 }
 
 /* Whether the active set is what the caller takes it for. */
@@ -248,7 +252,7 @@ static enum swap_result put_locked(struct headstore *store, const void *data, si
     }
     heads_version_release(&active);
     if (result == SWAP_OK) {
-        result = headstore_commit(store, heads, "PUT", source_sha256, ret_previous, err);
+        result = headstore_commit(store, heads, "PUT", source_sha256, NULL, ret_previous, err);
     }
     if (result == SWAP_OK) {
         headstore_acquire(store, ret_now);
@@ -327,7 +331,7 @@ static enum swap_result rollback_locked(struct headstore *store, uint64_t number
         heads_version_copy(&kept->version[0], ret_previous);
         return SWAP_OK;
     }
-    enum swap_result result = activate(store, &version, ret_previous, err);
+    enum swap_result result = activate(store, &version, NULL, ret_previous, err);
     if (result == SWAP_OK) {
         headstore_acquire(store, ret_now);
     }
@@ -409,8 +413,9 @@ void headstore_reload(struct headstore *store)
         const struct kept *kept = &store->kept;
         if (kept->n && strcmp(kept->version[0].heads->sha256, sha256) == 0) {
             heads_release(heads); /* unchanged: the version stays */
+            metrics_swap(store->metrics, METRICS_SWAP_OK);
         } else {
-            result = headstore_commit(store, heads, source, sha256, NULL, &err);
+            result = headstore_commit(store, heads, source, sha256, NULL, NULL, &err);
         }
     }
     (void)pthread_mutex_unlock(&store->swap);

@@ -43,8 +43,10 @@ void headstore_destroy(struct headstore *store);
 void headstore_acquire(struct headstore *store, struct heads_version *ret_version);
 void heads_version_release(struct heads_version *version);
 
-/* Kept versions, the active one first; each with a reference. Returns how many. */
-size_t headstore_list(struct headstore *store, struct heads_version ret[HEADSTORE_KEPT]);
+/* Kept versions, the active one first; each with a reference. Returns how many. ret_refusal, where
+ * not NULL, is the watched folder's last refusal at that moment, "" when none. */
+size_t headstore_list(struct headstore *store, struct heads_version ret[HEADSTORE_KEPT],
+                      char ret_refusal[ERR_TEXT_MAX]);
 
 enum swap_result {
     SWAP_OK,
@@ -74,8 +76,6 @@ enum swap_result headstore_rollback(struct headstore *store, uint64_t version, c
 void headstore_turned_away(struct headstore *store, const char *by, const char *what);
 /* SIGHUP: reads --heads again. */
 void headstore_reload(struct headstore *store);
-/* The watched folder's last refusal, "" when none; for GET /admin/heads. */
-void headstore_refusal(struct headstore *store, char *out, size_t size);
 bool headstore_managed(const struct headstore *store);
 
 #endif

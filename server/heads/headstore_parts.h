@@ -58,7 +58,9 @@ CHECK_RESULT enum err_code probes_try(const struct probes *probes, const struct 
 CHECK_RESULT enum err_code persist_open(const char *dir, const struct heads_fit *fit,
                                         struct kept *ret_kept, bool *ret_active,
                                         uint64_t *ret_next_version, struct err *err);
-/* Writes what is missing of kept, then the state. */
+/* Writes what is missing of kept, then the state. On an error the folder says what it said before,
+ * and nothing new is left in it; where it can't be brought back to that, the new state holds: a
+ * line in the log and ERR_OK. */
 CHECK_RESULT enum err_code persist_write(const char *dir, const struct kept *kept,
                                          uint64_t next_version, struct err *err);
 /* Removes the file of a version that is kept no longer. */
@@ -78,12 +80,15 @@ void watch_destroy(struct watch *watch);
 enum swap_result headstore_stage(struct headstore *store, const void *data, size_t size,
                                  const char *label, const struct heads *base,
                                  struct heads **ret_heads, struct err *err);
-/* Makes heads (one reference, taken over) the active version: persists, then publishes. The swap
- * lock is held. On failure heads is released and nothing has changed. */
+/* Makes heads (one reference, taken over) the active version: persists, then publishes, together
+ * with what the watched folder refuses (refusal; NULL leaves that as it is), so that nobody sees
+ * the one without the other. The swap lock is held. On failure heads is released and nothing has
+ * changed. */
 enum swap_result headstore_commit(struct headstore *store, struct heads *heads, const char *source,
-                                  const char *source_sha256, struct heads_version *ret_previous,
-                                  struct err *err);
-/* One line in the log and one count in the metrics for an attempt. */
+                                  const char *source_sha256, const char *refusal,
+                                  struct heads_version *ret_previous, struct err *err);
+/* One line in the log for an attempt, and one count in the metrics; a swap that was made is counted
+ * where it is published. */
 void headstore_audit(struct headstore *store, const char *by, const char *what, const char *sha256,
                      enum swap_result result, bool dry_run, uint64_t begin_ns,
                      const struct err *err);

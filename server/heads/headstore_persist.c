@@ -130,11 +130,17 @@ static enum err_code read_state(const char *dir, struct state *ret_state, struct
         return err_nomem(err, strlen(dir));
     }
     struct jval *root = NULL;
-    enum err_code code = jval_read_file(path, STATE_MAX, &root, err);
+    char *text = NULL;
+    size_t size;
+    enum err_code code = file_read_regular(path, STATE_MAX, &text, &size, err);
+    if (code == ERR_OK) {
+        code = jval_parse(text, size, &root, err);
+    }
     if (code == ERR_OK && !read_entries(root, ret_state)) {
         code = err_set(err, ERR_INVALID, "not a state that this program wrote");
     }
     jval_free(root);
+    free(text);
     free(path);
     return code;
 }
@@ -159,11 +165,19 @@ static enum err_code load_entry(const char *dir, const char *name, const struct 
     return code;
 }
 
-/* Loads what the state names. Returns whether all of it was there. */
-static bool load_entries(const char *dir, const struct heads_fit *fit, struct state *state,
-                         struct kept *kept, bool *ret_active)
+/* What a file holds is damaged; everything else that went wrong says nothing about it. */
+static bool is_damage(enum err_code code)
 {
-    bool whole = true;
+    return code == ERR_INVALID || code == ERR_LIMIT;
+}
+
+/* Loads what the state names; *ret_whole tells whether all of it was there. An error where a file
+ * can't be read, which is no damage: the next start may read it. */
+static enum err_code load_entries(const char *dir, const struct heads_fit *fit, struct state *state,
+                                  struct kept *kept, bool *ret_active, bool *ret_whole,
+                                  struct err *err)
+{
+    *ret_whole = true;
     *ret_active = false;
     for (size_t i = 0; i < state->n; i++) {
         struct entry *entry = &state->entry[i];
@@ -176,15 +190,17 @@ static bool load_entries(const char *dir, const struct heads_fit *fit, struct st
             *ret_active = *ret_active || i == 0;
             continue;
         }
-        whole = false;
-        if (code == ERR_CONFLICT || code == ERR_MISMATCH || code == ERR_NOT_FOUND) {
+        *ret_whole = false;
+        if (is_damage(code)) {
+            set_aside(dir, name, why.text);
+        } else if (code == ERR_CONFLICT || code == ERR_MISMATCH || code == ERR_NOT_FOUND) {
             LOG(LOG_ERROR, "heads in --state-dir can't be used", LOG_S("file", name),
                 LOG_S("error", why.text));
         } else {
-            set_aside(dir, name, why.text);
+            return err_set(err, code, "--state-dir: %s", why.text);
         }
     }
-    return whole;
+    return ERR_OK;
 }
 
 /* Reads "heads-<version>-"; returns what stands behind it, or NULL. */
@@ -245,12 +261,12 @@ static void clear_leftovers(const char *dir, const struct kept *kept)
 
 /* One more than the greatest version that a file's name tells of: numbers are not used twice even
  * where the state is lost. */
-static uint64_t next_by_names(const char *dir)
+static enum err_code next_by_names(const char *dir, uint64_t *ret_next, struct err *err)
 {
     uint64_t next = 1;
     DIR *folder = opendir(dir);
     if (!folder) {
-        return next;
+        return err_set_errno(err, ERR_IO, errno, "--state-dir %s", dir);
     }
     for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
         uint64_t version;
@@ -259,7 +275,8 @@ static uint64_t next_by_names(const char *dir)
         }
     }
     (void)closedir(folder);
-    return next;
+    *ret_next = next;
+    return ERR_OK;
 }
 
 enum err_code persist_open(const char *dir, const struct heads_fit *fit, struct kept *ret_kept,
@@ -275,25 +292,28 @@ enum err_code persist_open(const char *dir, const struct heads_fit *fit, struct 
     struct err why = ERR_INIT;
     enum err_code code = read_state(dir, &state, &why);
     *ret_active = false;
-    if (code == ERR_NOMEM) {
-        return err_set(err, code, "%s", why.text);
+    if (is_damage(code)) {
+        set_aside(dir, state_name, why.text);
     }
-    if (code != ERR_OK) {
-        if (code != ERR_NOT_FOUND) {
-            set_aside(dir, state_name, why.text);
-        }
-        *ret_next_version = next_by_names(dir);
-        return ERR_OK;
+    if (is_damage(code) || code == ERR_NOT_FOUND) {
+        return next_by_names(dir, ret_next_version, err);
     }
-    *ret_next_version = state.next_version;
-    if (load_entries(dir, fit, &state, ret_kept, ret_active)) {
+    bool whole = false;
+    if (code == ERR_OK) {
+        *ret_next_version = state.next_version;
+        code = load_entries(dir, fit, &state, ret_kept, ret_active, &whole, err);
+    } else {
+        err_set(err, code, "--state-dir: %s", why.text);
+    }
+    if (code == ERR_OK && whole) {
         clear_leftovers(dir, ret_kept);
     }
-    return ERR_OK;
+    return code;
 }
 
+/* Writes a version's file where there is none; *ret_made tells that it was not there before. */
 static enum err_code write_heads(const char *dir, const struct heads_version *version,
-                                 struct err *err)
+                                 bool *ret_made, struct err *err)
 {
     char name[NAME_MAX_BYTES];
     file_name(version->version, version->heads->sha256, name);
@@ -302,9 +322,10 @@ static enum err_code write_heads(const char *dir, const struct heads_version *ve
         return err_nomem(err, strlen(dir));
     }
     /* A file of that name is whole: it came there by a rename, and its name tells its content. */
-    enum err_code code = file_exists(path) ? ERR_OK
-                                           : file_write_atomic(path, version->heads->file,
-                                                               version->heads->file_size, err);
+    *ret_made = !file_exists(path);
+    enum err_code code = !*ret_made ? ERR_OK
+                                    : file_write_atomic(path, version->heads->file,
+                                                        version->heads->file_size, err);
     free(path);
     return code;
 }
@@ -315,28 +336,56 @@ static void append_field(struct buf *out, const char *key, const char *value)
     (void)jval_append_string(out, value, strlen(value));
 }
 
+static void format_state(struct buf *out, const struct kept *kept, uint64_t next_version)
+{
+    buf_init(out, STATE_MAX);
+    (void)buf_printf(out, "{\"next_version\":%" PRIu64 ",\"versions\":[", next_version);
+    for (size_t i = 0; i < kept->n; i++) {
+        const struct heads_version *version = &kept->version[i];
+        (void)buf_printf(out, "%s\n{\"version\":%" PRIu64 ",\"loaded_wall_ns\":%" PRIu64 ",",
+                         i ? "," : "", version->version, version->loaded_wall_ns);
+        append_field(out, "sha256", version->heads->sha256);
+        (void)buf_append_char(out, ',');
+        append_field(out, "source_sha256", version->source_sha256);
+        (void)buf_append_char(out, ',');
+        append_field(out, "source", version->source);
+        (void)buf_append_char(out, '}');
+    }
+    (void)buf_append_str(out, "\n]}\n");
+}
+
+/* Puts back what state.json held before; old NULL: there was none. */
+static bool restore_state(const char *path, const char *old, size_t old_size)
+{
+    struct err why = ERR_INIT;
+    bool replaced = false;
+    return old ? file_replace(path, old, old_size, &replaced, &why) == ERR_OK || replaced
+               : unlink(path) == 0;
+}
+
 static enum err_code write_state(const char *dir, const struct kept *kept, uint64_t next_version,
                                  struct err *err)
 {
-    struct buf out;
-    buf_init(&out, STATE_MAX);
-    (void)buf_printf(&out, "{\"next_version\":%" PRIu64 ",\"versions\":[", next_version);
-    for (size_t i = 0; i < kept->n; i++) {
-        const struct heads_version *version = &kept->version[i];
-        (void)buf_printf(&out, "%s\n{\"version\":%" PRIu64 ",\"loaded_wall_ns\":%" PRIu64 ",",
-                         i ? "," : "", version->version, version->loaded_wall_ns);
-        append_field(&out, "sha256", version->heads->sha256);
-        (void)buf_append_char(&out, ',');
-        append_field(&out, "source_sha256", version->source_sha256);
-        (void)buf_append_char(&out, ',');
-        append_field(&out, "source", version->source);
-        (void)buf_append_char(&out, '}');
-    }
-    (void)buf_append_str(&out, "\n]}\n");
     char *path = file_join(dir, state_name);
-    enum err_code code = !path || buf_failed(&out)
-                             ? err_nomem(err, out.size)
-                             : file_write_atomic(path, out.data, out.size, err);
+    char *old = NULL;
+    size_t old_size = 0;
+    bool replaced = false;
+    struct buf out;
+    format_state(&out, kept, next_version);
+    enum err_code code = !path || buf_failed(&out) ? err_nomem(err, out.size) : ERR_OK;
+    if (code == ERR_OK && file_exists(path)) {
+        code = file_read_regular(path, STATE_MAX, &old, &old_size, err);
+    }
+    if (code == ERR_OK) {
+        code = file_replace(path, out.data, out.size, &replaced, err);
+    }
+    if (code != ERR_OK && replaced && !restore_state(path, old, old_size)) {
+        LOG_KEPT(LOG_ERROR, "the new heads are in service, but a crash may bring back the old ones",
+                 LOG_S("error", err->text));
+        code = ERR_OK;
+        *err = (struct err)ERR_INIT;
+    }
+    free(old);
     free(path);
     buf_done(&out);
     return code;
@@ -345,13 +394,21 @@ static enum err_code write_state(const char *dir, const struct kept *kept, uint6
 enum err_code persist_write(const char *dir, const struct kept *kept, uint64_t next_version,
                             struct err *err)
 {
-    for (size_t i = 0; i < kept->n; i++) {
-        enum err_code code = write_heads(dir, &kept->version[i], err);
-        if (code != ERR_OK) {
-            return code;
+    bool made[HEADSTORE_KEPT] = {false};
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < kept->n && code == ERR_OK; i++) {
+        code = write_heads(dir, &kept->version[i], &made[i], err);
+    }
+    if (code == ERR_OK) {
+        code = write_state(dir, kept, next_version, err);
+    }
+    /* On a full disk what was made in vain would be in the way of the next change. */
+    for (size_t i = 0; i < kept->n && code != ERR_OK; i++) {
+        if (made[i]) {
+            persist_forget(dir, &kept->version[i]);
         }
     }
-    return write_state(dir, kept, next_version, err);
+    return code;
 }
 
 void persist_forget(const char *dir, const struct heads_version *version)

@@ -148,7 +148,7 @@ static bool try_file(struct watch *watch, const char *name, struct err *refusal)
     char sha256[SHA256_HEX_SIZE + 1] = "";
     if (!path) {
         err_nomem(&err, strlen(name));
-    } else if (file_read(path, HEADS_FILE_MAX, &data, &size, &err) == ERR_OK) {
+    } else if (file_read_regular(path, HEADS_FILE_MAX, &data, &size, &err) == ERR_OK) {
         sha256_of(data, size, sha256);
         if (is_active(store, sha256)) {
             free(data);
@@ -158,7 +158,8 @@ static bool try_file(struct watch *watch, const char *name, struct err *refusal)
         struct heads *heads = NULL;
         result = headstore_stage(store, data, size, name, NULL, &heads, &err);
         if (result == SWAP_OK) {
-            result = headstore_commit(store, heads, path, sha256, NULL, &err);
+            /* Refused so far are the files with greater names. */
+            result = headstore_commit(store, heads, path, sha256, refusal->text, NULL, &err);
         }
     }
     headstore_audit(store, "heads-dir", name, sha256[0] ? sha256 : NULL,
@@ -251,6 +252,7 @@ static void *watch_main(void *argument)
         (void)pthread_mutex_lock(&watch->store->swap);
         add_watch(watch);
         if (scan(watch, &err) != ERR_OK) {
+            watch->seen[0] = '\0'; /* once it can be read again, it is looked at again */
             headstore_set_refusal(watch->store, err.text);
             LOG(LOG_WARN, "--heads-dir can't be read", LOG_S("error", err.text));
         }

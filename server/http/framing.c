@@ -169,3 +169,9 @@ bool framing_plain(const struct framing *framing, uint64_t request)
     return request < framing->begun ||
            (request == framing->begun && framing->state != FRAMING_DOUBT);
 }
+
+bool framing_begins_tls(const void *bytes, size_t size)
+{
+    static const unsigned char handshake[] = {0x16, 0x03};
+    return size >= sizeof handshake && memcmp(bytes, handshake, sizeof handshake) == 0;
+}

@@ -45,10 +45,14 @@ struct framing {
     bool length_here;            /* this header is Content-Length */
     bool length_seen;            /* this request has one */
     uint64_t body_left;
+    bool tls; /* the connection began with a TLS handshake */
 };
 
 /* Takes the next bytes of the connection, in any pieces. */
 void framing_feed(struct framing *framing, const void *bytes, size_t size);
+
+/* Whether a connection's first bytes begin a TLS handshake (RFC 8446 section 5.1). */
+bool framing_begins_tls(const void *bytes, size_t size);
 
 /* Whether the connection's request of this number (from 1), whose header section has been fed, is
  * plain. */

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rate.h"
 #include "base/size.h"
 #include "server/http/accesslog.h"
 #include "server/http/intake.h"
@@ -81,6 +82,19 @@ static enum metrics_gauge gauge_of(enum listener listener)
     return listener == LISTENER_ADMIN ? METRICS_ADMIN_CONNECTIONS : METRICS_CONNECTIONS;
 }
 
+/* A client or balancer that is set up for https would else see nothing but a closed connection. */
+static void warn_of_tls(struct MHD_Connection *connection, const struct conn *conn)
+{
+    static struct rate warnings = RATE_INIT(1, 0.1);
+    uint64_t unlogged;
+    if (conn->framing.tls && rate_take(&warnings, &unlogged)) {
+        char remote[REMOTE_MAX];
+        describe_remote(connection, remote);
+        LOG(LOG_WARN, "TLS on the plain port; TLS ends at the balancer, here it is http://",
+            LOG_S("remote", remote), LOG_U("not_logged_before", unlogged));
+    }
+}
+
 static void on_connection(void *context, struct MHD_Connection *connection, void **slot,
                           enum MHD_ConnectionNotificationCode code)
 {
@@ -96,6 +110,7 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         }
         *slot = conn;
     } else if (*slot) {
+        warn_of_tls(connection, *slot);
         tap_watch(((struct conn *)*slot)->fd, NULL);
         metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), -1);
         reaper_close(io->http->reaper, *slot);

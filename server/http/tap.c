@@ -42,6 +42,10 @@ __attribute__((visibility("default"), used)) ssize_t recv(int fd, void *buffer, 
     ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
     if (got > 0 && !(flags & MSG_PEEK) && fd >= 0 && (size_t)fd < n_watched) {
         struct framing *framing = atomic_load_explicit(&watched[fd], memory_order_acquire);
+        if (framing && framing->begun == 0 && framing_begins_tls(buffer, (size_t)got)) {
+            framing->tls = true;
+            return 0; /* as if the client had left: no request can come of it */
+        }
         if (framing) {
             framing_feed(framing, buffer, (size_t)got);
         }

@@ -85,9 +85,8 @@ static bool list(struct exchange *x)
     struct buf *out = &x->reply.body;
     struct heads_version versions[HEADSTORE_KEPT];
     char refusal[ERR_TEXT_MAX];
-    size_t n = headstore_list(store, versions);
+    size_t n = headstore_list(store, versions, refusal);
     bool first = true;
-    headstore_refusal(store, refusal, sizeof refusal);
     buf_printf(out, "{\"managed\":%s,\"refused\":", headstore_managed(store) ? "true" : "false");
     if (refusal[0]) {
         append_text(out, refusal);
@@ -133,7 +132,7 @@ static bool file(struct exchange *x)
     uint64_t wanted = parse_version(routes_rest(x->route, x->path));
     struct heads_version versions[HEADSTORE_KEPT];
     struct heads_version *kept = calloc(1, sizeof *kept);
-    size_t n = kept ? headstore_list(server_engine(x->server)->headstore, versions) : 0;
+    size_t n = kept ? headstore_list(server_engine(x->server)->headstore, versions, NULL) : 0;
     bool found = false;
     for (size_t i = 0; i < n; i++) {
         if (!found && versions[i].heads && versions[i].version == wanted) {

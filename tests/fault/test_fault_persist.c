@@ -1,8 +1,14 @@
 /* kill -9 at every system call that persistence makes, before it and after it, and in the middle of
  * each write: afterwards the folder holds the old heads or the new, whole, and what the dead
- * process had reported as done is there. ORTHRUS_FULL=1 goes on to a thousand kills. */
+ * process had reported as done is there. ORTHRUS_FULL=1 goes on to a thousand kills.
+ *
+ * And each of those calls fails once in every way that a disk has: then memory and folder say the
+ * same, a change that was reported as failed has left nothing, and the next one is made. */
+#include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,6 +31,9 @@ enum moment { BEFORE, HALFWAY, AFTER, MOMENTS };
 
 static unsigned kill_at; /* the n-th call from now; 0: none */
 static enum moment kill_moment;
+static int fault; /* what errno that call gets instead; 0: it kills, SHORT: it writes less */
+
+enum { SHORT = -1 };
 
 static void die(void)
 {
@@ -37,24 +46,33 @@ static bool strikes(void)
     return kill_at && --kill_at == 0;
 }
 
-#define FAULTY(call)                    \
-    bool here = strikes();              \
-    if (here && kill_moment != AFTER) { \
-        die();                          \
-    }                                   \
-    long result = (call);               \
-    if (here) {                         \
-        die();                          \
+#define FAULTY(call)                              \
+    bool here = strikes();                        \
+    if (here && fault > 0) {                      \
+        errno = fault;                            \
+        return -1;                                \
+    }                                             \
+    if (here && !fault && kill_moment != AFTER) { \
+        die();                                    \
+    }                                             \
+    long result = (call);                         \
+    if (here && !fault) {                         \
+        die();                                    \
     }
 
 ssize_t write(int fd, const void *data, size_t size)
 {
-    bool here = strikes();
-    if (here && kill_moment == BEFORE) {
+    bool here = fd != STDERR_FILENO && strikes();
+    if (here && fault > 0) {
+        errno = fault;
+        return -1;
+    }
+    if (here && !fault && kill_moment == BEFORE) {
         die();
     }
-    long result = syscall(SYS_write, fd, data, here && kill_moment == HALFWAY ? size / 2 : size);
-    if (here) {
+    bool less = here && (fault == SHORT || kill_moment == HALFWAY);
+    long result = syscall(SYS_write, fd, data, less ? (size + 1) / 2 : size);
+    if (here && !fault) {
         die();
     }
     return result;
@@ -288,6 +306,72 @@ static void test_kill_at_every_call(void **state)
     }
 }
 
+/* How many files of that name's pattern the folder holds. */
+static unsigned count(const char *pattern)
+{
+    unsigned n = 0;
+    DIR *folder = opendir(state_dir);
+    assert_non_null(folder);
+    for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
+        n += fnmatch(pattern, entry->d_name, 0) == 0;
+    }
+    assert_int_equal(closedir(folder), 0);
+    return n;
+}
+
+/* One failing call and its aftermath. False when the change was over before the call came. */
+static bool try_fault(const struct scenario *scenario, unsigned at, int number)
+{
+    replace_folder(state_dir, seed_dir);
+    struct headstore *store = open_store();
+    unsigned files = count("heads-*");
+    fault = number;
+    kill_at = at;
+    bool done = scenario->change(store);
+    bool struck = kill_at == 0;
+    kill_at = 0;
+    fault = 0;
+    float value = served(store);
+    bool old = value == scenario->old;
+    /* A reload does not say how it ended. */
+    if ((!old && value != scenario->new) || (scenario->change != reload && done == old)) {
+        fail_msg("%s: call %u fails with %d: serves %g, was told it is done: %d", scenario->name,
+                 at, number, (double)value, done);
+    }
+    if (old && count("heads-*") != files) {
+        fail_msg("%s: call %u fails with %d: something is left behind", scenario->name, at, number);
+    }
+    headstore_destroy(store);
+    store = open_store();
+    if (served(store) != value || has_damage()) {
+        fail_msg("%s: call %u fails with %d: memory said %g, the folder %g", scenario->name, at,
+                 number, (double)value, (double)served(store));
+    }
+    assert_int_equal(count("*.tmp-*"), 0);
+    assert_true(put(store, heads_of(50))); /* and goes on */
+    assert_true(roll_back(store) && served(store) == value);
+    headstore_destroy(store);
+    return struck;
+}
+
+static void test_every_call_fails(void **state)
+{
+    (void)state;
+    static const int numbers[] = {EIO, ENOSPC, EINTR, SHORT};
+    unsigned faults = 0;
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        prepare(&scenarios[i]);
+        for (size_t j = 0; j < sizeof numbers / sizeof *numbers; j++) {
+            unsigned at = 1;
+            while (try_fault(&scenarios[i], at, numbers[j])) {
+                at++;
+            }
+            faults += at - 1;
+        }
+    }
+    print_message("%u failing calls\n", faults);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -326,6 +410,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kill_at_every_call)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kill_at_every_call),
+        cmocka_unit_test(test_every_call_fails),
+    };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

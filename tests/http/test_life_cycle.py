@@ -263,3 +263,50 @@ def test_a_signal_while_loading_ends_it(tmp_path, start):
     server.signal()
     assert server.wait() == 0
     assert time.monotonic() - begin < 4
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """What a service manager hears at NOTIFY_SOCKET."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(path))
+        sock.settimeout(60)
+        yield str(path), lambda: dict(line.split("=", 1) for line in sock.recv(4096).decode().split("\n"))
+
+
+def test_the_service_manager_is_told(start, manager, token_file):
+    path, heard = manager
+    server = start("--drain-timeout-s", "4", "--admin-token-file", token_file, env={"NOTIFY_SOCKET": path})
+    assert heard() == {"READY": "1"}
+    server.signal(signal.SIGHUP)
+    reloading = heard()
+    assert reloading["RELOADING"] == "1" and int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+    assert heard() == {"READY": "1"}
+    server.signal()
+    assert heard() == {"STOPPING": "1"}
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("name", ["/nowhere/notify", "relative", "@", "/" + "x" * 200])
+def test_a_service_manager_that_is_not_there_is_a_warning(start, name):
+    server = start("--drain-timeout-s", "4", env={"NOTIFY_SOCKET": name})
+    assert server.post("/embed", {"inputs": "a"}).status == 200
+    server.stop()
+    assert any(line["level"] == "warn" and ("NOTIFY_SOCKET" in line["message"] or "manager" in line["message"])
+               for line in server.lines)
+
+
+def test_a_sighup_while_loading_is_not_lost(start, tmp_path):
+    """What --heads names at the signal serves, whether it was read before or after."""
+    heads = tmp_path / "heads.safetensors"
+    heads.write_bytes((TINY / "heads.safetensors").read_bytes())
+    server = start("--drain-timeout-s", "4", "--heads", str(heads), wait_ready=False)
+    for _ in range(1000):
+        server.signal(signal.SIGHUP)
+    server.wait_log("ready")
+    assert server.wait_log("heads swap", what="reload")["result"] == "ok"
+    # A flood of signals fills no pipe in which the last one would be lost.
+    for _ in range(100000):
+        server.signal(signal.SIGHUP)
+    server.stop()

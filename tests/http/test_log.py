@@ -167,3 +167,17 @@ def test_the_log_of_a_file_name_that_is_no_utf8_is_json(start, tmp_path):
     server = start("--drain-timeout-s", "4", "--heads-dir", str(folder))
     line = server.find_log("heads swap", result="refused")
     assert line["what"] == "9\ufffd\ufffd\".safetensors"
+
+
+def test_tls_on_the_plain_port_is_told_once(start):
+    server = start("--drain-timeout-s", "4")
+    hello = bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2
+    for _ in range(20):
+        with server.connect() as connection:
+            connection.send(hello)
+            assert connection.closed(5)
+    line = server.wait_log("TLS on the plain port; TLS ends at the balancer, here it is http://")
+    assert line["remote"].startswith("127.0.0.1:") and line["level"] == "warn"
+    assert server.post("/embed", {"inputs": "a"}).status == 200
+    server.stop()
+    assert sum(line["message"].startswith("TLS on") for line in server.lines) <= 2

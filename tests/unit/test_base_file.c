@@ -93,6 +93,11 @@ static void test_read(void **state)
     err = ERR_INIT;
     code = file_read(scratch->dir, 1, &data, &size, &err);
     expect_error(&err, code, ERR_IO, WORDS(scratch->dir));
+    err = ERR_INIT;
+    assert_int_equal(mkfifo(scratch_path(scratch, "fifo"), 0600), 0);
+    code = file_read_regular(scratch_path(scratch, "fifo"), 4, &data, &size,
+                             &err); /* and does not wait */
+    expect_error(&err, code, ERR_INVALID, WORDS("/fifo", "regular"));
     assert_null(data);
     scratch_text(scratch, "empty", "");
     assert_int_equal(file_read(scratch_path(scratch, "empty"), 0, &data, &size, &err), ERR_OK);

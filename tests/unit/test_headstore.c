@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 
 #include "base/check.h"
 #include "model/model.h"
@@ -175,12 +177,21 @@ static float active_value(struct fixture *fixture)
 static size_t list_versions(struct fixture *fixture, uint64_t out[HEADSTORE_KEPT])
 {
     struct heads_version versions[HEADSTORE_KEPT];
-    size_t n = headstore_list(fixture->store, versions);
+    size_t n = headstore_list(fixture->store, versions, NULL);
     for (size_t i = 0; i < n; i++) {
         out[i] = versions[i].version;
         heads_version_release(&versions[i]);
     }
     return n;
+}
+
+static void take_refusal(struct fixture *fixture, char refusal[ERR_TEXT_MAX])
+{
+    struct heads_version versions[HEADSTORE_KEPT];
+    size_t n = headstore_list(fixture->store, versions, refusal);
+    for (size_t i = 0; i < n; i++) {
+        heads_version_release(&versions[i]);
+    }
 }
 
 static unsigned swaps(struct fixture *fixture, const char *result)
@@ -473,6 +484,46 @@ static void test_damaged_state_is_set_aside(void **state)
     }
 }
 
+/* A file that can't be read is not a damaged one: it stays, and the start ends. */
+static void test_state_that_cant_be_read_ends_the_start(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const names[] = {"state.json", "heads-2-"};
+    fixture->settings.state_dir = fixture->dir;
+    open_store(fixture);
+    assert_int_equal(put(fixture, usual_file(2)).result, SWAP_OK);
+    struct heads_version version;
+    headstore_acquire(fixture->store, &version);
+    char heads_name[64];
+    (void)snprintf(heads_name, sizeof heads_name, "heads-2-%.12s.safetensors",
+                   version.heads->sha256);
+    heads_version_release(&version);
+    close_store(fixture);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *name = i == 0 ? names[0] : heads_name;
+        char path[700];
+        char aside[700];
+        (void)snprintf(path, sizeof path, "%s/%s", fixture->dir, name);
+        (void)snprintf(aside, sizeof aside, "%s/aside", fixture->dir);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(symlink(name, path), 0); /* ELOOP, also for root */
+        struct err err = ERR_INIT;
+        fixture->metrics = metrics_create("test", NULL);
+        assert_int_equal(headstore_create(&fixture->settings, model, POOLING_MEAN, fixture->metrics,
+                                          &fixture->store, &err),
+                         ERR_IO);
+        assert_non_null(strstr(err.text, "--state-dir"));
+        assert_non_null(strstr(err.text, names[i]));
+        metrics_destroy(fixture->metrics);
+        fixture->metrics = NULL;
+        assert_int_equal(count_files(fixture->dir, "damaged"), 0);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(rename(aside, path), 0);
+    }
+    open_store(fixture);
+    assert_true(active_value(fixture) == 2);
+}
+
 static void test_damaged_heads_are_set_aside(void **state)
 {
     struct fixture *fixture = *state;
@@ -539,14 +590,14 @@ static void test_watched_folder(void **state)
 
     write_heads(fixture, "d/c.safetensors", usual_file(3));
     assert_true(comes_to(fixture, 3));
-    char refusal[512];
-    headstore_refusal(fixture->store, refusal, sizeof refusal);
+    char refusal[ERR_TEXT_MAX];
+    take_refusal(fixture, refusal);
     assert_string_equal(refusal, "");
 
     scratch_text(&fixture->scratch, "d/d.safetensors", "not heads");
     for (int i = 0; i < 500 && !refusal[0]; i++) {
         (void)usleep(10 * 1000);
-        headstore_refusal(fixture->store, refusal, sizeof refusal);
+        take_refusal(fixture, refusal);
     }
     assert_non_null(strstr(refusal, "d.safetensors"));
     assert_int_equal(swaps(fixture, "refused"), 1);
@@ -556,8 +607,112 @@ static void test_watched_folder(void **state)
     assert_true(comes_to(fixture, 2)); /* the greatest valid name now */
     write_heads(fixture, "d/d.safetensors", usual_file(4));
     assert_true(comes_to(fixture, 4));
-    headstore_refusal(fixture->store, refusal, sizeof refusal);
+    take_refusal(fixture, refusal);
     assert_string_equal(refusal, "");
+}
+
+/* A FIFO by a heads file's name would be waited for for ever, and the exit with it. */
+static void test_a_fifo_in_the_folder(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    write_heads(fixture, "d/a.safetensors", usual_file(1));
+    assert_int_equal(mkfifo(scratch_path(&fixture->scratch, "d/b.safetensors"), 0644), 0);
+    open_store(fixture);
+    assert_true(active_value(fixture) == 1);
+    char refusal[ERR_TEXT_MAX];
+    take_refusal(fixture, refusal);
+    assert_non_null(strstr(refusal, "b.safetensors"));
+    assert_non_null(strstr(refusal, "not a regular file"));
+    write_heads(fixture, "d/c.safetensors", usual_file(3));
+    assert_true(comes_to(fixture, 3));
+}
+
+/* What was refused while the folder was away is not refused for ever. */
+static void test_the_folder_comes_back(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    write_heads(fixture, "d/a.safetensors", usual_file(1));
+    open_store(fixture);
+    char away[600];
+    char refusal[ERR_TEXT_MAX] = "";
+    (void)snprintf(away, sizeof away, "%s", scratch_path(&fixture->scratch, "away"));
+    assert_int_equal(rename(fixture->dir, away), 0);
+    for (int i = 0; i < 500 && !refusal[0]; i++) {
+        (void)usleep(10 * 1000);
+        take_refusal(fixture, refusal);
+    }
+    assert_non_null(strstr(refusal, "--heads-dir"));
+    assert_int_equal(rename(away, fixture->dir), 0);
+    /* The folder is found again by the slow poll. */
+    for (int i = 0; i < 2000 && refusal[0]; i++) {
+        (void)usleep(10 * 1000);
+        take_refusal(fixture, refusal);
+    }
+    assert_string_equal(refusal, "");
+    assert_true(active_value(fixture) == 1);
+}
+
+enum { RACES = 10 };
+
+struct race {
+    struct fixture *fixture;
+    _Atomic float wanted; /* negative: time to end */
+    atomic_uint torn;
+};
+
+/* Sees versions and refusal as GET /admin/heads does: the new heads never with the old refusal. */
+static void *look_on(void *argument)
+{
+    struct race *race = argument;
+    for (;;) {
+        float wanted = race->wanted;
+        if (wanted < 0) {
+            return NULL;
+        }
+        struct heads_version versions[HEADSTORE_KEPT];
+        char refusal[ERR_TEXT_MAX];
+        size_t n = headstore_list(race->fixture->store, versions, refusal);
+        bool new = n &&versions[0].heads->list[0].weight[0] == wanted;
+        race->torn += new &&refusal[0];
+        for (size_t i = 0; i < n; i++) {
+            heads_version_release(&versions[i]);
+        }
+    }
+}
+
+static void test_heads_and_refusal_change_together(void **state)
+{
+    struct fixture *fixture = *state;
+    struct race race = {.fixture = fixture, .wanted = 1};
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    write_heads(fixture, "d/0.safetensors", usual_file(1));
+    open_store(fixture);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, look_on, &race), 0);
+    for (int i = 2; i <= RACES; i++) {
+        char name[64];
+        char refusal[ERR_TEXT_MAX] = "";
+        (void)snprintf(name, sizeof name, "d/%05d.safetensors", i);
+        race.wanted = 0; /* the old heads serve beside a refusal, and may */
+        scratch_text(&fixture->scratch, name, "not heads");
+        for (int wait = 0; wait < 1000 && !refusal[0]; wait++) {
+            (void)usleep(5 * 1000);
+            take_refusal(fixture, refusal);
+        }
+        assert_non_null(strstr(refusal, name + 2));
+        race.wanted = (float)i;
+        write_heads(fixture, name, usual_file((float)i));
+        assert_true(comes_to(fixture, (float)i));
+        assert_true(swaps(fixture, "ok") >= (unsigned)i - 1); /* seen is counted */
+    }
+    race.wanted = -1;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(race.torn, 0);
 }
 
 /* As the kubelet updates a ConfigMap: files are links through ..data, which is renamed over. */
@@ -672,6 +827,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_failed_persistence_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watched_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_config_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_fifo_in_the_folder, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_folder_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_heads_and_refusal_change_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_state_that_cant_be_read_ends_the_start, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_folder_must_exist, setup, teardown),
         cmocka_unit_test_setup_teardown(test_swaps_under_readers, setup, teardown),
     };
