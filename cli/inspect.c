@@ -52,18 +52,24 @@ static enum err_code inspect_folder(const char *dir, struct err *err)
     }
     const struct config *c = &checkpoint->config;
     printf("model folder %s\n", dir);
+    printf("architecture %s, folder %s, activation %s\n", c->architecture->model_type,
+           folder_name(c->folder), activation_name(c->activation));
     printf("hidden %zu, layers %zu, attention heads %zu, intermediate %zu\n", c->hidden, c->layers,
            c->heads, c->intermediate);
     printf("vocabulary %zu, positions %zu, token types %zu, LayerNorm eps %g\n", c->vocab,
            c->positions, c->types, (double)c->layer_norm_eps);
-    printf("pooling %s, Normalize module %s, tokens per text %zu\n", pooling_name(c->pooling),
-           on_off(c->folder_normalize), c->max_length);
+    char pooling[POOLING_TEXT_SIZE];
+    printf("pooling %s, Normalize module %s, tokens per text %zu\n",
+           pooling_name(c->pooling, pooling), on_off(c->folder_normalize), c->max_length);
     printf("tokenizer: lower-case %s, strip accents %s, split CJK %s\n",
            on_off(c->tokenizer.lower_case), on_off(c->tokenizer.strip_accents),
            on_off(c->tokenizer.tokenize_chinese_chars));
     printf("encoder sha256 %s\n", checkpoint->encoder_sha256);
-    printf("%s: ", safetensors_label(checkpoint->file));
-    print_tensors(checkpoint->file);
+    for (size_t i = 0; i < weights_files(checkpoint->weights); i++) {
+        const struct safetensors *file = weights_file(checkpoint->weights, i);
+        printf("%s: ", safetensors_label(file));
+        print_tensors(file);
+    }
     checkpoint_close(checkpoint);
     return ERR_OK;
 }

@@ -8,7 +8,7 @@
 
 /* The last component of the folder as it was given, so that a link keeps its own name; of what it
  * resolves to for ".", ".." and "/". */
-static char *folder_name(const char *dir)
+static char *last_component(const char *dir)
 {
     size_t end = strlen(dir);
     while (end > 1 && dir[end - 1] == '/') {
@@ -32,8 +32,12 @@ static char *folder_name(const char *dir)
 
 static enum err_code load_tokenizer(struct model *model, struct err *err)
 {
-    enum err_code code = tokenizer_open(model->dir, &model->config.tokenizer, &model->tokenizer,
-                                        err);
+    char *inside = config_transformer_dir(model->dir, &model->config);
+    if (!inside) {
+        return err_nomem(err, strlen(model->dir));
+    }
+    enum err_code code = tokenizer_open(inside, &model->config.tokenizer, &model->tokenizer, err);
+    free(inside);
     if (code == ERR_OK && tokenizer_vocab_size(model->tokenizer) > model->config.vocab) {
         code = err_set(err, ERR_MISMATCH, "%s: %zu words, but vocab_size in config.json is %zu",
                        tokenizer_source(model->tokenizer), tokenizer_vocab_size(model->tokenizer),
@@ -55,8 +59,7 @@ static enum err_code load_own_heads(const struct safetensors *file, struct model
                                     struct err *err)
 {
     static const enum pooling poolings[] = {POOLING_MEAN, POOLING_CLS};
-    if (!safetensors_find(file, "classifier.weight") &&
-        !safetensors_find(file, "sentiment.weight")) {
+    if (model->config.folder != FOLDER_PAIR) {
         return ERR_OK;
     }
     size_t size;
@@ -80,13 +83,14 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
         return code;
     }
     model->config = checkpoint->config;
+    checkpoint->config.lists = NULL; /* the model's from now on */
     memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
     code = load_tokenizer(model, err);
     if (code == ERR_OK) {
         code = encoder_create(checkpoint, options, &model->encoder, err);
     }
     if (code == ERR_OK) {
-        code = load_own_heads(checkpoint->file, model, err);
+        code = load_own_heads(weights_file(checkpoint->weights, 0), model, err);
     }
     checkpoint_close(checkpoint);
     return code;
@@ -100,7 +104,7 @@ enum err_code model_load(const char *dir, const struct encoder_options *options,
         return err_nomem(err, sizeof *model);
     }
     model->dir = strdup(dir);
-    model->name = folder_name(dir);
+    model->name = last_component(dir);
     enum err_code code = model->dir && model->name ? load_parts(model, options, err)
                                                    : err_nomem(err, strlen(dir) + 1);
     if (code != ERR_OK) {
@@ -115,6 +119,7 @@ void model_destroy(struct model *model)
 {
     if (model) {
         heads_release(model->own_heads);
+        config_done(&model->config);
         encoder_destroy(model->encoder);
         tokenizer_destroy(model->tokenizer);
         free(model->name);
@@ -160,7 +165,7 @@ enum err_code model_default_heads(const struct model *model, enum pooling poolin
 {
     struct search search = {.fit = model_heads_fit(model, pooling)};
     char *beside = file_join(model->dir, "heads.safetensors");
-    char *weights = file_join(model->dir, CHECKPOINT_FILE);
+    char *weights = file_join(model->dir, WEIGHTS_FILE);
     if (!beside || !weights) {
         free(weights);
         free(beside);

@@ -113,7 +113,9 @@ static enum err_code write_heads(const struct run *run, const char *encoder_sha2
     }
     metadata[n_metadata++] = (struct metadata_source){"format", "pt"};
     metadata[n_metadata++] = (struct metadata_source){"encoder.sha256", encoder_sha256};
-    metadata[n_metadata++] = (struct metadata_source){"pooling", pooling_name(run->config.pooling)};
+    char pooling[POOLING_TEXT_SIZE];
+    metadata[n_metadata++] = (struct metadata_source){"pooling",
+                                                      pooling_name(run->config.pooling, pooling)};
     for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
         buf_init(&labels[kind], LABELS_JSON_MAX);
         if (run->classes[kind] > 0) {

@@ -39,7 +39,7 @@ static bool report_json(const struct run *run, struct buf *out)
     buf_append_char(out, '{');
     append_string(out, "model", run->options->model_dir);
     append_string(out, "data", run->options->data);
-    append_string(out, "pooling", pooling_name(run->config.pooling));
+    append_string(out, "pooling", pooling_name(run->config.pooling, (char[POOLING_TEXT_SIZE]){0}));
     buf_printf(out, "\"encoder_trained\": %s, \"examples\": {\"train\": %zu, \"eval\": %zu}, ",
                run->deep ? "true" : "false", run->train.n, run->eval.n);
     buf_append_str(out, "\"settings\": ");

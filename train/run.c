@@ -96,6 +96,15 @@ static enum err_code open_plan(struct run *run, struct err *err)
         return code;
     }
     run->deep = plan_lowest(&run->plan, run->config.layers) <= run->config.layers;
+    const struct config *config = &run->config;
+    if (run->deep && (strcmp(config->architecture->model_type, "bert") != 0 ||
+                      config->activation != ACTIVATION_GELU ||
+                      (config->pooling != POOLING_MEAN && config->pooling != POOLING_CLS))) {
+        return err_set(err, ERR_UNSUPPORTED,
+                       "%s: the encoder's own layers train for model_type bert with gelu and mean "
+                       "or cls pooling alone; heads on any: --freeze backbone",
+                       options->model_dir);
+    }
     run->max_length = options->max_length;
     if (run->max_length == 0) {
         run->max_length = size_min(MAX_LENGTH_DEFAULT, run->config.positions);
@@ -416,6 +425,7 @@ void run_close(struct run *run)
     dataset_done(&run->eval_data);
     checkpoint_close(run->checkpoint);
     tokenizer_destroy(run->tokenizer);
+    config_done(&run->config);
     heads_release(run->init);
     arena_done(&run->arena);
 }

@@ -13,8 +13,10 @@ bool batch_init(struct batch *batch, size_t max_texts, size_t max_tokens)
         return false;
     }
     fresh.ids = calloc(size_max(max_tokens, 1), sizeof *fresh.ids);
+    fresh.types = calloc(size_max(max_tokens, 1), sizeof *fresh.types);
     fresh.starts = calloc(starts, sizeof *fresh.starts);
-    if (!fresh.ids || !fresh.starts) {
+    fresh.skips = calloc(starts, sizeof *fresh.skips);
+    if (!fresh.ids || !fresh.types || !fresh.starts || !fresh.skips) {
         batch_done(&fresh);
         return false;
     }
@@ -26,7 +28,9 @@ void batch_done(struct batch *batch)
 {
     if (batch) {
         free(batch->ids);
+        free(batch->types);
         free(batch->starts);
+        free(batch->skips);
         *batch = (struct batch){0};
     }
 }
@@ -39,10 +43,22 @@ void batch_clear(struct batch *batch)
 
 bool batch_add(struct batch *batch, const int32_t *ids, size_t n)
 {
+    return batch_add_text(batch, &(struct batch_text){.ids = ids, .n = n});
+}
+
+bool batch_add_text(struct batch *batch, const struct batch_text *text)
+{
+    size_t n = text->n;
     if (n == 0 || batch->n == batch->max_texts || n > batch->max_tokens - batch->total) {
         return false;
     }
-    memcpy(batch->ids + batch->total, ids, n * sizeof *ids);
+    memcpy(batch->ids + batch->total, text->ids, n * sizeof *text->ids);
+    if (text->types) {
+        memcpy(batch->types + batch->total, text->types, n);
+    } else {
+        memset(batch->types + batch->total, 0, n);
+    }
+    batch->skips[batch->n] = text->skip < n ? text->skip : 0;
     batch->total += n;
     batch->n++;
     batch->starts[batch->n] = batch->total;

@@ -61,7 +61,8 @@ static void encoder_layout(struct encoder *encoder, struct region *region)
 {
     const struct config *config = &encoder->config;
     encoder->word = region_take(region, config->vocab * config->hidden, sizeof(float));
-    encoder->position = region_take(region, config->positions * config->hidden, sizeof(float));
+    encoder->position = region_take(region, config->position_rows * config->hidden, sizeof(float));
+    encoder->type = region_take(region, config->types * config->hidden, sizeof(float));
     norm_layout(&encoder->embeddings_norm, config->hidden, region);
     for (size_t l = 0; l < config->layers; l++) {
         layer_layout(encoder, &encoder->layers[l], region);
@@ -92,20 +93,34 @@ static void pack_words(const struct packing *packing, size_t job)
                   packing->encoder->word + from * config->hidden);
 }
 
-/* Every token is of type 0, so that type's vector joins the positions' here, once. */
+/* rows[i] += by × add[i % width] */
+static void add_rows(float *rows, size_t n, size_t width, const float *add, float by)
+{
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = 0; i < width; i++) {
+            rows[r * width + i] += by * add[i];
+        }
+    }
+}
+
+/* Almost every token is of type 0, so that type's vector joins the positions' here, once; the other
+ * types keep what they have more. */
 static void pack_positions(const struct packing *packing)
 {
     struct encoder *encoder = packing->encoder;
-    size_t hidden = encoder->config.hidden;
-    size_t positions = encoder->config.positions;
-    float type[CONFIG_HIDDEN_MAX];
-    tensor_to_f32(packing->checkpoint->type, 0, hidden, type);
-    tensor_to_f32(packing->checkpoint->position, 0, positions * hidden, encoder->position);
-    for (size_t p = 0; p < positions; p++) {
-        for (size_t i = 0; i < hidden; i++) {
-            encoder->position[p * hidden + i] += type[i];
-        }
+    const struct config *config = &encoder->config;
+    const struct checkpoint *checkpoint = packing->checkpoint;
+    size_t hidden = config->hidden;
+    tensor_to_f32(checkpoint->position, 0, config->position_rows * hidden, encoder->position);
+    if (!checkpoint->type) {
+        memset(encoder->type, 0, hidden * sizeof *encoder->type);
+        return;
     }
+    float first[CONFIG_HIDDEN_MAX];
+    tensor_to_f32(checkpoint->type, 0, hidden, first);
+    tensor_to_f32(checkpoint->type, 0, config->types * hidden, encoder->type);
+    add_rows(encoder->position, config->position_rows, hidden, first, 1.0f);
+    add_rows(encoder->type, config->types, hidden, first, -1.0f);
 }
 
 static void pack_norm(struct norm *norm, const struct tensor *gamma, const struct tensor *beta)
@@ -281,6 +296,10 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
                              struct err *err)
 {
     enum err_code code = check_options(options, err);
+    if (code == ERR_OK && checkpoint->config.activation != ACTIVATION_GELU) {
+        code = err_set(err, ERR_UNSUPPORTED, "config.json: activation %s is not served yet",
+                       activation_name(checkpoint->config.activation));
+    }
     if (code != ERR_OK) {
         return code;
     }
@@ -289,6 +308,7 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
         return err_nomem(err, sizeof *encoder);
     }
     encoder->config = checkpoint->config;
+    encoder->config.lists = NULL; /* the checkpoint's */
     encoder->precision = options->precision;
     encoder->isa = options->isa;
     encoder->ops = dispatch_kernels(options->isa);

@@ -98,7 +98,7 @@ void workspace_observe(struct workspace *workspace, struct observer *observer);
 /* What a pass leaves for its caller, always in fp32: the caller's arrays, each NULL where it is not
  * wanted. workspace_hidden lends the same hidden states without a copy. */
 struct outputs {
-    float *pooled; /* [N,H] one vector a text, as `pooling` says, not normalized */
+    float *pooled; /* [N,n·H] one vector a text, pooling's n modes, not normalized */
     float *cls;    /* [N,H] hidden state of each text's first token */
     float *tokens; /* [T,H] hidden states of all tokens */
 };

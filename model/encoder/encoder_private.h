@@ -35,7 +35,8 @@ struct encoder {
     void *memory; /* everything below points into it; owned */
     size_t memory_bytes;
     float *word;     /* [V,H] */
-    float *position; /* [positions,H], the one token type's vector added */
+    float *position; /* [position_rows,H], the vector of token type 0 added */
+    float *type;     /* [types,H], what a token type has more than type 0 */
     struct norm embeddings_norm;
     struct layer *layers; /* [L], owned */
 };

@@ -6,7 +6,7 @@
 #include "base/size.h"
 #include "model/encoder/attention.h"
 #include "model/encoder/encoder_private.h"
-#include "model/heads/pooling.h"
+#include "model/encoder/pooling.h"
 
 /* One member's view of a pass. */
 struct pass {
@@ -40,7 +40,28 @@ static void layer_done(const struct pass *pass, size_t layer)
     /* The observer reads the hidden states that the next phase leaves alone: no barrier. */
 }
 
-/* Rows [from,to) of word + position (+ type) → LayerNorm → hidden. */
+/* out = word + position (type 0 in it) + what another type has more. */
+static void embed_token(const struct encoder *encoder, int32_t id, size_t position, uint8_t type,
+                        float *out)
+{
+    const struct config *config = &encoder->config;
+    size_t hidden = config->hidden;
+    CHECK(id >= 0 && (size_t)id < config->vocab && type < config->types);
+    const float *word_row = encoder->word + (size_t)id * hidden;
+    const float *position_row = encoder->position + position * hidden;
+    for (size_t i = 0; i < hidden; i++) {
+        out[i] = word_row[i] + position_row[i];
+    }
+    if (type) {
+        const float *type_row = encoder->type + type * hidden;
+        for (size_t i = 0; i < hidden; i++) {
+            out[i] += type_row[i];
+        }
+    }
+}
+
+/* The texts of this member: word + position + type → LayerNorm → hidden. RoBERTa counts positions
+ * behind its pad token's id and leaves pad tokens themselves out of the count. */
 static void embed(struct pass *pass)
 {
     const struct encoder *encoder = pass->encoder;
@@ -53,15 +74,14 @@ static void embed(struct pass *pass)
         size_t start = batch->starts[text];
         size_t n = batch->starts[text + 1] - start;
         CHECK(n >= 1 && n <= encoder->config.positions);
+        size_t first = encoder->config.position_first;
+        size_t position = first;
         for (size_t t = 0; t < n; t++) {
             int32_t id = batch->ids[start + t];
-            CHECK(id >= 0 && (size_t)id < encoder->config.vocab);
-            const float *word = encoder->word + (size_t)id * hidden;
-            const float *position = encoder->position + t * hidden;
-            float *out = pass->workspace->hidden + (start + t) * hidden;
-            for (size_t i = 0; i < hidden; i++) {
-                out[i] = word[i] + position[i];
-            }
+            bool pad = first && (size_t)id == first - 1;
+            embed_token(encoder, id, pad ? first - 1 : position, batch->types[start + t],
+                        pass->workspace->hidden + (start + t) * hidden);
+            position += !pad;
         }
         float *rows = pass->workspace->hidden + start * hidden;
         encoder->ops->layernorm(rows, n, hidden, encoder->embeddings_norm.gamma,

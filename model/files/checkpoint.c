@@ -5,91 +5,99 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/file.h"
 #include "model/files/checkpoint_digest.h"
+#include "model/files/checkpoint_private.h"
 
-enum dimension { NONE, HIDDEN, INTERMEDIATE, VOCAB, POSITIONS, TYPES };
+enum { PARTS = 2 /* weight and bias */, LAYER_PARAMS = PARTS * LAYER_COUNT, PREFIXES_MAX = 9 };
 
-/* Tensor name ↔ field ↔ expected shape; offset is into struct checkpoint or layer_tensors. */
-struct param_row {
-    const char *name;
-    enum dimension rows;
-    enum dimension columns; /* NONE for a vector */
-    size_t offset;
+/* Where a parameter's view goes. */
+static const size_t layer_offsets[LAYER_PARAMS] = {
+#define PLACE(param, field)                                        \
+    [PARTS * (param)] = offsetof(struct layer_tensors, field##_w), \
+             [PARTS * (param) + 1] = offsetof(struct layer_tensors, field##_b)
+    PLACE(LAYER_QUERY, query),
+    PLACE(LAYER_KEY, key),
+    PLACE(LAYER_VALUE, value),
+    PLACE(LAYER_ATTENTION_OUT, attention_out),
+    PLACE(LAYER_ATTENTION_NORM, attention_ln),
+    PLACE(LAYER_FFN_IN, ffn_in),
+    PLACE(LAYER_FFN_OUT, ffn_out),
+    PLACE(LAYER_FFN_NORM, ffn_ln),
+#undef PLACE
 };
 
-#define EMBEDDING(name_, rows_, columns_, field_)                                 \
-    {                                                                             \
-        "embeddings." name_, rows_, columns_, offsetof(struct checkpoint, field_) \
-    }
-#define LAYER(name_, rows_, columns_, field_)                          \
-    {                                                                  \
-        name_, rows_, columns_, offsetof(struct layer_tensors, field_) \
-    }
-/* weight and bias of one nn.Linear. */
-#define LINEAR(name_, rows_, columns_, field_)           \
-    LAYER(name_ ".weight", rows_, columns_, field_##_w), \
-        LAYER(name_ ".bias", rows_, NONE, field_##_b)
-
-static const struct param_row embedding_rows[] = {
-    EMBEDDING("word_embeddings.weight", VOCAB, HIDDEN, word),
-    EMBEDDING("position_embeddings.weight", POSITIONS, HIDDEN, position),
-    EMBEDDING("token_type_embeddings.weight", TYPES, HIDDEN, type),
-    EMBEDDING("LayerNorm.weight", HIDDEN, NONE, embeddings_ln_w),
-    EMBEDDING("LayerNorm.bias", HIDDEN, NONE, embeddings_ln_b),
-};
-
-static const struct param_row layer_rows[] = {
-    LINEAR("attention.self.query", HIDDEN, HIDDEN, query),
-    LINEAR("attention.self.key", HIDDEN, HIDDEN, key),
-    LINEAR("attention.self.value", HIDDEN, HIDDEN, value),
-    LINEAR("attention.output.dense", HIDDEN, HIDDEN, attention_out),
-    LINEAR("attention.output.LayerNorm", HIDDEN, NONE, attention_ln),
-    LINEAR("intermediate.dense", INTERMEDIATE, HIDDEN, ffn_in),
-    LINEAR("output.dense", HIDDEN, INTERMEDIATE, ffn_out),
-    LINEAR("output.LayerNorm", HIDDEN, NONE, ffn_ln),
-};
-
-enum {
-    EMBEDDING_ROWS = sizeof embedding_rows / sizeof *embedding_rows,
-    LAYER_ROWS = sizeof layer_rows / sizeof *layer_rows,
-};
-
-static const char *const prefixes[] = {"", "bert.", "transformer."};
-
-static size_t dimension_size(const struct config *config, enum dimension dimension)
+static size_t embedding_params(const struct config *config)
 {
-    switch (dimension) {
-    case HIDDEN:
-        return config->hidden;
-    case INTERMEDIATE:
-        return config->intermediate;
-    case VOCAB:
-        return config->vocab;
-    case POSITIONS:
-        return config->positions;
-    case TYPES:
-        return config->types;
-    case NONE:
-        break;
-    }
-    return 0;
+    return config->architecture->has_types ? 5 : 4;
 }
 
 size_t checkpoint_param_count(const struct config *config)
 {
-    return EMBEDDING_ROWS + LAYER_ROWS * config->layers;
+    return embedding_params(config) + LAYER_PARAMS * config->layers;
 }
 
-/* The row of a parameter; its layer, 0 for the embeddings. */
-static const struct param_row *find_row(size_t index, size_t *ret_layer)
+/* Shape and place of an embedding parameter, its name in param->name. */
+static size_t embedding_row(const struct config *config, size_t index,
+                            struct checkpoint_param *param)
 {
-    if (index < EMBEDDING_ROWS) {
-        *ret_layer = 0;
-        return &embedding_rows[index];
+    const struct architecture *row = config->architecture;
+    size_t norm = embedding_params(config) - PARTS; /* where the norm's two begin */
+    if (index < norm) {
+        const size_t rows[] = {config->vocab, config->position_rows, config->types};
+        const size_t offsets[] = {offsetof(struct checkpoint, word),
+                                  offsetof(struct checkpoint, position),
+                                  offsetof(struct checkpoint, type)};
+        param->rank = 2;
+        param->shape[0] = rows[index];
+        param->shape[1] = config->hidden;
+        (void)snprintf(param->name, sizeof param->name, "%s", row->embedding[index]);
+        return offsets[index];
     }
-    *ret_layer = (index - EMBEDDING_ROWS) / LAYER_ROWS;
-    return &layer_rows[(index - EMBEDDING_ROWS) % LAYER_ROWS];
+    bool bias = index > norm;
+    param->rank = 1;
+    param->shape[0] = config->hidden;
+    (void)snprintf(param->name, sizeof param->name, "%s.%s", row->embedding[EMBEDDING_NORM],
+                   bias ? "bias" : "weight");
+    return bias ? offsetof(struct checkpoint, embeddings_ln_b)
+                : offsetof(struct checkpoint, embeddings_ln_w);
+}
+
+static size_t layer_row(const struct config *config, size_t layer, size_t index,
+                        struct checkpoint_param *param)
+{
+    enum layer_param at = (enum layer_param)(index / PARTS);
+    bool bias = index % PARTS;
+    bool norm = at == LAYER_ATTENTION_NORM || at == LAYER_FFN_NORM;
+    size_t rows = at == LAYER_FFN_IN ? config->intermediate : config->hidden;
+    param->rank = bias || norm ? 1 : 2;
+    param->shape[0] = rows;
+    param->shape[1] = param->rank == 1      ? 0
+                      : at == LAYER_FFN_OUT ? config->intermediate
+                                            : config->hidden;
+    char path[CHECKPOINT_NAME_SIZE];
+    /* The format is the table's own: one %zu. */
+    const char *format = config->architecture->layer_path;
+    const char *hole = strstr(format, "%zu");
+    (void)snprintf(path, sizeof path, "%.*s%zu%s", (int)(hole - format), format, layer, hole + 3);
+    int length = snprintf(param->name, sizeof param->name, "%s%s.%s", path,
+                          config->architecture->layer[at], bias ? "bias" : "weight");
+    CHECK(length > 0 && (size_t)length < sizeof param->name);
+    return layer_offsets[index];
+}
+
+/* Fills all of param but the tensor; returns where its view stands, in the checkpoint or in
+ * *ret_layer's tensors (SIZE_MAX: the embeddings). */
+static size_t param_row(const struct config *config, size_t index, struct checkpoint_param *param,
+                        size_t *ret_layer)
+{
+    size_t embeddings = embedding_params(config);
+    *param = (struct checkpoint_param){.tensor = NULL};
+    if (index < embeddings) {
+        *ret_layer = SIZE_MAX;
+        return embedding_row(config, index, param);
+    }
+    *ret_layer = (index - embeddings) / LAYER_PARAMS;
+    return layer_row(config, *ret_layer, (index - embeddings) % LAYER_PARAMS, param);
 }
 
 void checkpoint_param(const struct config *config, const struct checkpoint *checkpoint,
@@ -97,128 +105,150 @@ void checkpoint_param(const struct config *config, const struct checkpoint *chec
 {
     CHECK(index < checkpoint_param_count(config));
     size_t layer;
-    const struct param_row *row = find_row(index, &layer);
-    struct checkpoint_param param = {.rank = row->columns == NONE ? 1 : 2};
-    param.shape[0] = dimension_size(config, row->rows);
-    param.shape[1] = dimension_size(config, row->columns);
-    int length;
-    if (index < EMBEDDING_ROWS) {
-        length = snprintf(param.name, sizeof param.name, "%s", row->name);
-    } else {
-        length = snprintf(param.name, sizeof param.name, "encoder.layer.%zu.%s", layer, row->name);
-    }
-    CHECK(length > 0 && (size_t)length < sizeof param.name);
+    size_t offset = param_row(config, index, ret_param, &layer);
     if (checkpoint) {
-        const char *holder = index < EMBEDDING_ROWS ? (const char *)checkpoint
-                                                    : (const char *)&checkpoint->layers[layer];
-        memcpy(&param.tensor, holder + row->offset, sizeof(struct tensor *));
+        const char *holder = layer == SIZE_MAX ? (const char *)checkpoint
+                                               : (const char *)&checkpoint->layers[layer];
+        memcpy(&ret_param->tensor, holder + offset, sizeof(struct tensor *));
     }
-    *ret_param = param;
 }
 
 /* prefix + name, with old_suffix (LayerNorm's gamma and beta) in place of suffix where given. */
-static const struct tensor *find_named(const struct safetensors *file, const char *prefix,
+static const struct tensor *find_named(const struct checkpoint *checkpoint, const char *prefix,
                                        const char *name, const char *suffix, const char *old_suffix)
 {
-    char full[CHECKPOINT_NAME_SIZE + 32];
+    char full[CHECKPOINT_FULL_NAME_SIZE];
     int kept = (int)(strlen(name) - strlen(suffix));
     int length = snprintf(full, sizeof full, "%s%.*s%s", prefix, kept, name, old_suffix);
     CHECK(length > 0 && (size_t)length < sizeof full);
-    return safetensors_find(file, full);
+    return weights_find(checkpoint->weights, full);
 }
 
-static const struct tensor *find_tensor(const struct safetensors *file, const char *prefix,
-                                        const char *name)
+const struct tensor *checkpoint_find(const struct checkpoint *checkpoint, const char *prefix,
+                                     const char *name)
 {
-    const struct tensor *tensor = find_named(file, prefix, name, "", "");
+    const struct tensor *tensor = find_named(checkpoint, prefix, name, "", "");
     if (tensor || !strstr(name, "LayerNorm.")) {
         return tensor;
     }
     const char *dot = strrchr(name, '.');
-    return find_named(file, prefix, name, dot, strcmp(dot, ".weight") == 0 ? ".gamma" : ".beta");
+    return find_named(checkpoint, prefix, name, dot,
+                      strcmp(dot, ".weight") == 0 ? ".gamma" : ".beta");
+}
+
+enum err_code checkpoint_check_tensor(const struct checkpoint *checkpoint,
+                                      const struct tensor *tensor, unsigned rank,
+                                      const size_t *shape, struct err *err)
+{
+    const char *label = weights_label(checkpoint->weights);
+    if (tensor->rank != rank || memcmp(tensor->shape, shape, rank * sizeof *shape) != 0) {
+        char found[TENSOR_SHAPE_TEXT_SIZE];
+        char expected[TENSOR_SHAPE_TEXT_SIZE];
+        tensor_shape_text(tensor, found);
+        shape_text(shape, rank, expected);
+        return err_set(err, ERR_MISMATCH, "%s: tensor %s is %s, by config.json it must be %s",
+                       label, tensor->name, found, expected);
+    }
+    if (!dtype_is_float(tensor->dtype)) {
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s, F32, F16 or BF16 can be read",
+                       label, tensor->name, dtype_name(tensor->dtype));
+    }
+    return ERR_OK;
+}
+
+/* What may stand before the encoder's names: nothing, or the architecture's own prefix, both
+ * perhaps under one that sentence-transformers' or a trainer's wrapper adds; the project's own for
+ * its multi-task BERT. Another architecture's prefix is another computation. */
+static size_t list_prefixes(const struct architecture *row,
+                            char out[PREFIXES_MAX][CHECKPOINT_PREFIX_SIZE])
+{
+    static const char *const wrappers[] = {"", "model.", "auto_model.", "0.auto_model."};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++) {
+        (void)snprintf(out[n++], CHECKPOINT_PREFIX_SIZE, "%s", wrappers[i]);
+        (void)snprintf(out[n++], CHECKPOINT_PREFIX_SIZE, "%s%s", wrappers[i], row->prefix);
+    }
+    if (strcmp(row->model_type, "bert") == 0) {
+        (void)snprintf(out[n++], CHECKPOINT_PREFIX_SIZE, "%s", CHECKPOINT_OWN_PREFIX);
+    }
+    return n;
 }
 
 /* Which prefix this file's names have: by the word embeddings, of which there must be one. */
-static enum err_code find_prefix(const struct safetensors *file, const char **ret_prefix,
-                                 struct err *err)
+static enum err_code find_prefix(struct checkpoint *checkpoint, struct err *err)
 {
-    const char *name = embedding_rows[0].name;
+    const char *label = weights_label(checkpoint->weights);
+    const char *name = checkpoint->config.architecture->embedding[EMBEDDING_WORD];
+    char prefixes[PREFIXES_MAX][CHECKPOINT_PREFIX_SIZE];
+    size_t n = list_prefixes(checkpoint->config.architecture, prefixes);
     const char *prefix = NULL;
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        if (!find_tensor(file, prefixes[i], name)) {
+    for (size_t i = 0; i < n; i++) {
+        if (!checkpoint_find(checkpoint, prefixes[i], name)) {
             continue;
         }
         if (prefix) {
             return err_set(err, ERR_INVALID, "%s: holds both %s%s and %s%s: which one is meant?",
-                           safetensors_label(file), prefix, name, prefixes[i], name);
+                           label, prefix, name, prefixes[i], name);
         }
         prefix = prefixes[i];
     }
     if (!prefix) {
         return err_set(err, ERR_NOT_FOUND,
-                       "%s: tensor %s is missing, with and without the prefix bert. or "
-                       "transformer.",
-                       safetensors_label(file), name);
+                       "%s: tensor %s is missing, with and without the prefix %s", label, name,
+                       checkpoint->config.architecture->prefix);
     }
-    *ret_prefix = prefix;
+    memcpy(checkpoint->prefix, prefix, sizeof checkpoint->prefix);
     return ERR_OK;
 }
 
-static enum err_code bind_param(struct checkpoint *checkpoint, const char *prefix, size_t index,
-                                struct err *err)
+static enum err_code bind_param(struct checkpoint *checkpoint, size_t index, struct err *err)
 {
-    const struct safetensors *file = checkpoint->file;
     struct checkpoint_param param;
-    checkpoint_param(&checkpoint->config, NULL, index, &param);
-    const struct tensor *tensor = find_tensor(file, prefix, param.name);
-    char expected[TENSOR_SHAPE_TEXT_SIZE];
-    shape_text(param.shape, param.rank, expected);
-    if (!tensor) {
-        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s%s %s is missing", safetensors_label(file),
-                       prefix, param.name, expected);
-    }
-    if (tensor->rank != param.rank ||
-        memcmp(tensor->shape, param.shape, param.rank * sizeof *param.shape) != 0) {
-        char found[TENSOR_SHAPE_TEXT_SIZE];
-        tensor_shape_text(tensor, found);
-        return err_set(err, ERR_MISMATCH, "%s: tensor %s is %s, by config.json it must be %s",
-                       safetensors_label(file), tensor->name, found, expected);
-    }
-    if (!dtype_is_float(tensor->dtype)) {
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s, F32, F16 or BF16 can be read",
-                       safetensors_label(file), tensor->name, dtype_name(tensor->dtype));
-    }
     size_t layer;
-    const struct param_row *row = find_row(index, &layer);
-    char *holder = index < EMBEDDING_ROWS ? (char *)checkpoint : (char *)&checkpoint->layers[layer];
-    memcpy(holder + row->offset, &tensor, sizeof(struct tensor *));
-    return ERR_OK;
+    size_t offset = param_row(&checkpoint->config, index, &param, &layer);
+    const struct tensor *tensor = checkpoint_find(checkpoint, checkpoint->prefix, param.name);
+    if (!tensor) {
+        char expected[TENSOR_SHAPE_TEXT_SIZE];
+        shape_text(param.shape, param.rank, expected);
+        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s%s %s is missing",
+                       weights_label(checkpoint->weights), checkpoint->prefix, param.name,
+                       expected);
+    }
+    enum err_code code = checkpoint_check_tensor(checkpoint, tensor, param.rank, param.shape, err);
+    if (code == ERR_OK) {
+        char *holder = layer == SIZE_MAX ? (char *)checkpoint : (char *)&checkpoint->layers[layer];
+        memcpy(holder + offset, &tensor, sizeof(struct tensor *));
+    }
+    return code;
 }
 
 /* A config that says fewer layers than there are would give wrong vectors without a word. */
-static enum err_code check_no_more_layers(const struct checkpoint *checkpoint, const char *prefix,
-                                          struct err *err)
+static enum err_code check_no_more_layers(const struct checkpoint *checkpoint, struct err *err)
 {
-    char name[CHECKPOINT_NAME_SIZE];
-    (void)snprintf(name, sizeof name, "encoder.layer.%zu.%s", checkpoint->config.layers,
-                   layer_rows[0].name);
-    if (find_tensor(checkpoint->file, prefix, name)) {
-        return err_set(
-            err, ERR_MISMATCH, "%s: holds tensor %s%s, but num_hidden_layers in config.json is %zu",
-            safetensors_label(checkpoint->file), prefix, name, checkpoint->config.layers);
+    struct checkpoint_param param;
+    (void)layer_row(&checkpoint->config, checkpoint->config.layers, 0, &param);
+    if (checkpoint_find(checkpoint, checkpoint->prefix, param.name)) {
+        return err_set(err, ERR_MISMATCH, "%s: holds tensor %s%s, but %s in config.json is %zu",
+                       weights_label(checkpoint->weights), checkpoint->prefix, param.name,
+                       checkpoint->config.architecture->layers, checkpoint->config.layers);
     }
     return ERR_OK;
 }
 
 static enum err_code bind_all(struct checkpoint *checkpoint, struct err *err)
 {
-    const char *prefix = "";
-    enum err_code code = find_prefix(checkpoint->file, &prefix, err);
+    enum err_code code = find_prefix(checkpoint, err);
     size_t n = checkpoint_param_count(&checkpoint->config);
     for (size_t i = 0; code == ERR_OK && i < n; i++) {
-        code = bind_param(checkpoint, prefix, i, err);
+        code = bind_param(checkpoint, i, err);
     }
-    return code == ERR_OK ? check_no_more_layers(checkpoint, prefix, err) : code;
+    if (code == ERR_OK) {
+        code = check_no_more_layers(checkpoint, err);
+    }
+    if (code == ERR_OK) {
+        code = checkpoint_bind_head(checkpoint, err);
+    }
+    return code == ERR_OK ? checkpoint_check_rest(checkpoint, err) : code;
 }
 
 static enum err_code open_files(const char *dir, unsigned threads, struct checkpoint *checkpoint,
@@ -229,17 +259,18 @@ static enum err_code open_files(const char *dir, unsigned threads, struct checkp
         return code;
     }
     checkpoint->layers = calloc(checkpoint->config.layers, sizeof *checkpoint->layers);
-    char *path = file_join(dir, CHECKPOINT_FILE);
-    if (!checkpoint->layers || !path) {
-        free(path);
+    char *inside = config_transformer_dir(dir, &checkpoint->config);
+    if (!checkpoint->layers || !inside) {
+        free(inside);
         return err_nomem(err, checkpoint->config.layers * sizeof *checkpoint->layers);
     }
-    code = safetensors_open(path, &checkpoint->file, err);
-    free(path);
+    code = weights_open(inside, &checkpoint->weights, err);
+    free(inside);
     if (code == ERR_OK) {
         code = bind_all(checkpoint, err);
     }
     if (code == ERR_OK) {
+        config_settle_length(&checkpoint->config);
         code = checkpoint_digest(checkpoint, threads, checkpoint->encoder_sha256, err);
     }
     return code;
@@ -264,7 +295,8 @@ enum err_code checkpoint_open(const char *dir, unsigned threads, struct checkpoi
 void checkpoint_close(struct checkpoint *checkpoint)
 {
     if (checkpoint) {
-        safetensors_close(checkpoint->file);
+        config_done(&checkpoint->config);
+        weights_close(checkpoint->weights);
         free(checkpoint->layers);
         free(checkpoint);
     }

@@ -103,7 +103,7 @@ static enum err_code check_items(const struct checkpoint *checkpoint, const stru
         }
         if (item->nonfinite < item->param.tensor->count) {
             return err_set(err, ERR_INVALID, "%s: tensor %s: value %zu is not finite",
-                           safetensors_label(checkpoint->file), item->param.tensor->name,
+                           weights_label(checkpoint->weights), item->param.tensor->name,
                            item->nonfinite);
         }
     }

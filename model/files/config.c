@@ -1,494 +1,630 @@
 #include "model/files/config.h"
 
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "base/jval.h"
 #include "base/size.h"
+#include "model/files/config_private.h"
+#include "model/files/reader.h"
 
 enum {
-    CONFIG_FILE_MAX = 16 * 1024 * 1024,
-    CONFIG_MODULES_MAX = 8,
-    CONFIG_PATH_MAX = 255,
-    CONFIG_DEFAULT_LENGTH = 128,
-    CONFIG_TYPES_MAX = 256,
-    LENGTH_MIN = 2, /* [CLS] and [SEP] */
+    LISTS_BYTES_MAX = 64 * 1024 * 1024,
+    WARNING_SIZE = 512,
+    TYPES_MAX = 256,
+    LABEL_MAX = 256,
+    LABEL_INDEX_DIGITS = 6,
+    LABELS_DEFAULT = 2, /* transformers' */
 };
 
-/* One file of the folder while it is read. Every read_… below returns an error that names path,
- * field, what was found and what is allowed. */
-struct reader {
-    char *path;        /* owned */
-    struct jval *root; /* owned; NULL where the file is absent */
-    struct err *err;
+/* config.json, apart from what the architecture's row names. */
+static const struct field_rule model_rules[] = {
+    {"architectures", FIELD_READ},
+    {"model_type", FIELD_READ},
+    {"id2label", FIELD_READ},
+    {"num_labels", FIELD_READ},
+    {"_num_labels", FIELD_READ},
+    {"problem_type", FIELD_READ},
+    {"position_embedding_type", FIELD_READ},
+    {"embedding_size", FIELD_READ},
+    {"max_position_embeddings", FIELD_READ},
+    {"vocab_size", FIELD_READ},
+    {"type_vocab_size", FIELD_READ},
+    {"layer_norm_eps", FIELD_READ},
+    {"pad_token_id", FIELD_READ},
+    /* another computation out of the same tensors, or tensors that are no plain floats */
+    {"is_decoder", FIELD_FALSE},
+    {"add_cross_attention", FIELD_FALSE},
+    {"is_encoder_decoder", FIELD_FALSE},
+    {"auto_map", FIELD_EMPTY},
+    {"pruned_heads", FIELD_EMPTY},
+    {"quantization_config", FIELD_EMPTY},
+    {"compression_config", FIELD_EMPTY},
+    {"adapters", FIELD_EMPTY},
+    {"adapter_fusion", FIELD_EMPTY},
+    {"custom_pipelines", FIELD_EMPTY},
+    /* training, generation, the library's own book-keeping */
+    {"_name_or_path", FIELD_NONE},
+    {"_commit_hash", FIELD_NONE},
+    {"_attn_implementation", FIELD_NONE},
+    {"_attn_implementation_autoset", FIELD_NONE},
+    {"attn_implementation", FIELD_NONE},
+    {"bad_words_ids", FIELD_NONE},
+    {"begin_suppress_tokens", FIELD_NONE},
+    {"bos_token_id", FIELD_NONE},
+    {"chunk_size_feed_forward", FIELD_NONE},
+    {"classifier_dropout", FIELD_NONE},
+    {"cls_token_id", FIELD_NONE},
+    {"cross_attention_hidden_size", FIELD_NONE},
+    {"decoder_start_token_id", FIELD_NONE},
+    {"directionality", FIELD_NONE},
+    {"diversity_penalty", FIELD_NONE},
+    {"do_sample", FIELD_NONE},
+    {"dtype", FIELD_NONE},
+    {"early_stopping", FIELD_NONE},
+    {"encoder_no_repeat_ngram_size", FIELD_NONE},
+    {"eos_token_id", FIELD_NONE},
+    {"exponential_decay_length_penalty", FIELD_NONE},
+    {"finetuning_task", FIELD_NONE},
+    {"forced_bos_token_id", FIELD_NONE},
+    {"forced_eos_token_id", FIELD_NONE},
+    {"gradient_checkpointing", FIELD_NONE},
+    {"initializer_range", FIELD_NONE},
+    {"label2id", FIELD_NONE},
+    {"language", FIELD_NONE},
+    {"length_penalty", FIELD_NONE},
+    {"max_length", FIELD_NONE},
+    {"min_length", FIELD_NONE},
+    {"name", FIELD_NONE},
+    {"no_repeat_ngram_size", FIELD_NONE},
+    {"num_beam_groups", FIELD_NONE},
+    {"num_beams", FIELD_NONE},
+    {"num_return_sequences", FIELD_NONE},
+    {"output_attentions", FIELD_NONE},
+    {"output_hidden_states", FIELD_NONE},
+    {"output_past", FIELD_NONE},
+    {"output_scores", FIELD_NONE},
+    {"pooler_fc_size", FIELD_NONE},
+    {"pooler_num_attention_heads", FIELD_NONE},
+    {"pooler_num_fc_layers", FIELD_NONE},
+    {"pooler_size_per_head", FIELD_NONE},
+    {"pooler_type", FIELD_NONE},
+    {"prefix", FIELD_NONE},
+    {"qa_dropout", FIELD_NONE},
+    {"remove_invalid_values", FIELD_NONE},
+    {"repetition_penalty", FIELD_NONE},
+    {"return_dict", FIELD_NONE},
+    {"return_dict_in_generate", FIELD_NONE},
+    {"sentence_transformers", FIELD_NONE},
+    {"sep_token_id", FIELD_NONE},
+    {"seq_classif_dropout", FIELD_NONE},
+    {"sinusoidal_pos_embds", FIELD_NONE},
+    {"suppress_tokens", FIELD_NONE},
+    {"task_specific_params", FIELD_NONE},
+    {"temperature", FIELD_NONE},
+    {"tf_legacy_loss", FIELD_NONE},
+    {"tie_encoder_decoder", FIELD_NONE},
+    {"tie_weights_", FIELD_NONE},
+    {"tie_word_embeddings", FIELD_NONE},
+    {"tokenizer_class", FIELD_NONE},
+    {"top_k", FIELD_NONE},
+    {"top_p", FIELD_NONE},
+    {"torch_dtype", FIELD_NONE},
+    {"torchscript", FIELD_NONE},
+    {"transformers.js_config", FIELD_NONE},
+    {"transformers_version", FIELD_NONE},
+    {"typical_p", FIELD_NONE},
+    {"use_bfloat16", FIELD_NONE},
+    {"use_cache", FIELD_NONE},
+    {"use_return_dict", FIELD_NONE},
 };
+enum { MODEL_RULES = sizeof model_rules / sizeof *model_rules, ROW_FIELDS = 7 };
 
-static enum err_code reader_open(const char *dir, const char *name, bool optional,
-                                 struct reader *ret_reader, struct err *err)
+/* The rules and the names that the architecture's row gives. */
+static enum err_code apply_model_rules(const struct reader *reader, struct config *config)
 {
-    struct reader reader = {.path = file_join(dir, name), .err = err};
-    if (!reader.path) {
-        return err_nomem(err, strlen(dir) + strlen(name));
+    const struct architecture *row = config->architecture;
+    const char *const fields[ROW_FIELDS] = {
+        row->hidden_size, row->heads,          row->intermediate_size, row->layers,
+        row->activation,  row->hidden_dropout, row->attention_dropout};
+    struct field_rule rules[MODEL_RULES + ROW_FIELDS];
+    memcpy(rules, model_rules, sizeof model_rules);
+    for (size_t i = 0; i < ROW_FIELDS; i++) {
+        rules[MODEL_RULES + i] = (struct field_rule){fields[i], FIELD_READ};
     }
-    if (!optional || file_exists(reader.path)) {
-        enum err_code code = jval_read_file(reader.path, CONFIG_FILE_MAX, &reader.root, err);
-        if (code != ERR_OK) {
-            free(reader.path);
-            return code;
+    return reader_apply(reader, rules, MODEL_RULES + ROW_FIELDS, config);
+}
+
+/* What follows the architecture's name in a class name. */
+static const struct {
+    const char *task;
+    enum folder folder;
+} tasks[] = {
+    {"Model", FOLDER_BARE},
+    {"ForSequenceClassification", FOLDER_SEQUENCE},
+    {"ForTokenClassification", FOLDER_TOKENS},
+    {"ForMaskedLM", FOLDER_MLM},
+    {"ForPreTraining", FOLDER_MLM},
+    {"LMHeadModel", FOLDER_MLM},
+    {"ForCausalLM", FOLDER_MLM},
+    {"ForNextSentencePrediction", FOLDER_NSP},
+    {"ForQuestionAnswering", FOLDER_QA},
+    {"ForMultipleChoice", FOLDER_CHOICE},
+};
+
+static bool find_class(const char *name, const struct architecture **ret_row,
+                       enum folder *ret_folder)
+{
+    const char *task = NULL;
+    *ret_row = architecture_of_class(name, &task);
+    for (size_t i = 0; *ret_row && i < sizeof tasks / sizeof *tasks; i++) {
+        if (strcmp(tasks[i].task, task) == 0) {
+            *ret_folder = tasks[i].folder;
+            return true;
         }
     }
-    *ret_reader = reader;
-    return ERR_OK;
+    return false;
 }
 
-static void reader_close(struct reader *reader)
+/* The class names of `architectures`: their row, and what the folder is by the first of them.
+ * Absent and empty lists name none. */
+static enum err_code read_class(const struct reader *reader, const struct architecture **ret_row,
+                                enum folder *ret_folder)
 {
-    jval_free(reader->root);
-    free(reader->path);
-}
-
-/* What stands there, for an error: a number itself, of anything else only the kind. */
-static void describe(const struct jval *value, char *out, size_t size)
-{
-    int64_t integer;
-    double number;
-    bool truth;
-    if (jval_int(value, &integer)) {
-        (void)snprintf(out, size, "%lld", (long long)integer);
-    } else if (jval_double(value, &number)) {
-        (void)snprintf(out, size, "%g", number);
-    } else if (jval_bool(value, &truth)) {
-        (void)snprintf(out, size, "%s", truth ? "true" : "false");
-    } else {
-        (void)snprintf(out, size, "%s",
-                       !value                  ? "nothing"
-                       : jval_is_null(value)   ? "null"
-                       : jval_is_array(value)  ? "an array"
-                       : jval_is_string(value) ? "a string"
-                                               : "an object");
-    }
-}
-
-static enum err_code wrong(const struct reader *reader, const char *field, enum err_code code,
-                           const char *allowed)
-{
-    char found[64];
-    describe(jval_get(reader->root, field), found, sizeof found);
-    return err_set(reader->err, code, "%s: %s: found %s, allowed is %s", reader->path, field, found,
-                   allowed);
-}
-
-static enum err_code check_object(const struct reader *reader)
-{
-    if (reader->root && !jval_is_object(reader->root)) {
-        return err_set(reader->err, ERR_INVALID, "%s: must be a JSON object", reader->path);
-    }
-    return ERR_OK;
-}
-
-/* The field, or NULL when it is absent or null. */
-static const struct jval *present(const struct reader *reader, const char *field)
-{
-    const struct jval *value = jval_get(reader->root, field);
-    return jval_is_null(value) ? NULL : value;
-}
-
-/* A fallback of 0 makes the field required. */
-static enum err_code read_size(const struct reader *reader, const char *field, size_t min,
-                               size_t max, size_t fallback, size_t *ret)
-{
-    const struct jval *value = present(reader, field);
-    if (!value && fallback) {
-        *ret = fallback;
+    const struct jval *list = reader_field(reader, "architectures");
+    *ret_row = NULL;
+    *ret_folder = FOLDER_BARE;
+    if (!list || (jval_is_array(list) && jval_array_size(list) == 0)) {
         return ERR_OK;
     }
-    int64_t number;
-    if (!jval_int(value, &number) || number < 0 || (uint64_t)number < min ||
-        (uint64_t)number > max) {
-        char allowed[80];
-        (void)snprintf(allowed, sizeof allowed, "an integer from %zu to %zu", min, max);
-        return wrong(reader, field, ERR_INVALID, allowed);
-    }
-    *ret = (size_t)number;
-    return ERR_OK;
-}
-
-static enum err_code read_float(const struct reader *reader, const char *field, double min,
-                                double max, double fallback, float *ret)
-{
-    const struct jval *value = present(reader, field);
-    double number = fallback;
-    if (value && (!jval_double(value, &number) || !(number >= min && number <= max))) {
-        char allowed[80];
-        (void)snprintf(allowed, sizeof allowed, "a number from %g to %g", min, max);
-        return wrong(reader, field, ERR_INVALID, allowed);
-    }
-    *ret = (float)number;
-    return ERR_OK;
-}
-
-static enum err_code read_bool(const struct reader *reader, const char *field, bool fallback,
-                               bool *ret)
-{
-    const struct jval *value = present(reader, field);
-    bool truth = fallback;
-    if (value && !jval_bool(value, &truth)) {
-        return wrong(reader, field, ERR_INVALID, "true or false");
-    }
-    *ret = truth;
-    return ERR_OK;
-}
-
-/* True if a value is that word. */
-static bool is_word(const struct jval *value, const char *word)
-{
-    const char *text;
-    size_t size;
-    return jval_string(value, &text, &size) && size == strlen(word) &&
-           memcmp(text, word, size) == 0;
-}
-
-/* The field must be absent or one of the words (NULL ends them). */
-static enum err_code require_word(const struct reader *reader, const char *field,
-                                  const char *const *words, const char *allowed)
-{
-    const struct jval *value = present(reader, field);
-    bool known = !value;
-    for (size_t i = 0; words[i]; i++) {
-        known = known || is_word(value, words[i]);
-    }
-    return known ? ERR_OK : wrong(reader, field, ERR_UNSUPPORTED, allowed);
-}
-
-/* Old files have no model_type; their architectures then must all begin with Bert. */
-static enum err_code check_model_type(const struct reader *reader)
-{
-    static const char *const words[] = {"bert", NULL};
-    if (present(reader, "model_type")) {
-        return require_word(reader, "model_type", words, "\"bert\"");
-    }
-    const struct jval *architectures = jval_get(reader->root, "architectures");
-    size_t n = jval_array_size(architectures);
-    bool bert = n > 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *text;
+    static const char allowed[] =
+        "a list of class names of one family, Bert, DistilBert, Roberta or XLMRoberta before "
+        "Model, ForMaskedLM, ForPreTraining, ForSequenceClassification, "
+        "ForTokenClassification, ForNextSentencePrediction, ForQuestionAnswering or "
+        "ForMultipleChoice";
+    for (size_t i = jval_array_size(list); i-- > 0;) {
+        const struct architecture *row = NULL;
+        const char *name;
         size_t size;
-        bert = bert && jval_string(jval_at(architectures, i), &text, &size) && size >= 4 &&
-               memcmp(text, "Bert", 4) == 0;
+        if (!jval_string(jval_at(list, i), &name, &size) || strlen(name) != size ||
+            !find_class(name, &row, ret_folder) || (*ret_row && row != *ret_row)) {
+            return reader_wrong(reader, "architectures", ERR_UNSUPPORTED, allowed);
+        }
+        *ret_row = row;
     }
-    return bert ? ERR_OK : wrong(reader, "model_type", ERR_UNSUPPORTED, "\"bert\"");
+    return jval_is_array(list) ? ERR_OK
+                               : reader_wrong(reader, "architectures", ERR_UNSUPPORTED, allowed);
 }
 
-/* What would make another computation out of the same tensors. */
-static enum err_code check_architecture(const struct reader *reader)
+/* model_type decides; old files have none, there the class names do. Where both are, they must
+ * agree: a class of another family is another computation. */
+static enum err_code read_architecture(const struct reader *reader, struct config *config)
 {
-    static const char *const gelu[] = {"gelu", "gelu_python", NULL};
-    static const char *const absolute[] = {"absolute", NULL};
-    enum err_code code = check_model_type(reader);
-    if (code == ERR_OK) {
-        code = require_word(reader, "hidden_act", gelu, "\"gelu\" (the erf form)");
+    const struct architecture *by_class = NULL;
+    enum err_code code = read_class(reader, &by_class, &config->folder);
+    if (code != ERR_OK) {
+        return code;
     }
-    if (code == ERR_OK) {
-        code = require_word(reader, "position_embedding_type", absolute, "\"absolute\"");
+    char allowed[128];
+    (void)snprintf(allowed, sizeof allowed, "one of %s", architecture_list());
+    const struct jval *value = reader_field(reader, "model_type");
+    if (!value) {
+        config->architecture = by_class;
+    } else {
+        const char *word;
+        size_t size;
+        config->architecture = jval_string(value, &word, &size) && strlen(word) == size
+                                   ? architecture_find(word)
+                                   : NULL;
     }
-    bool decoder = false;
-    if (code == ERR_OK) {
-        code = read_bool(reader, "is_decoder", false, &decoder);
+    if (!config->architecture) {
+        return reader_wrong(reader, "model_type", ERR_UNSUPPORTED, allowed);
     }
-    if (code == ERR_OK && decoder) {
-        code = wrong(reader, "is_decoder", ERR_UNSUPPORTED, "false");
+    if (by_class && by_class != config->architecture) {
+        return err_set(reader->err, ERR_UNSUPPORTED,
+                       "%s: architectures: names a %s class, but model_type is %s", reader->path,
+                       by_class->model_type, config->architecture->model_type);
     }
-    return code;
+    return ERR_OK;
+}
+
+static enum err_code read_activation(const struct reader *reader, struct config *config)
+{
+    const char *field = config->architecture->activation;
+    const struct jval *value = reader_field(reader, field);
+    const char *word;
+    size_t size;
+    config->activation = ACTIVATION_GELU;
+    if (!value ||
+        (jval_string(value, &word, &size) && activation_parse(word, &config->activation))) {
+        return ERR_OK;
+    }
+    return reader_wrong(reader, field, ERR_UNSUPPORTED,
+                        "\"gelu\", \"gelu_python\", \"gelu_new\", \"gelu_pytorch_tanh\", "
+                        "\"gelu_python_tanh\", \"gelu_fast\", \"gelu_accurate\", \"relu\", "
+                        "\"silu\" or \"swish\"");
 }
 
 static enum err_code read_dimensions(const struct reader *reader, struct config *config)
 {
+    const struct architecture *row = config->architecture;
     const struct {
         const char *field;
         size_t min, max, fallback;
         size_t *ret;
     } sizes[] = {
-        {"hidden_size", 1, CONFIG_HIDDEN_MAX, 0, &config->hidden},
-        {"num_attention_heads", 1, CONFIG_HIDDEN_MAX, 0, &config->heads},
-        {"intermediate_size", 1, CONFIG_INTERMEDIATE_MAX, 0, &config->intermediate},
-        {"num_hidden_layers", 1, CONFIG_LAYERS_MAX, 0, &config->layers},
+        {row->hidden_size, 1, CONFIG_HIDDEN_MAX, 0, &config->hidden},
+        {row->heads, 1, CONFIG_HIDDEN_MAX, 0, &config->heads},
+        {row->intermediate_size, 1, CONFIG_INTERMEDIATE_MAX, 0, &config->intermediate},
+        {row->layers, 1, CONFIG_LAYERS_MAX, 0, &config->layers},
         {"vocab_size", 1, CONFIG_VOCAB_MAX, 0, &config->vocab},
-        {"max_position_embeddings", LENGTH_MIN, CONFIG_POSITIONS_MAX, 0, &config->positions},
-        {"type_vocab_size", 1, CONFIG_TYPES_MAX, 2, &config->types},
+        {"max_position_embeddings", LENGTH_MIN, CONFIG_POSITIONS_MAX, 0, &config->position_rows},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        enum err_code code = read_size(reader, sizes[i].field, sizes[i].min, sizes[i].max,
-                                       sizes[i].fallback, sizes[i].ret);
+        enum err_code code = reader_size(reader, sizes[i].field, sizes[i].min, sizes[i].max,
+                                         sizes[i].fallback, sizes[i].ret);
+        if (code != ERR_OK) {
+            return code;
+        }
+    }
+    config->types = 1;
+    if (row->has_types) {
+        enum err_code code = reader_size(reader, "type_vocab_size", 1, TYPES_MAX,
+                                         row->default_types, &config->types);
         if (code != ERR_OK) {
             return code;
         }
     }
     if (config->hidden % config->heads != 0) {
-        return err_set(reader->err, ERR_INVALID,
-                       "%s: hidden_size %zu is not a multiple of num_attention_heads %zu",
-                       reader->path, config->hidden, config->heads);
+        return err_set(reader->err, ERR_INVALID, "%s: %s %zu is not a multiple of %s %zu",
+                       reader->path, row->hidden_size, config->hidden, row->heads, config->heads);
+    }
+    size_t embedding_size = config->hidden;
+    enum err_code code = reader_size(reader, "embedding_size", 1, CONFIG_HIDDEN_MAX, config->hidden,
+                                     &embedding_size);
+    if (code == ERR_OK && embedding_size != config->hidden) {
+        code = reader_wrong(reader, "embedding_size", ERR_UNSUPPORTED, "the hidden size");
+    }
+    return code;
+}
+
+/* Where a text's first token stands, and so how long a text may be. */
+static enum err_code read_positions(const struct reader *reader, struct config *config)
+{
+    static const char *const absolute[] = {"absolute"};
+    const struct jval *type = reader_field(reader, "position_embedding_type");
+    if (type && !reader_is_word(type, absolute[0])) {
+        return reader_wrong(reader, "position_embedding_type", ERR_UNSUPPORTED, "\"absolute\"");
+    }
+    config->position_first = 0;
+    if (config->architecture->positions_pad) {
+        size_t pad = config->architecture->default_pad;
+        if (jval_get(reader->root, "pad_token_id")) {
+            enum err_code code = reader_size(reader, "pad_token_id", 0,
+                                             config->position_rows - LENGTH_MIN - 1, 0, &pad);
+            if (code != ERR_OK) {
+                return code;
+            }
+        }
+        config->position_first = pad + 1;
+    }
+    if (config->position_rows < config->position_first + LENGTH_MIN) {
+        return reader_wrong(reader, "max_position_embeddings", ERR_INVALID,
+                            "at least pad_token_id + 3");
+    }
+    config->positions = config->position_rows - config->position_first;
+    return ERR_OK;
+}
+
+static enum err_code wrong_labels(const struct reader *reader)
+{
+    return err_set(reader->err, ERR_INVALID,
+                   "%s: id2label: must map \"0\" to \"K-1\", each once, to strings of 1 to %d "
+                   "bytes, K at most %d",
+                   reader->path, LABEL_MAX, CONFIG_LABELS_MAX);
+}
+
+/* A key of id2label: decimal digits without a leading zero. */
+static bool parse_index(const char *key, size_t limit, size_t *ret)
+{
+    size_t length = strlen(key);
+    size_t index = 0;
+    if (length == 0 || length > LABEL_INDEX_DIGITS || (length > 1 && key[0] == '0')) {
+        return false;
+    }
+    for (const char *c = key; *c; c++) {
+        if (*c < '0' || *c > '9') {
+            return false;
+        }
+        index = index * 10 + (size_t)(*c - '0');
+    }
+    *ret = index;
+    return index < limit;
+}
+
+static enum err_code read_id2label(const struct reader *reader, const struct jval *map,
+                                   struct config *config)
+{
+    size_t n = jval_object_size(map);
+    struct arena *arena = &config->lists->arena;
+    if (!jval_is_object(map) || n == 0 || n > CONFIG_LABELS_MAX) {
+        return wrong_labels(reader);
+    }
+    const char **labels = arena_calloc(arena, n, sizeof *labels);
+    const char *key;
+    const struct jval *value;
+    void *iter = NULL;
+    while (labels && (iter = jval_object_next(map, iter, &key, &value))) {
+        size_t index;
+        const char *text;
+        size_t size;
+        if (!parse_index(key, n, &index) || !jval_string(value, &text, &size) || size == 0 ||
+            size > LABEL_MAX || strlen(text) != size) {
+            return wrong_labels(reader);
+        }
+        labels[index] = arena_memdup(arena, text, size);
+        if (!labels[index]) {
+            return err_nomem(reader->err, size);
+        }
+    }
+    if (!labels) {
+        return err_nomem(reader->err, n * sizeof *labels);
+    }
+    config->lists->labels = labels; /* n distinct keys below n: every one is filled */
+    config->n_labels = n;
+    return ERR_OK;
+}
+
+/* transformers' own names where a file has none. */
+static enum err_code number_labels(const struct reader *reader, struct config *config)
+{
+    size_t n = 0;
+    enum err_code code = reader_size(reader, "num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT,
+                                     &n);
+    if (code == ERR_OK && !reader_field(reader, "num_labels")) {
+        code = reader_size(reader, "_num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT, &n);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    struct arena *arena = &config->lists->arena;
+    const char **labels = arena_calloc(arena, n, sizeof *labels);
+    for (size_t i = 0; labels && i < n; i++) {
+        char text[32];
+        int size = snprintf(text, sizeof text, "LABEL_%zu", i);
+        labels[i] = arena_memdup(arena, text, (size_t)size);
+        if (!labels[i]) {
+            labels = NULL;
+        }
+    }
+    if (!labels) {
+        return err_nomem(reader->err, n * sizeof *labels);
+    }
+    config->lists->labels = labels;
+    config->n_labels = n;
+    return ERR_OK;
+}
+
+/* id2label, where absent num_labels; a number that contradicts the names is a warning, as
+ * transformers goes by the names. */
+static enum err_code read_labels(const struct reader *reader, struct config *config)
+{
+    const struct jval *map = reader_field(reader, "id2label");
+    enum err_code code = map ? read_id2label(reader, map, config) : number_labels(reader, config);
+    size_t said = config->n_labels;
+    if (code == ERR_OK && map) {
+        code = reader_size(reader, "num_labels", 1, CONFIG_LABELS_MAX, config->n_labels, &said);
+    }
+    if (code == ERR_OK && said != config->n_labels) {
+        config_warn(config, "%s: num_labels is %zu, but id2label has %zu labels: the labels count",
+                    reader->path, said, config->n_labels);
+    }
+    return code;
+}
+
+static enum err_code read_problem(const struct reader *reader, struct config *config)
+{
+    static const char *const words[] = {
+        [LABELS_SINGLE] = "single_label_classification",
+        [LABELS_MULTI] = "multi_label_classification",
+        [LABELS_REGRESSION] = "regression",
+    };
+    const struct jval *value = reader_field(reader, "problem_type");
+    config->problem = LABELS_UNSAID;
+    for (enum label_problem p = LABELS_SINGLE; p <= LABELS_REGRESSION; p++) {
+        if (reader_is_word(value, words[p])) {
+            config->problem = p;
+        }
+    }
+    if (value && config->problem == LABELS_UNSAID) {
+        return reader_wrong(reader, "problem_type", ERR_UNSUPPORTED,
+                            "single_label_classification, multi_label_classification or "
+                            "regression");
     }
     return ERR_OK;
 }
 
-static enum err_code read_model(const struct reader *reader, struct config *config)
+static enum err_code read_floats(const struct reader *reader, struct config *config)
 {
-    enum err_code code = check_object(reader);
-    if (code == ERR_OK) {
-        code = check_architecture(reader);
+    const struct architecture *row = config->architecture;
+    config->layer_norm_eps = 1e-12f;
+    enum err_code code = ERR_OK;
+    if (row->has_norm_eps) {
+        code = reader_float(reader, "layer_norm_eps", 1e-15, 0.1, 1e-12, &config->layer_norm_eps);
     }
     if (code == ERR_OK) {
-        code = read_dimensions(reader, config);
+        code = reader_float(reader, row->hidden_dropout, 0, 0.99, 0.1, &config->hidden_dropout);
     }
     if (code == ERR_OK) {
-        code = read_float(reader, "layer_norm_eps", 1e-15, 0.1, 1e-12, &config->layer_norm_eps);
-    }
-    if (code == ERR_OK) {
-        code = read_float(reader, "hidden_dropout_prob", 0, 0.99, 0.1, &config->hidden_dropout);
-    }
-    if (code == ERR_OK) {
-        code = read_float(reader, "attention_probs_dropout_prob", 0, 0.99, 0.1,
-                          &config->attention_dropout);
+        code = reader_float(reader, row->attention_dropout, 0, 0.99, 0.1,
+                            &config->attention_dropout);
     }
     return code;
 }
 
-/* Defaults are BertTokenizer's. */
+static enum err_code read_model(const struct reader *reader, struct config *config)
+{
+    static enum err_code (*const steps[])(const struct reader *, struct config *) = {
+        read_architecture, apply_model_rules, read_activation, read_dimensions,
+        read_positions,    read_floats,       read_labels,     read_problem,
+    };
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; code == ERR_OK && i < sizeof steps / sizeof *steps; i++) {
+        code = steps[i](reader, config);
+    }
+    return code;
+}
+
+/* Defaults are BertTokenizer's. What tokenizer.json rules over is the tokenizer's own to compare.
+ */
 static enum err_code read_tokenizer(const struct reader *reader, struct config *config)
 {
     struct tokenizer_options *options = &config->tokenizer;
-    enum err_code code = check_object(reader);
+    enum err_code code = reader_bool(reader, "do_lower_case", true, &options->lower_case);
     if (code == ERR_OK) {
-        code = read_bool(reader, "do_lower_case", true, &options->lower_case);
+        code = reader_bool(reader, "strip_accents", options->lower_case, &options->strip_accents);
     }
     if (code == ERR_OK) {
-        code = read_bool(reader, "strip_accents", options->lower_case, &options->strip_accents);
+        code = reader_bool(reader, "tokenize_chinese_chars", true,
+                           &options->tokenize_chinese_chars);
     }
     if (code == ERR_OK) {
-        code = read_bool(reader, "tokenize_chinese_chars", true, &options->tokenize_chinese_chars);
+        code = reader_limit(reader, "model_max_length", LENGTH_MIN, &config->tokenizer_max_length);
     }
     return code;
 }
 
-static enum err_code read_length(const struct reader *reader, struct config *config)
+enum err_code config_read_file(const char *dir, const char *name, bool optional,
+                               enum err_code (*read)(const struct reader *reader,
+                                                     struct config *config),
+                               struct config *config, struct err *err)
 {
-    size_t length = CONFIG_DEFAULT_LENGTH;
-    enum err_code code = check_object(reader);
-    if (code == ERR_OK) {
-        code = read_size(reader, "max_seq_length", LENGTH_MIN, INT32_MAX, CONFIG_DEFAULT_LENGTH,
-                         &length);
-    }
-    bool lower = false;
-    if (code == ERR_OK) {
-        code = read_bool(reader, "do_lower_case", false, &lower);
-    }
-    if (code == ERR_OK && lower && !config->tokenizer.lower_case) {
-        code = wrong(reader, "do_lower_case", ERR_UNSUPPORTED,
-                     "false (lower-casing belongs into tokenizer_config.json)");
-    }
-    config->max_length = size_min(length, config->positions);
-    return code;
-}
-
-static enum err_code read_pooling(const struct reader *reader, struct config *config)
-{
-    static const char *const unsupported[] = {
-        "pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
-        "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"};
-    enum err_code code = check_object(reader);
-    if (code != ERR_OK || !reader->root) {
-        return code;
-    }
-    bool mode = false;
-    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
-        code = read_bool(reader, unsupported[i], false, &mode);
-        if (code == ERR_OK && mode) {
-            code = wrong(reader, unsupported[i], ERR_UNSUPPORTED,
-                         "false (mean and cls pooling are supported)");
-        }
-        if (code != ERR_OK) {
-            return code;
-        }
-    }
-    bool mean = false;
-    bool cls = false;
-    code = read_bool(reader, "pooling_mode_mean_tokens", false, &mean);
-    if (code == ERR_OK) {
-        code = read_bool(reader, "pooling_mode_cls_token", false, &cls);
-    }
-    if (code == ERR_OK && mean == cls) {
-        code = err_set(reader->err, ERR_UNSUPPORTED,
-                       "%s: exactly one of pooling_mode_mean_tokens and pooling_mode_cls_token "
-                       "must be true",
-                       reader->path);
-    }
-    size_t width = config->hidden;
-    if (code == ERR_OK) {
-        code = read_size(reader, "word_embedding_dimension", 1, CONFIG_HIDDEN_MAX, config->hidden,
-                         &width);
-    }
-    if (code == ERR_OK && width != config->hidden) {
-        code = err_set(reader->err, ERR_MISMATCH,
-                       "%s: word_embedding_dimension is %zu, but hidden_size in config.json is %zu",
-                       reader->path, width, config->hidden);
-    }
-    if (code == ERR_OK) {
-        config->pooling = cls ? POOLING_CLS : POOLING_MEAN;
-    }
-    return code;
-}
-
-static enum err_code load_pooling(const char *dir, const char *folder, bool optional,
-                                  struct config *config, struct err *err)
-{
-    char name[CONFIG_PATH_MAX + sizeof "/config.json"];
-    (void)snprintf(name, sizeof name, "%s/config.json", folder);
     struct reader reader = {0};
     enum err_code code = reader_open(dir, name, optional, &reader, err);
     if (code == ERR_OK) {
-        code = read_pooling(&reader, config);
+        code = reader_check_object(&reader);
+        code = code == ERR_OK ? read(&reader, config) : code;
         reader_close(&reader);
     }
     return code;
 }
 
-/* Relative, and staying inside the folder by its text. */
-static bool path_is_inside(const char *path, size_t size)
+char *config_transformer_dir(const char *dir, const struct config *config)
 {
-    if (size == 0 || size > CONFIG_PATH_MAX || strlen(path) != size || path[0] == '/' ||
-        strchr(path, '\\')) {
-        return false;
-    }
-    for (const char *part = path; part;) {
-        const char *slash = strchr(part, '/');
-        size_t length = slash ? (size_t)(slash - part) : strlen(part);
-        if (length == 2 && memcmp(part, "..", 2) == 0) {
-            return false;
-        }
-        part = slash ? slash + 1 : NULL;
-    }
-    return true;
+    const char *under = config->lists->transformer;
+    return under[0] ? file_join(dir, under) : strdup(dir);
 }
 
-/* True if a module's type ends in ".Name", as all releases of sentence-transformers write it. */
-static bool type_is(const char *type, const char *name)
+static enum err_code load_files(const char *dir, struct config *config, struct err *err)
 {
-    const char *dot = strrchr(type, '.');
-    return strcmp(dot ? dot + 1 : type, name) == 0;
-}
-
-/* sentence-transformers: Transformer, Pooling, then perhaps Normalize. */
-static enum err_code read_modules(const struct reader *reader, const char *dir,
-                                  struct config *config)
-{
-    static const char *const chain[] = {"Transformer", "Pooling", "Normalize"};
-    size_t n = jval_array_size(reader->root);
-    if (!jval_is_array(reader->root) || n < 2 || n > CONFIG_MODULES_MAX) {
-        return err_set(reader->err, ERR_INVALID,
-                       "%s: must be an array of 2 to %d modules, Transformer and Pooling first",
-                       reader->path, CONFIG_MODULES_MAX);
-    }
-    for (size_t i = 0; i < n; i++) {
-        const struct jval *module = jval_at(reader->root, i);
-        const char *type = "";
-        const char *path = "";
-        size_t type_size = 0;
-        size_t path_size = 0;
-        if (!jval_string(jval_get(module, "type"), &type, &type_size) ||
-            !jval_string(jval_get(module, "path"), &path, &path_size)) {
-            return err_set(reader->err, ERR_INVALID,
-                           "%s: module %zu: type and path must be strings", reader->path, i);
-        }
-        if (i >= sizeof chain / sizeof *chain || !type_is(type, chain[i])) {
-            return err_set(reader->err, ERR_UNSUPPORTED,
-                           "%s: module %zu: its type is not supported there, allowed are "
-                           "Transformer, Pooling and at last Normalize",
-                           reader->path, i);
-        }
-        if (i == 0 && path_size != 0) {
-            return err_set(
-                reader->err, ERR_UNSUPPORTED,
-                "%s: module 0: path: the Transformer must be in the folder itself (\"\")",
-                reader->path);
-        }
-        if (i > 0 && !path_is_inside(path, path_size)) {
-            return err_set(reader->err, ERR_INVALID,
-                           "%s: module %zu: path must be relative, without \"..\" and at most %d "
-                           "bytes",
-                           reader->path, i, CONFIG_PATH_MAX);
-        }
-        if (i == 1) {
-            enum err_code code = load_pooling(dir, path, false, config, reader->err);
-            if (code != ERR_OK) {
-                return code;
-            }
-        }
-    }
-    config->folder_normalize = n == 3;
-    return ERR_OK;
-}
-
-static enum err_code load_modules(const char *dir, struct config *config, struct err *err)
-{
-    struct reader reader = {0};
-    enum err_code code = reader_open(dir, "modules.json", true, &reader, err);
+    enum err_code code = modules_open(dir, config, err);
     if (code != ERR_OK) {
         return code;
     }
-    code = reader.root ? read_modules(&reader, dir, config)
-                       : load_pooling(dir, "1_Pooling", true, config, err);
-    reader_close(&reader);
+    char *inside = config_transformer_dir(dir, config);
+    if (!inside) {
+        return err_nomem(err, strlen(dir));
+    }
+    code = config_read_file(inside, "config.json", false, read_model, config, err);
+    if (code == ERR_OK) {
+        code = config_read_file(inside, "tokenizer_config.json", true, read_tokenizer, config, err);
+    }
+    if (code == ERR_OK) {
+        code = modules_load(dir, inside, config, err);
+    }
+    free(inside);
     return code;
 }
 
 enum err_code config_load(const char *dir, struct config *ret_config, struct err *err)
 {
-    static const struct {
-        const char *name;
-        bool optional;
-        enum err_code (*read)(const struct reader *reader, struct config *config);
-    } files[] = {
-        {"config.json", false, read_model},
-        {"tokenizer_config.json", true, read_tokenizer},
-        {"sentence_bert_config.json", true, read_length},
+    struct config config = {.pooling = POOLING_MEAN, .include_prompt = true};
+    config.lists = calloc(1, sizeof *config.lists);
+    if (!config.lists) {
+        return err_nomem(err, sizeof *config.lists);
+    }
+    arena_init(&config.lists->arena, LISTS_BYTES_MAX);
+    config.lists->transformer = "";
+    enum err_code code = load_files(dir, &config, err);
+    if (code != ERR_OK) {
+        config_done(&config);
+        return code;
+    }
+    config_settle_length(&config);
+    *ret_config = config;
+    return ERR_OK;
+}
+
+void config_done(struct config *config)
+{
+    if (config && config->lists) {
+        arena_done(&config->lists->arena);
+        free(config->lists);
+        config->lists = NULL;
+    }
+}
+
+void config_settle_length(struct config *config)
+{
+    bool fine_tuned = config->folder == FOLDER_SEQUENCE || config->folder == FOLDER_TOKENS;
+    size_t length = config->saved_max_length;
+    if (length == 0 && (config->has_modules || fine_tuned)) {
+        length = config->tokenizer_max_length ? config->tokenizer_max_length : SIZE_MAX;
+    }
+    config->max_length = size_min(length ? length : CONFIG_LENGTH_DEFAULT, config->positions);
+}
+
+void config_warn(struct config *config, const char *format, ...)
+{
+    struct config_lists *lists = config->lists;
+    char text[WARNING_SIZE];
+    va_list args;
+    va_start(args, format);
+    int size = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (size < 0 || lists->n_warnings == CONFIG_WARNINGS_MAX) {
+        return;
+    }
+    char *copy = arena_memdup(&lists->arena, text, strlen(text));
+    if (copy) {
+        lists->warnings[lists->n_warnings++] = copy;
+    }
+}
+
+const char *folder_name(enum folder folder)
+{
+    static const char *const names[] = {
+        [FOLDER_BARE] = "bare",     [FOLDER_SEQUENCE] = "sequence", [FOLDER_TOKENS] = "tokens",
+        [FOLDER_MLM] = "mlm",       [FOLDER_NSP] = "nsp",           [FOLDER_QA] = "qa",
+        [FOLDER_CHOICE] = "choice", [FOLDER_PAIR] = "pair",
     };
-    struct config config = {.pooling = POOLING_MEAN};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        struct reader reader = {0};
-        enum err_code code = reader_open(dir, files[i].name, files[i].optional, &reader, err);
-        if (code != ERR_OK) {
-            return code;
-        }
-        code = files[i].read(&reader, &config);
-        reader_close(&reader);
-        if (code != ERR_OK) {
-            return code;
-        }
-    }
-    enum err_code code = load_modules(dir, &config, err);
-    if (code == ERR_OK) {
-        *ret_config = config;
-    }
-    return code;
+    return names[folder];
 }
 
-static const char *const pooling_names[] = {[POOLING_MEAN] = "mean", [POOLING_CLS] = "cls"};
-
-const char *pooling_name(enum pooling pooling)
+size_t config_pooled_width(const struct config *config)
 {
-    return pooling_names[pooling];
+    return pooling_count(config->pooling) * config->hidden;
 }
 
-enum err_code pooling_parse(const char *word, enum pooling *ret_pooling, struct err *err)
+size_t config_vector_width(const struct config *config)
 {
-    for (size_t i = 0; i < sizeof pooling_names / sizeof *pooling_names; i++) {
-        if (strcmp(word, pooling_names[i]) == 0) {
-            *ret_pooling = (enum pooling)i;
-            return ERR_OK;
+    size_t width = config_pooled_width(config);
+    for (size_t i = 0; i < config->lists->n_modules; i++) {
+        const struct module *module = &config->lists->modules[i];
+        width = module->kind == MODULE_DENSE ? module->out : width;
+    }
+    return config->truncate_dim ? size_min(width, config->truncate_dim) : width;
+}
+
+const struct prompt *config_prompt(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->lists->n_prompts; i++) {
+        if (strcmp(config->lists->prompts[i].name, name) == 0) {
+            return &config->lists->prompts[i];
         }
     }
-    return err_set(err, ERR_USAGE, "pooling: mean or cls is allowed");
+    return NULL;
 }

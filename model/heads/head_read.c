@@ -61,7 +61,7 @@ static const char *input_name(unsigned index)
     return head_input_name((enum head_input)index);
 }
 
-static const char *activation_name(unsigned index)
+static const char *activation_word(unsigned index)
 {
     return head_activation_name((enum head_activation)index);
 }
@@ -95,7 +95,7 @@ static enum err_code read_words(struct reading *reading)
                          "pooled, cls or tokens is allowed", &input);
     }
     if (code == ERR_OK) {
-        code = read_word(reading, HEAD_KEY_ACTIVATION, activation_name, HEAD_ACTIVATIONS,
+        code = read_word(reading, HEAD_KEY_ACTIVATION, activation_word, HEAD_ACTIVATIONS,
                          "tanh, relu or gelu is allowed", &activation);
     }
     if (code == ERR_OK && (input == HEAD_INPUT_TOKENS) != (type == HEAD_TOKENS)) {

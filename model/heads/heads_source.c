@@ -217,13 +217,14 @@ static enum err_code check_pooling(const struct heads_source *source, const char
 {
     enum pooling pooling;
     if (pooling_parse(named, &pooling, NULL) != ERR_OK) {
-        return err_set(source->err, ERR_INVALID, "%s: %s must be mean or cls", source->label,
-                       HEADS_POOLING_KEY);
+        return err_set(source->err, ERR_INVALID, "%s: %s must name pooling modes, as mean or cls",
+                       source->label, HEADS_POOLING_KEY);
     }
     if (pooling != source->fit->pooling) {
+        char name[POOLING_TEXT_SIZE];
         return err_set(source->err, ERR_CONFLICT,
                        "%s: these heads are for %s pooling, this model runs with %s", source->label,
-                       named, pooling_name(source->fit->pooling));
+                       named, pooling_name(source->fit->pooling, name));
     }
     return ERR_OK;
 }

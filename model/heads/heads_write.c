@@ -25,6 +25,7 @@ struct writing {
     struct tensor_source *tensors;   /* [PART_COUNT × n] */
     struct metadata_source *entries; /* what the heads say, then what else there is */
     size_t n_tensors, n_entries;
+    char pooling[POOLING_TEXT_SIZE]; /* the fit's, as the file names it */
 };
 
 static void add_tensors(struct writing *writing, const struct head *head,
@@ -125,7 +126,8 @@ static void add_others(struct writing *writing)
     const struct metadata_source meant_for[] = {
         {HEADS_ENCODER_KEY, private_->names_encoder ? fit->encoder_sha256 : NULL},
         {HEADS_TOKENIZER_KEY, private_->names_tokenizer ? fit->tokenizer_sha256 : NULL},
-        {HEADS_POOLING_KEY, private_->names_pooling ? pooling_name(fit->pooling) : NULL},
+        {HEADS_POOLING_KEY,
+         private_->names_pooling ? pooling_name(fit->pooling, writing->pooling) : NULL},
     };
     for (size_t i = 0; i < sizeof meant_for / sizeof *meant_for; i++) {
         if (meant_for[i].value) {

@@ -51,6 +51,9 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     engine->pooling = config->pooling;
     if (settings->pooling) {
         enum err_code code = pooling_parse(settings->pooling, &engine->pooling, err);
+        if (code == ERR_OK && engine->pooling != POOLING_MEAN && engine->pooling != POOLING_CLS) {
+            code = err_set(err, ERR_USAGE, "mean or cls is allowed");
+        }
         if (code != ERR_OK) {
             return err_prefix(err, "--pooling");
         }
@@ -190,14 +193,20 @@ enum err_code engine_create(const struct settings *settings, const struct engine
         engine_destroy(engine);
         return code;
     }
+    const struct config *config = &engine->model->config;
+    for (size_t i = 0; i < config->lists->n_warnings; i++) {
+        LOG(LOG_WARN, "model folder", LOG_S("what", config->lists->warnings[i]));
+    }
     if (engine->isa_warning.code != ERR_OK) {
         LOG(LOG_WARN, "an instruction set is left out", LOG_S("why", engine->isa_warning.text));
     }
     LOG(LOG_INFO, "model loaded", LOG_S("model", engine->model_name),
         LOG_S("encoder", engine->encoder_id),
+        LOG_S("architecture", config->architecture->model_type),
+        LOG_S("folder", folder_name(config->folder)),
         LOG_S("isa", isa_name(encoder_isa(engine->model->encoder))),
         LOG_U("threads", engine->threads), LOG_U("max_length", engine->max_length),
-        LOG_S("pooling", pooling_name(engine->pooling)),
+        LOG_S("pooling", pooling_name(engine->pooling, (char[POOLING_TEXT_SIZE]){0})),
         LOG_U("max_batch_tokens", engine->max_batch_tokens),
         LOG_U("max_queue_tokens", engine->max_queue_tokens),
         LOG_U("tokens_per_s", (uint64_t)engine->measured.tokens_per_s),

@@ -49,9 +49,9 @@ static void append_tei(struct exchange *x, const struct engine *engine)
                "\"max_client_batch_size\":%zu,\"auto_truncate\":true,"
                "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":",
                engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)),
-               pooling_name(engine->pooling), settings->max_queue_requests, engine->max_length,
-               engine->max_batch_tokens, settings->max_client_batch, engine->threads,
-               settings->version);
+               pooling_name(engine->pooling, (char[POOLING_TEXT_SIZE]){0}),
+               settings->max_queue_requests, engine->max_length, engine->max_batch_tokens,
+               settings->max_client_batch, engine->threads, settings->version);
     append_optional(out, settings->revision);
     buf_append_str(out, ",\"docker_label\":");
     append_optional(out, settings->docker_label);
