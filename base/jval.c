@@ -64,6 +64,34 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
     return ERR_OK;
 }
 
+/* Integers that 64 bits can't hold (a tokenizer's "no limit", 1000000000000000019884624838656)
+ * become reals of about that value, in place: the last four digits turn into an exponent. Digits
+ * inside strings stay. */
+static void soften_integers(char *text, size_t size)
+{
+    enum { DIGITS_MAX = 18, EXPONENT = 4 };
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"') {
+            in_string = !in_string;
+        } else if (in_string && text[i] == '\\') {
+            i++;
+        } else if (!in_string && text[i] >= '0' && text[i] <= '9') {
+            size_t from = i;
+            while (i < size && strchr("0123456789", text[i]) && text[i]) {
+                i++;
+            }
+            bool real = i < size && strchr(".eE", text[i]) && text[i];
+            bool part = from > 0 && (strchr(".eE+", text[from - 1]) ||
+                                     (from > 1 && strchr("eE", text[from - 2])));
+            if (i - from > DIGITS_MAX && !real && !part) {
+                memcpy(text + i - EXPONENT, "e+04", EXPONENT);
+            }
+            i--;
+        }
+    }
+}
+
 enum err_code jval_read_file(const char *path, size_t max_size, struct jval **ret_value,
                              struct err *err)
 {
@@ -73,6 +101,7 @@ enum err_code jval_read_file(const char *path, size_t max_size, struct jval **re
     if (code != ERR_OK) {
         return code;
     }
+    soften_integers(text, size);
     code = jval_parse(text, size, ret_value, err);
     free(text);
     return code == ERR_OK ? ERR_OK : err_prefix(err, "%s", path);

@@ -173,7 +173,8 @@ static enum err_code make_facts(struct embed *embed, struct err *err)
     facts_add(facts, "--normalize", embed->normalize ? "on" : "off");
     facts_add(facts, "--precision", precision_name(encoder_precision(encoder)));
     facts_add(facts, "--isa", isa_name(encoder_isa(encoder)));
-    facts_add(facts, "pooling", pooling_name(offline->model->config.pooling));
+    char pooling[POOLING_TEXT_SIZE];
+    facts_add(facts, "pooling", pooling_name(offline->model->config.pooling, pooling));
     facts_add_number(facts, "--max-length", (double)offline->max_length);
     facts_add(facts, "--field", flags->corpus.field ? flags->corpus.field : "(nothing)");
     facts_add(facts, "--id-field", flags->corpus.id_field ? flags->corpus.id_field : "(nothing)");

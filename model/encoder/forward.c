@@ -113,9 +113,21 @@ static const struct matrix_run {
 } matrix_runs[MATRIX_COUNT] = {
     [MATRIX_QKV] = {FINISH_BIAS, PHASE_QKV},
     [MATRIX_ATTENTION_OUT] = {FINISH_ADD, PHASE_ATTENTION_OUT},
-    [MATRIX_FFN_IN] = {FINISH_GELU, PHASE_FFN_IN},
+    [MATRIX_FFN_IN] = {FINISH_GELU, PHASE_FFN_IN}, /* or what the model's activation is */
     [MATRIX_FFN_OUT] = {FINISH_ADD, PHASE_FFN_OUT},
 };
+
+/* activation_parse gives no others. */
+static enum finish activation_finish(enum activation activation)
+{
+    static const enum finish finishes[] = {
+        [ACTIVATION_GELU] = FINISH_GELU,
+        [ACTIVATION_GELU_TANH] = FINISH_GELU_TANH,
+        [ACTIVATION_RELU] = FINISH_RELU,
+        [ACTIVATION_SILU] = FINISH_SILU,
+    };
+    return finishes[activation];
+}
 
 /* out = epilogue(x · W); what FINISH_ADD adds is the residual stream. */
 static void multiply(struct pass *pass, size_t layer, enum matrix matrix, const float *x,
@@ -123,12 +135,15 @@ static void multiply(struct pass *pass, size_t layer, enum matrix matrix, const 
 {
     const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
     const struct matrix_run *run = &matrix_runs[matrix];
+    enum finish finish = matrix == MATRIX_FFN_IN
+                             ? activation_finish(pass->encoder->config.activation)
+                             : run->finish;
     const struct linear_call call = {
         .x = x,
         .x_ld = linear->in,
         .rows = pass->batch->total,
-        .finish = run->finish,
-        .residual = run->finish == FINISH_ADD ? pass->workspace->hidden : NULL,
+        .finish = finish,
+        .residual = finish == FINISH_ADD ? pass->workspace->hidden : NULL,
         .residual_ld = linear->out,
         .out = out,
         .out_ld = linear->out,

@@ -204,6 +204,11 @@ static inline double gelu(double x)
     return 0.5 * x * erfc(-x / sqrt(2.0));
 }
 
+static inline double gelu_tanh(double x)
+{
+    return 0.5 * x * (1.0 + tanh(sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
+}
+
 static inline void check(const struct fixture *fixture, enum precision precision, const float *x,
                          size_t rows, enum finish finish, const float *residual, const float *out)
 {
@@ -216,6 +221,12 @@ static inline void check(const struct fixture *fixture, enum precision precision
             double expected = sum + (double)fixture->bias[n];
             if (finish == FINISH_GELU) {
                 expected = gelu(expected);
+            } else if (finish == FINISH_GELU_TANH) {
+                expected = gelu_tanh(expected);
+            } else if (finish == FINISH_RELU) {
+                expected = fmax(expected, 0.0);
+            } else if (finish == FINISH_SILU) {
+                expected = expected / (1.0 + exp(-expected));
             } else if (finish == FINISH_ADD) {
                 expected += (double)residual[r * linear->out + n];
             }

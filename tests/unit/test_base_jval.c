@@ -190,11 +190,52 @@ static void test_appends_strings(void **state)
     buf_done(&buf);
 }
 
+static double number_in_file(struct scratch *scratch, const char *text)
+{
+    struct jval *root;
+    struct err err = ERR_INIT;
+    double number = -1;
+    scratch_text(scratch, "a.json", text);
+    if (jval_read_file(scratch_path(scratch, "a.json"), 1000, &root, &err) != ERR_OK) {
+        fail_msg("%s: %s", text, err.text);
+    }
+    assert_true(jval_double(jval_get(root, "n"), &number));
+    jval_free(root);
+    return number;
+}
+
+/* transformers writes int(1e30) for "no limit": more than jansson's integers hold. */
+static void test_integers_of_any_length_in_files(void **state)
+{
+    (void)state;
+    struct scratch scratch;
+    scratch_make(&scratch);
+    double huge = number_in_file(&scratch, "{\"n\":1000000000000000019884624838656}");
+    assert_true(huge > 0.999e30 && huge < 1.001e30);
+    huge = number_in_file(&scratch, "{\"n\": -9999999999999999999}");
+    assert_true(huge < -9.99e18 && huge > -1.001e19);
+    assert_true(number_in_file(&scratch, "{\"n\":999999999999999999}") == 999999999999999999.0);
+    assert_true(number_in_file(&scratch, "{\"n\":1e-0000000000000000000002}") == 0.01);
+    assert_true(number_in_file(&scratch, "{\"n\":0.50000000000000000000000}") == 0.5);
+    assert_true(number_in_file(&scratch, "{\"a\":\"\\\"1\",\"n\":20000000000000000000.0}") == 2e19);
+    scratch_text(&scratch, "b.json", "{\"12345678901234567890123\":\"12345678901234567890123\"}");
+    struct jval *root;
+    struct err err = ERR_INIT;
+    assert_int_equal(jval_read_file(scratch_path(&scratch, "b.json"), 1000, &root, &err), ERR_OK);
+    const char *text;
+    size_t size;
+    assert_true(jval_string(jval_get(root, "12345678901234567890123"), &text, &size));
+    assert_string_equal(text, "12345678901234567890123");
+    jval_free(root);
+    scratch_remove(&scratch);
+}
+
 int main(void)
 {
     jval_global_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_every_kind),
+        cmocka_unit_test(test_integers_of_any_length_in_files),
         cmocka_unit_test(test_wrong_kinds_leave_the_output),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_depth),

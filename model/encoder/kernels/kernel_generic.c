@@ -82,7 +82,7 @@ static void gelu(float *x, size_t n)
     }
 }
 
-/* e^x for x ≤ 0; below -87 it is e^-87, NaN stays NaN. */
+/* e^x for x ≤ 88; below -87 it is e^-87, NaN stays NaN. */
 static inline float exp_one(float x)
 {
     const float to_integer = 12582912.0f; /* 1.5·2^23: what is added to it is rounded to integers */
@@ -105,6 +105,40 @@ static inline float exp_one(float x)
     return p * power;
 }
 
+/* x·σ(v), as vector_ops.h's vector_gated. */
+static inline float gated_one(float x, float v)
+{
+    float bounded = x < -1e30f ? -1e30f : x;
+    return bounded / (1.0f + exp_one(v < -87.0f ? 87.0f : -v));
+}
+
+static inline float gelu_tanh_one(float x)
+{
+    float z = x > 100.0f ? 100.0f : x < -100.0f ? -100.0f : x;
+    return gated_one(x, z * (z * z * 0.044715f + 1.0f) * 1.5957691216057308f);
+}
+
+static void activate(enum finish finish, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        switch (finish) {
+        case FINISH_GELU_TANH:
+            x[i] = gelu_tanh_one(x[i]);
+            break;
+        case FINISH_RELU:
+            x[i] = x[i] < 0.0f ? 0.0f : x[i];
+            break;
+        case FINISH_SILU:
+            x[i] = gated_one(x[i], x[i]);
+            break;
+        case FINISH_BIAS:
+        case FINISH_GELU: /* gelu() */
+        case FINISH_ADD:
+            return;
+        }
+    }
+}
+
 static void finish(const struct finish_args *args)
 {
     for (size_t r = 0; r < args->rows; r++) {
@@ -115,7 +149,9 @@ static void finish(const struct finish_args *args)
         }
         if (args->finish == FINISH_GELU) {
             gelu(out, args->columns);
-        } else if (args->finish == FINISH_ADD) {
+        } else if (args->finish != FINISH_ADD) {
+            activate(args->finish, out, args->columns);
+        } else {
             const float *residual = args->residual + r * args->residual_ld;
             for (size_t c = 0; c < args->columns; c++) {
                 out[c] += residual[c];

@@ -53,6 +53,22 @@ static inline vf vector_gelu(vf x)
     return vf_mul(bounded, vf_add(half, erf_half));
 }
 
+/* x·σ(v). Beyond ±87 σ is 1 or so small that x·σ is nothing; -inf is cut, or it would be NaN. */
+static inline vf vector_gated(vf x, vf v)
+{
+    vf e = vector_exp(vf_min(vf_set1(87.0f), vf_sub(vf_set1(0.0f), v)));
+    vf bounded = vf_max(vf_set1(-1e30f), x);
+    return vf_div(bounded, vf_add(vf_set1(1.0f), e));
+}
+
+/* ½x(1 + tanh(u)) = x·σ(2u); where x³ would overflow σ is long 0 or 1. */
+static inline vf vector_gelu_tanh(vf x)
+{
+    vf z = vf_min(vf_set1(100.0f), vf_max(vf_set1(-100.0f), x));
+    vf cubic = vf_fma(vf_mul(z, z), vf_set1(0.044715f), vf_set1(1.0f));
+    return vector_gated(x, vf_mul(vf_mul(z, cubic), vf_set1(1.5957691216057308f)));
+}
+
 static void gelu(float *x, size_t n)
 {
     size_t i = 0;
@@ -74,6 +90,12 @@ static inline __attribute__((always_inline)) void finish_vector(enum finish fini
     vf v = vf_add(vf_load_n(sums, n), vf_load_n(bias, n));
     if (finish == FINISH_GELU) {
         v = vector_gelu(v);
+    } else if (finish == FINISH_GELU_TANH) {
+        v = vector_gelu_tanh(v);
+    } else if (finish == FINISH_RELU) {
+        v = vf_max(vf_set1(0.0f), v);
+    } else if (finish == FINISH_SILU) {
+        v = vector_gated(v, v);
     } else if (finish == FINISH_ADD) {
         v = vf_add(v, vf_load_n(residual, n));
     }
@@ -107,6 +129,15 @@ static void finish(const struct finish_args *args)
         break;
     case FINISH_GELU:
         finish_rows(FINISH_GELU, args);
+        break;
+    case FINISH_GELU_TANH:
+        finish_rows(FINISH_GELU_TANH, args);
+        break;
+    case FINISH_RELU:
+        finish_rows(FINISH_RELU, args);
+        break;
+    case FINISH_SILU:
+        finish_rows(FINISH_SILU, args);
         break;
     case FINISH_ADD:
         finish_rows(FINISH_ADD, args);
