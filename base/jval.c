@@ -69,7 +69,8 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
  * inside strings stay. */
 static void soften_integers(char *text, size_t size)
 {
-    enum { DIGITS_MAX = 18, EXPONENT = 4 };
+    static const char largest[] = "9223372036854775807";
+    enum { DIGITS = sizeof largest - 1, EXPONENT = 4 };
     bool in_string = false;
     for (size_t i = 0; i < size; i++) {
         if (text[i] == '"') {
@@ -84,7 +85,9 @@ static void soften_integers(char *text, size_t size)
             bool real = i < size && strchr(".eE", text[i]) && text[i];
             bool part = from > 0 && (strchr(".eE+", text[from - 1]) ||
                                      (from > 1 && strchr("eE", text[from - 2])));
-            if (i - from > DIGITS_MAX && !real && !part) {
+            bool large = i - from > DIGITS ||
+                         (i - from == DIGITS && memcmp(text + from, largest, DIGITS) > 0);
+            if (large && !real && !part) {
                 memcpy(text + i - EXPONENT, "e+04", EXPONENT);
             }
             i--;

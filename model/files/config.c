@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "model/files/config_private.h"
-#include "model/files/reader.h"
+#include "model/files/fields.h"
 
 enum {
     LISTS_BYTES_MAX = 64 * 1024 * 1024,
@@ -124,18 +124,18 @@ static const struct field_rule model_rules[] = {
 enum { MODEL_RULES = sizeof model_rules / sizeof *model_rules, ROW_FIELDS = 7 };
 
 /* The rules and the names that the architecture's row gives. */
-static enum err_code apply_model_rules(const struct reader *reader, struct config *config)
+static enum err_code apply_model_rules(const struct fields *fields, struct config *config)
 {
     const struct architecture *row = config->architecture;
-    const char *const fields[ROW_FIELDS] = {
+    const char *const names[ROW_FIELDS] = {
         row->hidden_size, row->heads,          row->intermediate_size, row->layers,
         row->activation,  row->hidden_dropout, row->attention_dropout};
     struct field_rule rules[MODEL_RULES + ROW_FIELDS];
     memcpy(rules, model_rules, sizeof model_rules);
     for (size_t i = 0; i < ROW_FIELDS; i++) {
-        rules[MODEL_RULES + i] = (struct field_rule){fields[i], FIELD_READ};
+        rules[MODEL_RULES + i] = (struct field_rule){names[i], FIELD_READ};
     }
-    return reader_apply(reader, rules, MODEL_RULES + ROW_FIELDS, config);
+    return fields_apply(fields, rules, MODEL_RULES + ROW_FIELDS, config);
 }
 
 /* What follows the architecture's name in a class name. */
@@ -171,10 +171,10 @@ static bool find_class(const char *name, const struct architecture **ret_row,
 
 /* The class names of `architectures`: their row, and what the folder is by the first of them.
  * Absent and empty lists name none. */
-static enum err_code read_class(const struct reader *reader, const struct architecture **ret_row,
+static enum err_code read_class(const struct fields *fields, const struct architecture **ret_row,
                                 enum folder *ret_folder)
 {
-    const struct jval *list = reader_field(reader, "architectures");
+    const struct jval *list = fields_get(fields, "architectures");
     *ret_row = NULL;
     *ret_folder = FOLDER_BARE;
     if (!list || (jval_is_array(list) && jval_array_size(list) == 0)) {
@@ -191,26 +191,26 @@ static enum err_code read_class(const struct reader *reader, const struct archit
         size_t size;
         if (!jval_string(jval_at(list, i), &name, &size) || strlen(name) != size ||
             !find_class(name, &row, ret_folder) || (*ret_row && row != *ret_row)) {
-            return reader_wrong(reader, "architectures", ERR_UNSUPPORTED, allowed);
+            return fields_wrong(fields, "architectures", ERR_UNSUPPORTED, allowed);
         }
         *ret_row = row;
     }
     return jval_is_array(list) ? ERR_OK
-                               : reader_wrong(reader, "architectures", ERR_UNSUPPORTED, allowed);
+                               : fields_wrong(fields, "architectures", ERR_UNSUPPORTED, allowed);
 }
 
 /* model_type decides; old files have none, there the class names do. Where both are, they must
  * agree: a class of another family is another computation. */
-static enum err_code read_architecture(const struct reader *reader, struct config *config)
+static enum err_code read_architecture(const struct fields *fields, struct config *config)
 {
     const struct architecture *by_class = NULL;
-    enum err_code code = read_class(reader, &by_class, &config->folder);
+    enum err_code code = read_class(fields, &by_class, &config->folder);
     if (code != ERR_OK) {
         return code;
     }
     char allowed[128];
     (void)snprintf(allowed, sizeof allowed, "one of %s", architecture_list());
-    const struct jval *value = reader_field(reader, "model_type");
+    const struct jval *value = fields_get(fields, "model_type");
     if (!value) {
         config->architecture = by_class;
     } else {
@@ -221,20 +221,20 @@ static enum err_code read_architecture(const struct reader *reader, struct confi
                                    : NULL;
     }
     if (!config->architecture) {
-        return reader_wrong(reader, "model_type", ERR_UNSUPPORTED, allowed);
+        return fields_wrong(fields, "model_type", ERR_UNSUPPORTED, allowed);
     }
     if (by_class && by_class != config->architecture) {
-        return err_set(reader->err, ERR_UNSUPPORTED,
-                       "%s: architectures: names a %s class, but model_type is %s", reader->path,
+        return err_set(fields->err, ERR_UNSUPPORTED,
+                       "%s: architectures: names a %s class, but model_type is %s", fields->path,
                        by_class->model_type, config->architecture->model_type);
     }
     return ERR_OK;
 }
 
-static enum err_code read_activation(const struct reader *reader, struct config *config)
+static enum err_code read_activation(const struct fields *fields, struct config *config)
 {
     const char *field = config->architecture->activation;
-    const struct jval *value = reader_field(reader, field);
+    const struct jval *value = fields_get(fields, field);
     const char *word;
     size_t size;
     config->activation = ACTIVATION_GELU;
@@ -242,13 +242,13 @@ static enum err_code read_activation(const struct reader *reader, struct config 
         (jval_string(value, &word, &size) && activation_parse(word, &config->activation))) {
         return ERR_OK;
     }
-    return reader_wrong(reader, field, ERR_UNSUPPORTED,
+    return fields_wrong(fields, field, ERR_UNSUPPORTED,
                         "\"gelu\", \"gelu_python\", \"gelu_new\", \"gelu_pytorch_tanh\", "
                         "\"gelu_python_tanh\", \"gelu_fast\", \"gelu_accurate\", \"relu\", "
                         "\"silu\" or \"swish\"");
 }
 
-static enum err_code read_dimensions(const struct reader *reader, struct config *config)
+static enum err_code read_dimensions(const struct fields *fields, struct config *config)
 {
     const struct architecture *row = config->architecture;
     const struct {
@@ -264,7 +264,7 @@ static enum err_code read_dimensions(const struct reader *reader, struct config 
         {"max_position_embeddings", LENGTH_MIN, CONFIG_POSITIONS_MAX, 0, &config->position_rows},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        enum err_code code = reader_size(reader, sizes[i].field, sizes[i].min, sizes[i].max,
+        enum err_code code = fields_size(fields, sizes[i].field, sizes[i].min, sizes[i].max,
                                          sizes[i].fallback, sizes[i].ret);
         if (code != ERR_OK) {
             return code;
@@ -272,38 +272,38 @@ static enum err_code read_dimensions(const struct reader *reader, struct config 
     }
     config->types = 1;
     if (row->has_types) {
-        enum err_code code = reader_size(reader, "type_vocab_size", 1, TYPES_MAX,
+        enum err_code code = fields_size(fields, "type_vocab_size", 1, TYPES_MAX,
                                          row->default_types, &config->types);
         if (code != ERR_OK) {
             return code;
         }
     }
     if (config->hidden % config->heads != 0) {
-        return err_set(reader->err, ERR_INVALID, "%s: %s %zu is not a multiple of %s %zu",
-                       reader->path, row->hidden_size, config->hidden, row->heads, config->heads);
+        return err_set(fields->err, ERR_INVALID, "%s: %s %zu is not a multiple of %s %zu",
+                       fields->path, row->hidden_size, config->hidden, row->heads, config->heads);
     }
     size_t embedding_size = config->hidden;
-    enum err_code code = reader_size(reader, "embedding_size", 1, CONFIG_HIDDEN_MAX, config->hidden,
+    enum err_code code = fields_size(fields, "embedding_size", 1, CONFIG_HIDDEN_MAX, config->hidden,
                                      &embedding_size);
     if (code == ERR_OK && embedding_size != config->hidden) {
-        code = reader_wrong(reader, "embedding_size", ERR_UNSUPPORTED, "the hidden size");
+        code = fields_wrong(fields, "embedding_size", ERR_UNSUPPORTED, "the hidden size");
     }
     return code;
 }
 
 /* Where a text's first token stands, and so how long a text may be. */
-static enum err_code read_positions(const struct reader *reader, struct config *config)
+static enum err_code read_positions(const struct fields *fields, struct config *config)
 {
     static const char *const absolute[] = {"absolute"};
-    const struct jval *type = reader_field(reader, "position_embedding_type");
-    if (type && !reader_is_word(type, absolute[0])) {
-        return reader_wrong(reader, "position_embedding_type", ERR_UNSUPPORTED, "\"absolute\"");
+    const struct jval *type = fields_get(fields, "position_embedding_type");
+    if (type && !fields_is_word(type, absolute[0])) {
+        return fields_wrong(fields, "position_embedding_type", ERR_UNSUPPORTED, "\"absolute\"");
     }
     config->position_first = 0;
     if (config->architecture->positions_pad) {
         size_t pad = config->architecture->default_pad;
-        if (jval_get(reader->root, "pad_token_id")) {
-            enum err_code code = reader_size(reader, "pad_token_id", 0,
+        if (jval_get(fields->root, "pad_token_id")) {
+            enum err_code code = fields_size(fields, "pad_token_id", 0,
                                              config->position_rows - LENGTH_MIN - 1, 0, &pad);
             if (code != ERR_OK) {
                 return code;
@@ -312,19 +312,19 @@ static enum err_code read_positions(const struct reader *reader, struct config *
         config->position_first = pad + 1;
     }
     if (config->position_rows < config->position_first + LENGTH_MIN) {
-        return reader_wrong(reader, "max_position_embeddings", ERR_INVALID,
+        return fields_wrong(fields, "max_position_embeddings", ERR_INVALID,
                             "at least pad_token_id + 3");
     }
     config->positions = config->position_rows - config->position_first;
     return ERR_OK;
 }
 
-static enum err_code wrong_labels(const struct reader *reader)
+static enum err_code wrong_labels(const struct fields *fields)
 {
-    return err_set(reader->err, ERR_INVALID,
+    return err_set(fields->err, ERR_INVALID,
                    "%s: id2label: must map \"0\" to \"K-1\", each once, to strings of 1 to %d "
                    "bytes, K at most %d",
-                   reader->path, LABEL_MAX, CONFIG_LABELS_MAX);
+                   fields->path, LABEL_MAX, CONFIG_LABELS_MAX);
 }
 
 /* A key of id2label: decimal digits without a leading zero. */
@@ -345,13 +345,13 @@ static bool parse_index(const char *key, size_t limit, size_t *ret)
     return index < limit;
 }
 
-static enum err_code read_id2label(const struct reader *reader, const struct jval *map,
+static enum err_code read_id2label(const struct fields *fields, const struct jval *map,
                                    struct config *config)
 {
     size_t n = jval_object_size(map);
     struct arena *arena = &config->lists->arena;
     if (!jval_is_object(map) || n == 0 || n > CONFIG_LABELS_MAX) {
-        return wrong_labels(reader);
+        return wrong_labels(fields);
     }
     const char **labels = arena_calloc(arena, n, sizeof *labels);
     const char *key;
@@ -363,15 +363,15 @@ static enum err_code read_id2label(const struct reader *reader, const struct jva
         size_t size;
         if (!parse_index(key, n, &index) || !jval_string(value, &text, &size) || size == 0 ||
             size > LABEL_MAX || strlen(text) != size) {
-            return wrong_labels(reader);
+            return wrong_labels(fields);
         }
         labels[index] = arena_memdup(arena, text, size);
         if (!labels[index]) {
-            return err_nomem(reader->err, size);
+            return err_nomem(fields->err, size);
         }
     }
     if (!labels) {
-        return err_nomem(reader->err, n * sizeof *labels);
+        return err_nomem(fields->err, n * sizeof *labels);
     }
     config->lists->labels = labels; /* n distinct keys below n: every one is filled */
     config->n_labels = n;
@@ -379,13 +379,13 @@ static enum err_code read_id2label(const struct reader *reader, const struct jva
 }
 
 /* transformers' own names where a file has none. */
-static enum err_code number_labels(const struct reader *reader, struct config *config)
+static enum err_code number_labels(const struct fields *fields, struct config *config)
 {
     size_t n = 0;
-    enum err_code code = reader_size(reader, "num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT,
+    enum err_code code = fields_size(fields, "num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT,
                                      &n);
-    if (code == ERR_OK && !reader_field(reader, "num_labels")) {
-        code = reader_size(reader, "_num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT, &n);
+    if (code == ERR_OK && !fields_get(fields, "num_labels")) {
+        code = fields_size(fields, "_num_labels", 1, CONFIG_LABELS_MAX, LABELS_DEFAULT, &n);
     }
     if (code != ERR_OK) {
         return code;
@@ -401,7 +401,7 @@ static enum err_code number_labels(const struct reader *reader, struct config *c
         }
     }
     if (!labels) {
-        return err_nomem(reader->err, n * sizeof *labels);
+        return err_nomem(fields->err, n * sizeof *labels);
     }
     config->lists->labels = labels;
     config->n_labels = n;
@@ -410,104 +410,104 @@ static enum err_code number_labels(const struct reader *reader, struct config *c
 
 /* id2label, where absent num_labels; a number that contradicts the names is a warning, as
  * transformers goes by the names. */
-static enum err_code read_labels(const struct reader *reader, struct config *config)
+static enum err_code read_labels(const struct fields *fields, struct config *config)
 {
-    const struct jval *map = reader_field(reader, "id2label");
-    enum err_code code = map ? read_id2label(reader, map, config) : number_labels(reader, config);
+    const struct jval *map = fields_get(fields, "id2label");
+    enum err_code code = map ? read_id2label(fields, map, config) : number_labels(fields, config);
     size_t said = config->n_labels;
     if (code == ERR_OK && map) {
-        code = reader_size(reader, "num_labels", 1, CONFIG_LABELS_MAX, config->n_labels, &said);
+        code = fields_size(fields, "num_labels", 1, CONFIG_LABELS_MAX, config->n_labels, &said);
     }
     if (code == ERR_OK && said != config->n_labels) {
         config_warn(config, "%s: num_labels is %zu, but id2label has %zu labels: the labels count",
-                    reader->path, said, config->n_labels);
+                    fields->path, said, config->n_labels);
     }
     return code;
 }
 
-static enum err_code read_problem(const struct reader *reader, struct config *config)
+static enum err_code read_problem(const struct fields *fields, struct config *config)
 {
     static const char *const words[] = {
         [LABELS_SINGLE] = "single_label_classification",
         [LABELS_MULTI] = "multi_label_classification",
         [LABELS_REGRESSION] = "regression",
     };
-    const struct jval *value = reader_field(reader, "problem_type");
+    const struct jval *value = fields_get(fields, "problem_type");
     config->problem = LABELS_UNSAID;
     for (enum label_problem p = LABELS_SINGLE; p <= LABELS_REGRESSION; p++) {
-        if (reader_is_word(value, words[p])) {
+        if (fields_is_word(value, words[p])) {
             config->problem = p;
         }
     }
     if (value && config->problem == LABELS_UNSAID) {
-        return reader_wrong(reader, "problem_type", ERR_UNSUPPORTED,
+        return fields_wrong(fields, "problem_type", ERR_UNSUPPORTED,
                             "single_label_classification, multi_label_classification or "
                             "regression");
     }
     return ERR_OK;
 }
 
-static enum err_code read_floats(const struct reader *reader, struct config *config)
+static enum err_code read_floats(const struct fields *fields, struct config *config)
 {
     const struct architecture *row = config->architecture;
     config->layer_norm_eps = 1e-12f;
     enum err_code code = ERR_OK;
     if (row->has_norm_eps) {
-        code = reader_float(reader, "layer_norm_eps", 1e-15, 0.1, 1e-12, &config->layer_norm_eps);
+        code = fields_float(fields, "layer_norm_eps", 1e-15, 0.1, 1e-12, &config->layer_norm_eps);
     }
     if (code == ERR_OK) {
-        code = reader_float(reader, row->hidden_dropout, 0, 0.99, 0.1, &config->hidden_dropout);
+        code = fields_float(fields, row->hidden_dropout, 0, 0.99, 0.1, &config->hidden_dropout);
     }
     if (code == ERR_OK) {
-        code = reader_float(reader, row->attention_dropout, 0, 0.99, 0.1,
+        code = fields_float(fields, row->attention_dropout, 0, 0.99, 0.1,
                             &config->attention_dropout);
     }
     return code;
 }
 
-static enum err_code read_model(const struct reader *reader, struct config *config)
+static enum err_code read_model(const struct fields *fields, struct config *config)
 {
-    static enum err_code (*const steps[])(const struct reader *, struct config *) = {
+    static enum err_code (*const steps[])(const struct fields *, struct config *) = {
         read_architecture, apply_model_rules, read_activation, read_dimensions,
         read_positions,    read_floats,       read_labels,     read_problem,
     };
     enum err_code code = ERR_OK;
     for (size_t i = 0; code == ERR_OK && i < sizeof steps / sizeof *steps; i++) {
-        code = steps[i](reader, config);
+        code = steps[i](fields, config);
     }
     return code;
 }
 
 /* Defaults are BertTokenizer's. What tokenizer.json rules over is the tokenizer's own to compare.
  */
-static enum err_code read_tokenizer(const struct reader *reader, struct config *config)
+static enum err_code read_tokenizer(const struct fields *fields, struct config *config)
 {
     struct tokenizer_options *options = &config->tokenizer;
-    enum err_code code = reader_bool(reader, "do_lower_case", true, &options->lower_case);
+    enum err_code code = fields_bool(fields, "do_lower_case", true, &options->lower_case);
     if (code == ERR_OK) {
-        code = reader_bool(reader, "strip_accents", options->lower_case, &options->strip_accents);
+        code = fields_bool(fields, "strip_accents", options->lower_case, &options->strip_accents);
     }
     if (code == ERR_OK) {
-        code = reader_bool(reader, "tokenize_chinese_chars", true,
+        code = fields_bool(fields, "tokenize_chinese_chars", true,
                            &options->tokenize_chinese_chars);
     }
     if (code == ERR_OK) {
-        code = reader_limit(reader, "model_max_length", LENGTH_MIN, &config->tokenizer_max_length);
+        code = fields_limit(fields, "model_max_length", LENGTH_MIN, &config->tokenizer_max_length);
     }
     return code;
 }
 
 enum err_code config_read_file(const char *dir, const char *name, bool optional,
-                               enum err_code (*read)(const struct reader *reader,
+                               enum err_code (*read)(const struct fields *fields,
                                                      struct config *config),
                                struct config *config, struct err *err)
 {
-    struct reader reader = {0};
-    enum err_code code = reader_open(dir, name, optional, &reader, err);
+    struct fields fields = {0};
+    enum err_code code = fields_open(dir, name, optional, &fields, err);
     if (code == ERR_OK) {
-        code = reader_check_object(&reader);
-        code = code == ERR_OK ? read(&reader, config) : code;
-        reader_close(&reader);
+        code = fields_check_object(&fields);
+        code = code == ERR_OK ? read(&fields, config) : code;
+        fields_close(&fields);
     }
     return code;
 }

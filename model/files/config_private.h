@@ -2,13 +2,13 @@
 #ifndef ORTHRUS_MODEL_CONFIG_PRIVATE_H
 #define ORTHRUS_MODEL_CONFIG_PRIVATE_H
 
-#include "model/files/reader.h"
+#include "model/files/fields.h"
 
 enum { LENGTH_MIN = 2 /* [CLS] and [SEP] */ };
 
 /* Opens dir/name, an object, and hands it to read; an absent optional file has root NULL. */
 CHECK_RESULT enum err_code config_read_file(const char *dir, const char *name, bool optional,
-                                            enum err_code (*read)(const struct reader *reader,
+                                            enum err_code (*read)(const struct fields *fields,
                                                                   struct config *config),
                                             struct config *config, struct err *err);
 

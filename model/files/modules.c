@@ -40,44 +40,44 @@ struct entry {
     const char *path; /* a copy in the arena */
 };
 
-static enum err_code read_entry(const struct reader *reader, size_t i, struct config *config,
+static enum err_code read_entry(const struct fields *fields, size_t i, struct config *config,
                                 struct entry *ret_entry)
 {
-    const struct jval *module = jval_at(reader->root, i);
+    const struct jval *module = jval_at(fields->root, i);
     const char *type;
     const char *path;
     size_t type_size;
     size_t path_size;
     if (!jval_string(jval_get(module, "type"), &type, &type_size) ||
         !jval_string(jval_get(module, "path"), &path, &path_size)) {
-        return err_set(reader->err, ERR_INVALID, "%s: module %zu: type and path must be strings",
-                       reader->path, i);
+        return err_set(fields->err, ERR_INVALID, "%s: module %zu: type and path must be strings",
+                       fields->path, i);
     }
     if (!path_is_inside(path, path_size)) {
-        return err_set(reader->err, ERR_INVALID,
+        return err_set(fields->err, ERR_INVALID,
                        "%s: module %zu: path must be relative, without \"..\" and at most %d bytes",
-                       reader->path, i, PATH_MAX_BYTES);
+                       fields->path, i, PATH_MAX_BYTES);
     }
     const struct jval *kwargs = jval_get(module, "kwargs");
     if (jval_array_size(kwargs) || jval_object_size(kwargs)) {
-        return err_set(reader->err, ERR_UNSUPPORTED,
-                       "%s: module %zu: kwargs must be absent or empty", reader->path, i);
+        return err_set(fields->err, ERR_UNSUPPORTED,
+                       "%s: module %zu: kwargs must be absent or empty", fields->path, i);
     }
     *ret_entry = (struct entry){.type = type,
                                 .path = arena_memdup(&config->lists->arena, path, path_size)};
-    return ret_entry->path ? ERR_OK : err_nomem(reader->err, path_size);
+    return ret_entry->path ? ERR_OK : err_nomem(fields->err, path_size);
 }
 
-static enum err_code wrong_module(const struct reader *reader, size_t i, const char *allowed)
+static enum err_code wrong_module(const struct fields *fields, size_t i, const char *allowed)
 {
-    return err_set(reader->err, ERR_UNSUPPORTED,
-                   "%s: module %zu: its type is not supported there, allowed %s", reader->path, i,
+    return err_set(fields->err, ERR_UNSUPPORTED,
+                   "%s: module %zu: its type is not supported there, allowed %s", fields->path, i,
                    allowed);
 }
 
 /* Behind Transformer and Pooling: Dense and Normalize in any order; Dropout does nothing outside
  * training. */
-static enum err_code add_module(const struct reader *reader, size_t i, const struct entry *entry,
+static enum err_code add_module(const struct fields *fields, size_t i, const struct entry *entry,
                                 struct config *config)
 {
     struct config_lists *lists = config->lists;
@@ -90,7 +90,7 @@ static enum err_code add_module(const struct reader *reader, size_t i, const str
     } else if (type_is(entry->type, "Normalize")) {
         module->kind = MODULE_NORMALIZE;
     } else {
-        return wrong_module(reader, i,
+        return wrong_module(fields, i,
                             "are sentence_transformers' Dense (in a folder of its own), Normalize "
                             "and Dropout");
     }
@@ -100,17 +100,17 @@ static enum err_code add_module(const struct reader *reader, size_t i, const str
     return ERR_OK;
 }
 
-static enum err_code read_modules(const struct reader *reader, struct config *config)
+static enum err_code read_modules(const struct fields *fields, struct config *config)
 {
-    size_t n = jval_array_size(reader->root);
-    if (!jval_is_array(reader->root) || n < 1 || n > CONFIG_MODULES_MAX) {
-        return err_set(reader->err, ERR_INVALID,
+    size_t n = jval_array_size(fields->root);
+    if (!jval_is_array(fields->root) || n < 1 || n > CONFIG_MODULES_MAX) {
+        return err_set(fields->err, ERR_INVALID,
                        "%s: must be an array of 1 to %d modules, Transformer and Pooling first",
-                       reader->path, CONFIG_MODULES_MAX);
+                       fields->path, CONFIG_MODULES_MAX);
     }
     for (size_t i = 0; i < n; i++) {
         struct entry entry = {0};
-        enum err_code code = read_entry(reader, i, config, &entry);
+        enum err_code code = read_entry(fields, i, config, &entry);
         if (code != ERR_OK) {
             return code;
         }
@@ -119,11 +119,11 @@ static enum err_code read_modules(const struct reader *reader, struct config *co
         } else if (i == 1 && type_is(entry.type, "Pooling") && entry.path[0]) {
             config->lists->pooling = entry.path;
         } else if (i < 2) {
-            return wrong_module(reader, i,
+            return wrong_module(fields, i,
                                 i == 0
                                     ? "is sentence_transformers' Transformer"
                                     : "is sentence_transformers' Pooling in a folder of its own");
-        } else if ((code = add_module(reader, i, &entry, config)) != ERR_OK) {
+        } else if ((code = add_module(fields, i, &entry, config)) != ERR_OK) {
             return code;
         }
     }
@@ -133,15 +133,15 @@ static enum err_code read_modules(const struct reader *reader, struct config *co
 
 enum err_code modules_open(const char *dir, struct config *config, struct err *err)
 {
-    struct reader reader = {0};
-    enum err_code code = reader_open(dir, "modules.json", true, &reader, err);
-    if (code == ERR_OK && reader.root) {
-        code = read_modules(&reader, config);
+    struct fields fields = {0};
+    enum err_code code = fields_open(dir, "modules.json", true, &fields, err);
+    if (code == ERR_OK && fields.root) {
+        code = read_modules(&fields, config);
     } else if (code == ERR_OK) {
         config->lists->pooling = "1_Pooling"; /* where it is there */
     }
-    if (code == ERR_OK || reader.path) {
-        reader_close(&reader);
+    if (code == ERR_OK || fields.path) {
+        fields_close(&fields);
     }
     return code;
 }
@@ -159,12 +159,12 @@ static const struct {
     {"pooling_mode_lasttoken", POOLING_LASTTOKEN},
 };
 
-static enum err_code read_older_modes(const struct reader *reader, enum pooling *ret_pooling)
+static enum err_code read_older_modes(const struct fields *fields, enum pooling *ret_pooling)
 {
     enum pooling pooling = 0;
     for (size_t i = 0; i < sizeof older_modes / sizeof *older_modes; i++) {
         bool on = false;
-        enum err_code code = reader_bool(reader, older_modes[i].key, false, &on);
+        enum err_code code = fields_bool(fields, older_modes[i].key, false, &on);
         if (code != ERR_OK) {
             return code;
         }
@@ -177,9 +177,9 @@ static enum err_code read_older_modes(const struct reader *reader, enum pooling 
 }
 
 /* "mean", or a list of such words. */
-static enum err_code read_mode(const struct reader *reader, enum pooling *ret_pooling)
+static enum err_code read_mode(const struct fields *fields, enum pooling *ret_pooling)
 {
-    const struct jval *value = reader_field(reader, "pooling_mode");
+    const struct jval *value = fields_get(fields, "pooling_mode");
     bool list = jval_is_array(value);
     size_t n = list ? jval_array_size(value) : 1;
     struct err ignored = ERR_INIT;
@@ -197,7 +197,7 @@ static enum err_code read_mode(const struct reader *reader, enum pooling *ret_po
         }
     }
     if (!pooling) {
-        return reader_wrong(reader, "pooling_mode", ERR_UNSUPPORTED,
+        return fields_wrong(fields, "pooling_mode", ERR_UNSUPPORTED,
                             "\"cls\", \"max\", \"mean\", \"mean_sqrt_len_tokens\", "
                             "\"weightedmean\", \"lasttoken\" or a list of 1 to 6 of them");
     }
@@ -205,20 +205,20 @@ static enum err_code read_mode(const struct reader *reader, enum pooling *ret_po
     return ERR_OK;
 }
 
-static enum err_code check_width(const struct reader *reader, const char *field,
+static enum err_code check_width(const struct fields *fields, const char *field,
                                  const struct config *config)
 {
     size_t width = config->hidden;
-    enum err_code code = reader_size(reader, field, 1, CONFIG_HIDDEN_MAX, config->hidden, &width);
+    enum err_code code = fields_size(fields, field, 1, CONFIG_HIDDEN_MAX, config->hidden, &width);
     if (code == ERR_OK && width != config->hidden) {
-        return err_set(reader->err, ERR_MISMATCH,
-                       "%s: %s is %zu, but the hidden size in config.json is %zu", reader->path,
+        return err_set(fields->err, ERR_MISMATCH,
+                       "%s: %s is %zu, but the hidden size in config.json is %zu", fields->path,
                        field, width, config->hidden);
     }
     return code;
 }
 
-static enum err_code read_pooling(const struct reader *reader, struct config *config)
+static enum err_code read_pooling(const struct fields *fields, struct config *config)
 {
     static const struct field_rule rules[] = {
         {"embedding_dimension", FIELD_READ},
@@ -232,51 +232,51 @@ static enum err_code read_pooling(const struct reader *reader, struct config *co
         {"pooling_mode_lasttoken", FIELD_READ},
         {"include_prompt", FIELD_READ},
     };
-    if (!reader->root) {
+    if (!fields->root) {
         return ERR_OK;
     }
-    enum err_code code = reader_apply(reader, rules, sizeof rules / sizeof *rules, config);
+    enum err_code code = fields_apply(fields, rules, sizeof rules / sizeof *rules, config);
     if (code == ERR_OK) {
-        code = check_width(reader, "word_embedding_dimension", config);
+        code = check_width(fields, "word_embedding_dimension", config);
     }
     if (code == ERR_OK) {
-        code = check_width(reader, "embedding_dimension", config);
+        code = check_width(fields, "embedding_dimension", config);
     }
     if (code == ERR_OK) {
-        code = reader_bool(reader, "include_prompt", true, &config->include_prompt);
+        code = fields_bool(fields, "include_prompt", true, &config->include_prompt);
     }
     if (code != ERR_OK) {
         return code;
     }
-    return reader_field(reader, "pooling_mode") ? read_mode(reader, &config->pooling)
-                                                : read_older_modes(reader, &config->pooling);
+    return fields_get(fields, "pooling_mode") ? read_mode(fields, &config->pooling)
+                                              : read_older_modes(fields, &config->pooling);
 }
 
 /* Where a module reads and writes: the sentence's vector, in every release. */
-static enum err_code check_places(const struct reader *reader)
+static enum err_code check_places(const struct fields *fields)
 {
-    static const char *const fields[] = {"module_input_name", "module_output_name"};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        const struct jval *value = reader_field(reader, fields[i]);
-        if (value && !reader_is_word(value, "sentence_embedding")) {
-            return reader_wrong(reader, fields[i], ERR_UNSUPPORTED, "\"sentence_embedding\"");
+    static const char *const names[] = {"module_input_name", "module_output_name"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct jval *value = fields_get(fields, names[i]);
+        if (value && !fields_is_word(value, "sentence_embedding")) {
+            return fields_wrong(fields, names[i], ERR_UNSUPPORTED, "\"sentence_embedding\"");
         }
     }
     return ERR_OK;
 }
 
-static enum err_code read_normalize(const struct reader *reader, struct config *config)
+static enum err_code read_normalize(const struct fields *fields, struct config *config)
 {
     static const struct field_rule rules[] = {
         {"module_input_name", FIELD_READ},
         {"module_output_name", FIELD_READ},
     };
-    enum err_code code = reader_apply(reader, rules, sizeof rules / sizeof *rules, config);
-    return code == ERR_OK ? check_places(reader) : code;
+    enum err_code code = fields_apply(fields, rules, sizeof rules / sizeof *rules, config);
+    return code == ERR_OK ? check_places(fields) : code;
 }
 
 /* A class of torch.nn, under its short name or its full one; absent: Tanh. */
-static enum err_code read_dense_activation(const struct reader *reader, enum activation *ret)
+static enum err_code read_dense_activation(const struct fields *fields, enum activation *ret)
 {
     static const struct {
         const char *name;
@@ -287,7 +287,7 @@ static enum err_code read_dense_activation(const struct reader *reader, enum act
     };
     const char *word = "torch.nn.Tanh";
     size_t size = strlen(word);
-    const struct jval *value = jval_get(reader->root, "activation_function");
+    const struct jval *value = jval_get(fields->root, "activation_function");
     bool text = !value || (jval_string(value, &word, &size) && strlen(word) == size);
     const char *dot = text ? strrchr(word, '.') : NULL;
     for (size_t i = 0; dot && i < sizeof classes / sizeof *classes; i++) {
@@ -296,11 +296,11 @@ static enum err_code read_dense_activation(const struct reader *reader, enum act
             return ERR_OK;
         }
     }
-    return reader_wrong(reader, "activation_function", ERR_UNSUPPORTED,
+    return fields_wrong(fields, "activation_function", ERR_UNSUPPORTED,
                         "torch.nn's Tanh, Identity, ReLU, GELU or SiLU");
 }
 
-static enum err_code read_dense(const struct reader *reader, struct module *module,
+static enum err_code read_dense(const struct fields *fields, struct module *module,
                                 struct config *config)
 {
     static const struct field_rule rules[] = {
@@ -312,24 +312,24 @@ static enum err_code read_dense(const struct reader *reader, struct module *modu
         {"module_output_name", FIELD_READ},
         {"use_residual", FIELD_FALSE},
     };
-    enum err_code code = reader_check_object(reader);
+    enum err_code code = fields_check_object(fields);
     if (code == ERR_OK) {
-        code = reader_apply(reader, rules, sizeof rules / sizeof *rules, config);
+        code = fields_apply(fields, rules, sizeof rules / sizeof *rules, config);
     }
     if (code == ERR_OK) {
-        code = check_places(reader);
+        code = check_places(fields);
     }
     if (code == ERR_OK) {
-        code = reader_size(reader, "in_features", 1, (size_t)CONFIG_HIDDEN_MAX * POOLING_LIST_MAX,
+        code = fields_size(fields, "in_features", 1, (size_t)CONFIG_HIDDEN_MAX * POOLING_LIST_MAX,
                            0, &module->in);
     }
     if (code == ERR_OK) {
-        code = reader_size(reader, "out_features", 1, CONFIG_HIDDEN_MAX, 0, &module->out);
+        code = fields_size(fields, "out_features", 1, CONFIG_HIDDEN_MAX, 0, &module->out);
     }
     if (code == ERR_OK) {
-        code = reader_bool(reader, "bias", true, &module->bias);
+        code = fields_bool(fields, "bias", true, &module->bias);
     }
-    return code == ERR_OK ? read_dense_activation(reader, &module->activation) : code;
+    return code == ERR_OK ? read_dense_activation(fields, &module->activation) : code;
 }
 
 static enum err_code load_module(const char *dir, struct module *module, struct config *config,
@@ -341,11 +341,11 @@ static enum err_code load_module(const char *dir, struct module *module, struct 
         return module->path[0] ? config_read_file(dir, name, true, read_normalize, config, err)
                                : ERR_OK;
     }
-    struct reader reader = {0};
-    enum err_code code = reader_open(dir, name, false, &reader, err);
+    struct fields fields = {0};
+    enum err_code code = fields_open(dir, name, false, &fields, err);
     if (code == ERR_OK) {
-        code = read_dense(&reader, module, config);
-        reader_close(&reader);
+        code = read_dense(&fields, module, config);
+        fields_close(&fields);
     }
     return code;
 }
@@ -392,36 +392,36 @@ static enum err_code load_chain(const char *dir, struct config *config, struct e
 
 /* What a modality says about text: the encoder's forward pass and its last hidden states, or the
  * logits of a sequence classifier. */
-static enum err_code check_modality(const struct reader *reader, const char *output)
+static enum err_code check_modality(const struct fields *fields, const char *output)
 {
-    const struct jval *text = jval_get(reader_field(reader, "modality_config"), "text");
-    if (text && (!reader_is_word(jval_get(text, "method"), "forward") ||
-                 !reader_is_word(jval_get(text, "method_output_name"), output))) {
-        return err_set(reader->err, ERR_UNSUPPORTED,
+    const struct jval *text = jval_get(fields_get(fields, "modality_config"), "text");
+    if (text && (!fields_is_word(jval_get(text, "method"), "forward") ||
+                 !fields_is_word(jval_get(text, "method_output_name"), output))) {
+        return err_set(fields->err, ERR_UNSUPPORTED,
                        "%s: modality_config: text must be the method \"forward\" with the output "
                        "\"%s\"",
-                       reader->path, output);
+                       fields->path, output);
     }
     return ERR_OK;
 }
 
-static enum err_code read_task(const struct reader *reader)
+static enum err_code read_task(const struct fields *fields)
 {
-    const struct jval *task = reader_field(reader, "transformer_task");
-    bool sequence = reader_is_word(task, "sequence-classification");
-    if (task && !sequence && !reader_is_word(task, "feature-extraction")) {
-        return reader_wrong(reader, "transformer_task", ERR_UNSUPPORTED,
+    const struct jval *task = fields_get(fields, "transformer_task");
+    bool sequence = fields_is_word(task, "sequence-classification");
+    if (task && !sequence && !fields_is_word(task, "feature-extraction")) {
+        return fields_wrong(fields, "transformer_task", ERR_UNSUPPORTED,
                             "\"feature-extraction\" or \"sequence-classification\"");
     }
-    const struct jval *output = reader_field(reader, "module_output_name");
-    if (output && !reader_is_word(output, sequence ? "scores" : "token_embeddings")) {
-        return reader_wrong(reader, "module_output_name", ERR_UNSUPPORTED,
+    const struct jval *output = fields_get(fields, "module_output_name");
+    if (output && !fields_is_word(output, sequence ? "scores" : "token_embeddings")) {
+        return fields_wrong(fields, "module_output_name", ERR_UNSUPPORTED,
                             sequence ? "\"scores\"" : "\"token_embeddings\"");
     }
-    return check_modality(reader, sequence ? "logits" : "last_hidden_state");
+    return check_modality(fields, sequence ? "logits" : "last_hidden_state");
 }
 
-static enum err_code read_sentence(const struct reader *reader, struct config *config)
+static enum err_code read_sentence(const struct fields *fields, struct config *config)
 {
     static const struct field_rule rules[] = {
         {"max_seq_length", FIELD_READ},
@@ -442,14 +442,14 @@ static enum err_code read_sentence(const struct reader *reader, struct config *c
         {"config_kwargs", FIELD_EMPTY},
         {"tokenizer_name_or_path", FIELD_EMPTY},
     };
-    enum err_code code = reader_apply(reader, rules, sizeof rules / sizeof *rules, config);
+    enum err_code code = fields_apply(fields, rules, sizeof rules / sizeof *rules, config);
     if (code == ERR_OK) {
-        code = reader_limit(reader, "max_seq_length", LENGTH_MIN, &config->saved_max_length);
+        code = fields_limit(fields, "max_seq_length", LENGTH_MIN, &config->saved_max_length);
     }
     if (code == ERR_OK) {
-        code = reader_bool(reader, "do_lower_case", false, &config->lower_case_first);
+        code = fields_bool(fields, "do_lower_case", false, &config->lower_case_first);
     }
-    return code == ERR_OK ? read_task(reader) : code;
+    return code == ERR_OK ? read_task(fields) : code;
 }
 
 /* The first of these names that is there, as sentence-transformers looks for them. */
@@ -462,17 +462,17 @@ static enum err_code load_sentence(const char *inside, struct config *config, st
         "sentence_xlnet_config.json",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct reader reader = {0};
-        enum err_code code = reader_open(inside, names[i], true, &reader, err);
+        struct fields fields = {0};
+        enum err_code code = fields_open(inside, names[i], true, &fields, err);
         if (code != ERR_OK) {
             return code;
         }
-        bool there = reader.root != NULL;
+        bool there = fields.root != NULL;
         if (there) {
-            code = reader_check_object(&reader);
-            code = code == ERR_OK ? read_sentence(&reader, config) : code;
+            code = fields_check_object(&fields);
+            code = code == ERR_OK ? read_sentence(&fields, config) : code;
         }
-        reader_close(&reader);
+        fields_close(&fields);
         if (code != ERR_OK || there) {
             return code;
         }
@@ -480,7 +480,7 @@ static enum err_code load_sentence(const char *inside, struct config *config, st
     return ERR_OK;
 }
 
-static enum err_code add_prompts(const struct reader *reader, const struct jval *map,
+static enum err_code add_prompts(const struct fields *fields, const struct jval *map,
                                  struct config *config)
 {
     struct config_lists *lists = config->lists;
@@ -502,23 +502,23 @@ static enum err_code add_prompts(const struct reader *reader, const struct jval 
         prompt->name = good ? arena_memdup(&lists->arena, name, strlen(name)) : NULL;
         prompt->text = good ? arena_memdup(&lists->arena, text, size) : NULL;
         if (good && (!prompt->name || !prompt->text)) {
-            return err_nomem(reader->err, size);
+            return err_nomem(fields->err, size);
         }
     }
     if (!good) {
-        return err_set(reader->err, ERR_INVALID,
+        return err_set(fields->err, ERR_INVALID,
                        "%s: prompts: must be an object of at most %d strings of at most %d bytes",
-                       reader->path, CONFIG_PROMPTS_MAX, CONFIG_PROMPT_MAX);
+                       fields->path, CONFIG_PROMPTS_MAX, CONFIG_PROMPT_MAX);
     }
     lists->prompts = prompts;
-    return prompts ? ERR_OK : err_nomem(reader->err, n * sizeof *prompts);
+    return prompts ? ERR_OK : err_nomem(fields->err, n * sizeof *prompts);
 }
 
-static enum err_code read_prompts(const struct reader *reader, struct config *config)
+static enum err_code read_prompts(const struct fields *fields, struct config *config)
 {
-    const struct jval *map = reader_field(reader, "prompts");
-    enum err_code code = map ? add_prompts(reader, map, config) : ERR_OK;
-    const struct jval *value = reader_field(reader, "default_prompt_name");
+    const struct jval *map = fields_get(fields, "prompts");
+    enum err_code code = map ? add_prompts(fields, map, config) : ERR_OK;
+    const struct jval *value = fields_get(fields, "default_prompt_name");
     if (code != ERR_OK || !value) {
         return code;
     }
@@ -528,13 +528,13 @@ static enum err_code read_prompts(const struct reader *reader, struct config *co
         config->lists->default_prompt = config_prompt(config, name);
     }
     if (!config->lists->default_prompt) {
-        return reader_wrong(reader, "default_prompt_name", ERR_INVALID,
+        return fields_wrong(fields, "default_prompt_name", ERR_INVALID,
                             "a name of prompts, or null");
     }
     return ERR_OK;
 }
 
-static enum err_code read_sentence_transformers(const struct reader *reader, struct config *config)
+static enum err_code read_sentence_transformers(const struct fields *fields, struct config *config)
 {
     static const struct field_rule rules[] = {
         {"prompts", FIELD_READ},       {"default_prompt_name", FIELD_READ},
@@ -542,18 +542,18 @@ static enum err_code read_sentence_transformers(const struct reader *reader, str
         {"__version__", FIELD_NONE},   {"similarity_fn_name", FIELD_NONE},
         {"activation_fn", FIELD_NONE},
     };
-    enum err_code code = reader_apply(reader, rules, sizeof rules / sizeof *rules, config);
-    const struct jval *type = reader_field(reader, "model_type");
-    if (code == ERR_OK && type && !reader_is_word(type, "SentenceTransformer") &&
-        !reader_is_word(type, "CrossEncoder")) {
-        return reader_wrong(reader, "model_type", ERR_UNSUPPORTED,
+    enum err_code code = fields_apply(fields, rules, sizeof rules / sizeof *rules, config);
+    const struct jval *type = fields_get(fields, "model_type");
+    if (code == ERR_OK && type && !fields_is_word(type, "SentenceTransformer") &&
+        !fields_is_word(type, "CrossEncoder")) {
+        return fields_wrong(fields, "model_type", ERR_UNSUPPORTED,
                             "\"SentenceTransformer\" or \"CrossEncoder\"");
     }
     if (code == ERR_OK) {
-        code = read_prompts(reader, config);
+        code = read_prompts(fields, config);
     }
-    if (code == ERR_OK && reader_field(reader, "truncate_dim")) {
-        code = reader_size(reader, "truncate_dim", 1, config_vector_width(config), 0,
+    if (code == ERR_OK && fields_get(fields, "truncate_dim")) {
+        code = fields_size(fields, "truncate_dim", 1, config_vector_width(config), 0,
                            &config->truncate_dim);
     }
     return code;

@@ -214,7 +214,15 @@ static void test_integers_of_any_length_in_files(void **state)
     assert_true(huge > 0.999e30 && huge < 1.001e30);
     huge = number_in_file(&scratch, "{\"n\": -9999999999999999999}");
     assert_true(huge < -9.99e18 && huge > -1.001e19);
-    assert_true(number_in_file(&scratch, "{\"n\":999999999999999999}") == 999999999999999999.0);
+    scratch_text(&scratch, "i.json", "[9223372036854775807,-9223372036854775807]");
+    struct jval *integers;
+    struct err unused = ERR_INIT;
+    int64_t integer;
+    assert_int_equal(jval_read_file(scratch_path(&scratch, "i.json"), 1000, &integers, &unused),
+                     ERR_OK);
+    assert_true(jval_int(jval_at(integers, 0), &integer) && integer == INT64_MAX);
+    assert_true(jval_int(jval_at(integers, 1), &integer) && integer == -INT64_MAX);
+    jval_free(integers);
     assert_true(number_in_file(&scratch, "{\"n\":1e-0000000000000000000002}") == 0.01);
     assert_true(number_in_file(&scratch, "{\"n\":0.50000000000000000000000}") == 0.5);
     assert_true(number_in_file(&scratch, "{\"a\":\"\\\"1\",\"n\":20000000000000000000.0}") == 2e19);

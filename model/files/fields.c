@@ -1,4 +1,4 @@
-#include "model/files/reader.h"
+#include "model/files/fields.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -12,28 +12,28 @@
 enum { FILE_BYTES_MAX = 16 * 1024 * 1024 };
 static const double limit_none = 1e9;
 
-enum err_code reader_open(const char *dir, const char *name, bool optional,
-                          struct reader *ret_reader, struct err *err)
+enum err_code fields_open(const char *dir, const char *name, bool optional,
+                          struct fields *ret_reader, struct err *err)
 {
-    struct reader reader = {.path = file_join(dir, name), .err = err};
-    if (!reader.path) {
+    struct fields fields = {.path = file_join(dir, name), .err = err};
+    if (!fields.path) {
         return err_nomem(err, strlen(dir) + strlen(name));
     }
-    if (!optional || file_exists(reader.path)) {
-        enum err_code code = jval_read_file(reader.path, FILE_BYTES_MAX, &reader.root, err);
+    if (!optional || file_exists(fields.path)) {
+        enum err_code code = jval_read_file(fields.path, FILE_BYTES_MAX, &fields.root, err);
         if (code != ERR_OK) {
-            free(reader.path);
+            free(fields.path);
             return code;
         }
     }
-    *ret_reader = reader;
+    *ret_reader = fields;
     return ERR_OK;
 }
 
-void reader_close(struct reader *reader)
+void fields_close(struct fields *fields)
 {
-    jval_free(reader->root);
-    free(reader->path);
+    jval_free(fields->root);
+    free(fields->path);
 }
 
 /* What stands there, for an error: a number itself, of anything else only the kind. */
@@ -58,33 +58,33 @@ static void describe(const struct jval *value, char *out, size_t size)
     }
 }
 
-enum err_code reader_wrong(const struct reader *reader, const char *field, enum err_code code,
+enum err_code fields_wrong(const struct fields *fields, const char *field, enum err_code code,
                            const char *allowed)
 {
     char found[64];
-    describe(jval_get(reader->root, field), found, sizeof found);
-    return err_set(reader->err, code, "%s: %s: found %s, allowed is %s", reader->path, field, found,
+    describe(jval_get(fields->root, field), found, sizeof found);
+    return err_set(fields->err, code, "%s: %s: found %s, allowed is %s", fields->path, field, found,
                    allowed);
 }
 
-enum err_code reader_check_object(const struct reader *reader)
+enum err_code fields_check_object(const struct fields *fields)
 {
-    if (reader->root && !jval_is_object(reader->root)) {
-        return err_set(reader->err, ERR_INVALID, "%s: must be a JSON object", reader->path);
+    if (fields->root && !jval_is_object(fields->root)) {
+        return err_set(fields->err, ERR_INVALID, "%s: must be a JSON object", fields->path);
     }
     return ERR_OK;
 }
 
-const struct jval *reader_field(const struct reader *reader, const char *field)
+const struct jval *fields_get(const struct fields *fields, const char *field)
 {
-    const struct jval *value = jval_get(reader->root, field);
+    const struct jval *value = jval_get(fields->root, field);
     return jval_is_null(value) ? NULL : value;
 }
 
-enum err_code reader_size(const struct reader *reader, const char *field, size_t min, size_t max,
+enum err_code fields_size(const struct fields *fields, const char *field, size_t min, size_t max,
                           size_t fallback, size_t *ret)
 {
-    const struct jval *value = reader_field(reader, field);
+    const struct jval *value = fields_get(fields, field);
     if (!value && fallback) {
         *ret = fallback;
         return ERR_OK;
@@ -94,40 +94,40 @@ enum err_code reader_size(const struct reader *reader, const char *field, size_t
         (uint64_t)number > max) {
         char allowed[80];
         (void)snprintf(allowed, sizeof allowed, "an integer from %zu to %zu", min, max);
-        return reader_wrong(reader, field, ERR_INVALID, allowed);
+        return fields_wrong(fields, field, ERR_INVALID, allowed);
     }
     *ret = (size_t)number;
     return ERR_OK;
 }
 
-enum err_code reader_float(const struct reader *reader, const char *field, double min, double max,
+enum err_code fields_float(const struct fields *fields, const char *field, double min, double max,
                            double fallback, float *ret)
 {
-    const struct jval *value = reader_field(reader, field);
+    const struct jval *value = fields_get(fields, field);
     double number = fallback;
     if (value && (!jval_double(value, &number) || !(number >= min && number <= max))) {
         char allowed[80];
         (void)snprintf(allowed, sizeof allowed, "a number from %g to %g", min, max);
-        return reader_wrong(reader, field, ERR_INVALID, allowed);
+        return fields_wrong(fields, field, ERR_INVALID, allowed);
     }
     *ret = (float)number;
     return ERR_OK;
 }
 
-enum err_code reader_bool(const struct reader *reader, const char *field, bool fallback, bool *ret)
+enum err_code fields_bool(const struct fields *fields, const char *field, bool fallback, bool *ret)
 {
-    const struct jval *value = reader_field(reader, field);
+    const struct jval *value = fields_get(fields, field);
     bool truth = fallback;
     if (value && !jval_bool(value, &truth)) {
-        return reader_wrong(reader, field, ERR_INVALID, "true or false");
+        return fields_wrong(fields, field, ERR_INVALID, "true or false");
     }
     *ret = truth;
     return ERR_OK;
 }
 
-enum err_code reader_limit(const struct reader *reader, const char *field, size_t min, size_t *ret)
+enum err_code fields_limit(const struct fields *fields, const char *field, size_t min, size_t *ret)
 {
-    const struct jval *value = reader_field(reader, field);
+    const struct jval *value = fields_get(fields, field);
     double number = 0;
     if (!value) {
         *ret = 0;
@@ -137,13 +137,13 @@ enum err_code reader_limit(const struct reader *reader, const char *field, size_
         char allowed[96];
         (void)snprintf(allowed, sizeof allowed, "an integer from %zu on (over 1e9 means no limit)",
                        min);
-        return reader_wrong(reader, field, ERR_INVALID, allowed);
+        return fields_wrong(fields, field, ERR_INVALID, allowed);
     }
     *ret = number > limit_none ? SIZE_MAX : (size_t)number;
     return ERR_OK;
 }
 
-bool reader_is_word(const struct jval *value, const char *word)
+bool fields_is_word(const struct jval *value, const char *word)
 {
     const char *text;
     size_t size;
@@ -176,20 +176,20 @@ static const struct field_rule *find_rule(const struct field_rule *rules, size_t
     return NULL;
 }
 
-enum err_code reader_apply(const struct reader *reader, const struct field_rule *rules,
+enum err_code fields_apply(const struct fields *fields, const struct field_rule *rules,
                            size_t n_rules, struct config *config)
 {
     const char *name;
     const struct jval *value;
     void *iter = NULL;
-    while ((iter = jval_object_next(reader->root, iter, &name, &value))) {
+    while ((iter = jval_object_next(fields->root, iter, &name, &value))) {
         const struct field_rule *rule = find_rule(rules, n_rules, name);
         if (!rule) {
-            config_warn(config, "%s: field %s is not known and has no influence", reader->path,
+            config_warn(config, "%s: field %s is not known and has no influence", fields->path,
                         tensor_shown_name(name));
         } else if ((rule->use == FIELD_FALSE || rule->use == FIELD_EMPTY) &&
                    !says_nothing(value, rule->use)) {
-            return reader_wrong(reader, name, ERR_UNSUPPORTED,
+            return fields_wrong(fields, name, ERR_UNSUPPORTED,
                                 rule->use == FIELD_FALSE ? "false or null" : "null or empty");
         }
     }

@@ -1,8 +1,8 @@
 /* One JSON file of a model folder while it is read: fields with their checks, and the rule for the
  * rest. Every error names path, field, what was found and what is allowed. For config.c and
  * modules.c. */
-#ifndef ORTHRUS_MODEL_READER_H
-#define ORTHRUS_MODEL_READER_H
+#ifndef ORTHRUS_MODEL_FIELDS_H
+#define ORTHRUS_MODEL_FIELDS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,36 +11,36 @@
 #include "base/jval.h"
 #include "model/files/config.h"
 
-struct reader {
+struct fields {
     char *path;        /* owned */
     struct jval *root; /* owned; NULL where the file is absent */
     struct err *err;
 };
 
 /* An optional file may be absent; a file that is there must be JSON, an object unless array. */
-CHECK_RESULT enum err_code reader_open(const char *dir, const char *name, bool optional,
-                                       struct reader *ret_reader, struct err *err);
-void reader_close(struct reader *reader);
-CHECK_RESULT enum err_code reader_check_object(const struct reader *reader);
+CHECK_RESULT enum err_code fields_open(const char *dir, const char *name, bool optional,
+                                       struct fields *ret_reader, struct err *err);
+void fields_close(struct fields *fields);
+CHECK_RESULT enum err_code fields_check_object(const struct fields *fields);
 
 /* The field, or NULL when it is absent or null. */
-const struct jval *reader_field(const struct reader *reader, const char *field);
+const struct jval *fields_get(const struct fields *fields, const char *field);
 /* The error for that field: found …, allowed is …. */
-enum err_code reader_wrong(const struct reader *reader, const char *field, enum err_code code,
+enum err_code fields_wrong(const struct fields *fields, const char *field, enum err_code code,
                            const char *allowed);
 
 /* A fallback of 0 makes the field required. */
-CHECK_RESULT enum err_code reader_size(const struct reader *reader, const char *field, size_t min,
+CHECK_RESULT enum err_code fields_size(const struct fields *fields, const char *field, size_t min,
                                        size_t max, size_t fallback, size_t *ret);
-CHECK_RESULT enum err_code reader_float(const struct reader *reader, const char *field, double min,
+CHECK_RESULT enum err_code fields_float(const struct fields *fields, const char *field, double min,
                                         double max, double fallback, float *ret);
-CHECK_RESULT enum err_code reader_bool(const struct reader *reader, const char *field,
+CHECK_RESULT enum err_code fields_bool(const struct fields *fields, const char *field,
                                        bool fallback, bool *ret);
 /* A limit in tokens: 0 where absent, SIZE_MAX (none) over 10⁹, integral numbers in any spelling. */
-CHECK_RESULT enum err_code reader_limit(const struct reader *reader, const char *field, size_t min,
+CHECK_RESULT enum err_code fields_limit(const struct fields *fields, const char *field, size_t min,
                                         size_t *ret);
 
-bool reader_is_word(const struct jval *value, const char *word);
+bool fields_is_word(const struct jval *value, const char *word);
 
 /* What a field that no code reads by its value does. */
 enum field_use {
@@ -54,7 +54,7 @@ struct field_rule {
     enum field_use use;
 };
 /* Applies the rules to every field of the object; one that is in none is a warning of config. */
-CHECK_RESULT enum err_code reader_apply(const struct reader *reader, const struct field_rule *rules,
+CHECK_RESULT enum err_code fields_apply(const struct fields *fields, const struct field_rule *rules,
                                         size_t n_rules, struct config *config);
 
 #endif
