@@ -1,6 +1,7 @@
 #include "server/queue/policy.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -166,20 +167,37 @@ static size_t served_until_room(const struct policy *policy, size_t tokens)
     return served;
 }
 
-/* Seconds until a newcomer with that many tokens finds room if nobody else comes. */
-static unsigned room_after_s(const struct policy *policy, size_t tokens)
+/* The same where all that wait have one text left. */
+static size_t single_texts_until_room(const struct policy *policy, size_t tokens)
 {
     size_t bound = policy_bound(policy);
     size_t ahead = policy->entries.next_texts;
-    size_t served = ahead; /* one text each: the excess over the bound, or all */
-    if (ahead != tokens_before(policy) ||
-        requests_before(policy) >= policy->options.queue_requests) {
-        served = served_until_room(policy, tokens);
-    } else if (tokens <= bound) {
-        served = ahead - size_min(ahead, bound - tokens);
+    size_t requests = requests_before(policy);
+    size_t most = policy->options.queue_requests;
+    if (tokens > bound || requests == 0) {
+        return ahead;
     }
+    size_t too_many = requests < most ? 0 : requests - most + 1;
+    return size_max(ahead - size_min(ahead, bound - tokens), ahead / requests * too_many);
+}
+
+/* Seconds until a newcomer with that many tokens finds room if nobody else comes. Clients that
+ * don't wait ask again and again: until the next tick they are told the same. */
+static unsigned room_after_s(struct policy *policy, size_t tokens)
+{
+    struct policy_told *told = &policy->told[tokens % POLICY_TOLD];
+    if (told->tokens == tokens) {
+        return told->retry_after_s;
+    }
+    size_t served = tokens_before(policy) == policy->entries.next_texts
+                        ? single_texts_until_room(policy, tokens)
+                        : served_until_room(policy, tokens);
     double seconds = ceil((double)served / policy->tokens_per_s);
-    return seconds < 1 ? 1 : seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (unsigned)seconds;
+    told->tokens = tokens;
+    told->retry_after_s = seconds < 1                   ? 1
+                          : seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S
+                                                        : (unsigned)seconds;
+    return told->retry_after_s;
 }
 
 static bool hopeless(const struct policy *policy, size_t tokens, uint64_t left_ns)
@@ -275,28 +293,22 @@ static void take_text(struct policy *policy, struct policy_batch *batch, struct 
     entries_cut_text(&policy->entries, entry);
 }
 
-/* The first text in turn, NULL where none waits. */
-static const struct queue_entry *first_in_turn(const struct policy *policy)
-{
-    const struct entries *entries = &policy->entries;
-    return entries->fresh.first ? entries->fresh.first : entries->turns.first;
-}
-
-/* Gives the oldest request its half of the batch. Where the first text in turn does not fit into
- * the other half, it would never be served: then in every second batch. */
+/* Gives the oldest request its half of the batch, a text at least. Where nothing else found room
+ * beside it in the last batch, the turns come first in this one. */
 static void serve_oldest(struct policy *policy, struct policy_batch *batch,
                          struct policy_actions *actions)
 {
-    size_t half = policy->options.batch_tokens / 2;
+    const struct policy_options *options = &policy->options;
     struct queue_entry *oldest = entries_oldest(&policy->entries);
-    if (!oldest || oldest->stage == ENTRY_LAST || expire(policy, oldest, batch->cut_ns, actions) ||
+    if (policy->crowded || !oldest || oldest->stage == ENTRY_LAST ||
+        expire(policy, oldest, batch->cut_ns, actions) ||
         batch->cut_ns - oldest->entered_ns < AGE_MS * NS_PER_MS) {
         return;
     }
-    const struct queue_entry *first = first_in_turn(policy);
-    policy->made_way = !policy->made_way && entry_next_size(first) > half;
-    while (!policy->made_way && entry_waits(oldest) && batch->tokens < half &&
-           fits(policy, batch, oldest)) {
+    while (entry_waits(oldest) &&
+           (batch->n == 0 ||
+            (2 * (batch->n + 1) <= options->batch_texts &&
+             2 * (batch->tokens + entry_next_size(oldest)) <= options->batch_tokens))) {
         take_text(policy, batch, oldest);
     }
 }
@@ -333,10 +345,12 @@ static void cut(struct policy *policy, struct policy_batch *batch, uint64_t now_
     batch->tokens = 0;
     batch->cut_ns = now_ns;
     serve_oldest(policy, batch, actions);
+    size_t by_age = batch->n;
     if (serve_turns(policy, batch, &policy->entries.fresh, actions) &&
         serve_turns(policy, batch, &policy->entries.turns, actions)) {
         (void)serve_turns(policy, batch, &policy->entries.last, actions);
     }
+    policy->crowded = by_age > 0 && batch->n == by_age;
 }
 
 /* Teams */
@@ -538,6 +552,7 @@ void policy_step(struct policy *policy, const struct policy_event *event, uint64
         break;
     case POLICY_TICK:
         end_all(policy, true, now_ns, ret_actions);
+        memset(policy->told, 0, sizeof policy->told);
         policy->retry_after_s = policy_full(policy) ? room_after_s(policy, 1) : 1;
         break;
     case POLICY_STOP:

@@ -62,7 +62,13 @@ struct policy_options {
     double pass_tokens;    /* what a pass costs whatever its size, in tokens of full batches */
 };
 
-enum { POLICY_WIDTHS = 12 };
+enum { POLICY_WIDTHS = 12, POLICY_TOLD = 16 };
+
+/* What a newcomer with so many tokens was told; tokens 0: nobody. */
+struct policy_told {
+    size_t tokens;
+    unsigned retry_after_s;
+};
 
 struct policy {
     struct policy_options options;
@@ -70,12 +76,13 @@ struct policy {
     unsigned *idle; /* [workers], given; a stack: the last to go idle is the first to work */
     unsigned n_idle;
     bool stopping;
-    bool made_way; /* the oldest went without its half in the last batch */
+    bool crowded; /* beside the oldest nothing else found room in the last batch */
     struct entries entries;
-    double tokens_per_s;        /* as learnt */
-    unsigned retry_after_s;     /* of a newcomer with one token, as of the last tick */
-    double pace[POLICY_WIDTHS]; /* time of a team of up to 2^i, of one worker's; learnt */
-    unsigned teams;             /* formed where a choice was */
+    double tokens_per_s;                  /* as learnt */
+    unsigned retry_after_s;               /* of a newcomer with one token, as of the last tick */
+    struct policy_told told[POLICY_TOLD]; /* since the last tick, by tokens */
+    double pace[POLICY_WIDTHS];           /* time of a team of up to 2^i, of one worker's; learnt */
+    unsigned teams;                       /* formed where a choice was */
 };
 
 enum policy_kind {
