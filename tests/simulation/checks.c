@@ -362,7 +362,8 @@ static void check_idle(struct world *world)
         const struct sim_worker *worker = &world->workers[i];
         if (worker->state == WORKER_IDLE) {
             idle = true;
-            comes = comes || worker->wakes || (worker->ask_ns && worker->ask_ns <= until_ns);
+            comes = comes || worker->wakes ||
+                    (worker->ask_ns && worker->ask_ns <= until_ns + STEP_NS_MAX);
         }
     }
     if (idle && !comes) {

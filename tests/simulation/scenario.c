@@ -86,7 +86,7 @@ static struct client_plan any_client(const struct scenario *scenario, struct dic
 
 static void make_mixed(struct scenario *scenario, struct dice *dice)
 {
-    scenario->stop_ns = dice_range(dice, 300, 3000) * NS_PER_MS;
+    scenario->stop_ns = dice_range(dice, 200, 1600) * NS_PER_MS;
     scenario->n_clients = (unsigned)dice_range(dice, 1, 12);
     for (unsigned i = 0; i < scenario->n_clients; i++) {
         scenario->clients[i] = any_client(scenario, dice);
@@ -145,7 +145,7 @@ static void make_storm(struct scenario *scenario, struct dice *dice)
     scenario->policy.tokens_per_s = scenario->speed * scenario->policy.workers *
                                     (double)scenario->policy.batch_tokens /
                                     ((double)scenario->policy.batch_tokens + scenario->pass_tokens);
-    scenario->stop_ns = 8 * NS_PER_S;
+    scenario->stop_ns = 6 * NS_PER_S;
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         scenario->clients[i].begin_ns = dice_range(dice, 0, 100 * NS_PER_MS);
     }
