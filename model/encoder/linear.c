@@ -162,18 +162,21 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
 }
 
 /* One group of a row's inputs → int8 at bytes, every fourth next to the other, the next four
- * `stride` bytes on; returns their sum. */
+ * `stride` bytes on; returns their sum. The scale is NaN where one of them is: what they multiply
+ * must not look like a number. */
 static int32_t quantize_group(const float *x, size_t n, int8_t *bytes, size_t stride,
                               float *ret_scale)
 {
     float largest = 0.0f;
     for (size_t k = 0; k < n; k++) {
-        largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+        float size = fabsf(x[k]);
+        largest = size > largest || isnan(size) ? size : largest; /* NaN stays */
     }
     float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     int32_t sum = 0;
     for (size_t k = 0; k < n; k++) {
-        int32_t value = (int32_t)lrintf(x[k] * inverse);
+        float steps = x[k] * inverse;
+        int32_t value = isnan(steps) ? 0 : (int32_t)lrintf(steps);
         bytes[k / 4 * stride + k % 4] = (int8_t)value;
         sum += value;
     }

@@ -2,9 +2,10 @@
 import json
 import pathlib
 import signal
+import struct
 
 import pytest
-from conftest import KEY, TOKEN, render
+from conftest import KEY, TINY, TOKEN, render
 
 JSON = [("Content-Type", "application/json")]
 
@@ -311,3 +312,27 @@ def test_admin_key(start, token_file):
           "key_wrong")
     assert server.get("/admin/heads", [("Authorization", f"Bearer {TOKEN}")], admin=True).status == 200
     assert server.get("/admin/heads", [("Authorization", f"Bearer {TOKEN}")]).status == 404
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_no_number_is_an_error_at_every_precision(start, tmp_path, precision):
+    """Weights so large that LayerNorm gives NaN; int8 once answered 200 with numbers made of nothing."""
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in TINY.iterdir():
+        if file.is_file() and file.name != "heads.safetensors":
+            (model / file.name).write_bytes(file.read_bytes())
+    path = model / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + size])
+    (name,) = [n for n in header if n.endswith("embeddings.word_embeddings.weight")]
+    begin, end = header[name]["data_offsets"]
+    assert header[name]["dtype"] == "F32"
+    data[8 + size + begin:8 + size + end] = struct.pack("<f", 3e38) * ((end - begin) // 4)
+    path.write_bytes(data)
+    server = start("--precision", precision, "--drain-timeout-s", "4", model=model)
+    for route in ("/embed", "/v1/embeddings"):
+        reply = server.post(route, {"input" if "v1" in route else "inputs": "some words"})
+        assert reply.status == 500, reply.body
+        assert b"not finite" in reply.body

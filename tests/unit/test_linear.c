@@ -1,4 +1,6 @@
 /* Every multiply kernel of this machine; tests/unit/test_amx.c has AMX's on any machine. */
+#include <math.h>
+
 #include "model/encoder/blas.h"
 #include "tests/support/linear_testing.h"
 
@@ -104,6 +106,91 @@ static void test_wide_inputs_do_not_coarsen_the_others(void **state)
     for_each_isa(outliers);
 }
 
+/* A NaN among a row's inputs makes every output of that row NaN, and no other row's; one among a
+ * weight's, every output of that weight. */
+static void nans(enum isa isa)
+{
+    enum { IN = 200, OUT = 35, ROWS = 9, BAD_ROW = 4 };
+    static const size_t places[] = {0, 5, 31, 64, 127, 130, 199};
+    for (enum precision precision = PRECISION_FP32; precision <= PRECISION_INT8; precision++) {
+        if (precision != PRECISION_FP32 && !dispatch_tile(isa, precision)) {
+            continue;
+        }
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            uint32_t seed = 17;
+            struct fixture fixture;
+            make(&fixture, dispatch_kernels(isa), dispatch_tile(isa, precision), IN, OUT,
+                 precision == PRECISION_INT8 ? 5 : 0, 1, &seed);
+            float *x = test_floats((size_t)ROWS * IN, &seed);
+            float *clean = test_floats((size_t)ROWS * OUT, &seed);
+            float *out = test_floats((size_t)ROWS * OUT, &seed);
+            run(&fixture, x, ROWS, FINISH_GELU, NULL, 1, clean);
+            x[BAD_ROW * IN + places[i]] = NAN;
+            run(&fixture, x, ROWS, FINISH_GELU, NULL, 1, out);
+            for (size_t at = 0; at < (size_t)ROWS * OUT; at++) {
+                if (at / OUT == BAD_ROW ? !isnan(out[at]) : out[at] != clean[at]) {
+                    fail_msg("%s, %s: NaN at input %zu: output %zu of row %zu is %g", isa_name(isa),
+                             precision_name(precision), places[i], at % OUT, at / OUT,
+                             (double)out[at]);
+                }
+            }
+            free(out);
+            free(clean);
+            free(x);
+            done(&fixture);
+        }
+    }
+}
+
+static void test_nan_in_nan_out(void **state)
+{
+    (void)state;
+    for_each_isa(nans);
+}
+
+static void nan_weights(enum isa isa)
+{
+    enum { IN = 200, OUT = 35, ROWS = 3, BAD_OUT = 33 };
+    static const size_t places[] = {0, 77, 199};
+    for (enum precision precision = PRECISION_FP32; precision <= PRECISION_INT8; precision++) {
+        if (precision != PRECISION_FP32 && !dispatch_tile(isa, precision)) {
+            continue;
+        }
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            uint32_t seed = 17;
+            struct fixture fixture;
+            make(&fixture, dispatch_kernels(isa), dispatch_tile(isa, precision), IN, OUT,
+                 precision == PRECISION_INT8 ? 5 : 0, 1, &seed);
+            fixture.weight[BAD_OUT * IN + places[i]] = NAN;
+            const struct tensor weight = tensor_of_floats(fixture.weight, OUT, IN);
+            const struct tensor bias = tensor_of_floats(fixture.bias, 1, OUT);
+            const struct linear_part part = {&weight, &bias};
+            float *scratch = test_floats(linear_pack_floats(&fixture.linear), &seed);
+            for (size_t panel = 0; panel < fixture.linear.panels; panel++) {
+                linear_pack(&fixture.linear, &part, 1, panel, scratch);
+            }
+            float *x = test_floats((size_t)ROWS * IN, &seed);
+            float out[ROWS * OUT];
+            run(&fixture, x, ROWS, FINISH_BIAS, NULL, 1, out);
+            for (size_t at = 0; at < (size_t)ROWS * OUT; at++) {
+                if ((isnan(out[at]) != 0) != (at % OUT == BAD_OUT)) {
+                    fail_msg("%s, %s: NaN at weight %zu: output %zu is %g", isa_name(isa),
+                             precision_name(precision), places[i], at % OUT, (double)out[at]);
+                }
+            }
+            free(x);
+            free(scratch);
+            done(&fixture);
+        }
+    }
+}
+
+static void test_nan_weights(void **state)
+{
+    (void)state;
+    for_each_isa(nan_weights);
+}
+
 /* Rows of zeros quantize to zeros, whatever their scale would be. */
 static void zero_rows(enum isa isa)
 {
@@ -144,6 +231,8 @@ int main(void)
         cmocka_unit_test(test_more_rows_than_a_chunk),
         cmocka_unit_test(test_wide_inputs_do_not_coarsen_the_others),
         cmocka_unit_test(test_zero_rows_give_the_bias),
+        cmocka_unit_test(test_nan_in_nan_out),
+        cmocka_unit_test(test_nan_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,8 @@ INLINE __m256i kept(const struct pack_args *args, size_t k)
     return _mm256_cmpeq_epi32(_mm256_and_si256(bits, lane), lane);
 }
 
-/* The range of a row's group at x; 0 … 0 where every column is wide. */
+/* The range of a row's group at x, NaN where one of its inputs is NaN (which minimum and maximum
+ * would drop); 0 … 0 where every column is wide. */
 INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
                         float *ret_high)
 {
@@ -36,16 +37,21 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
     const vf least = vf_set1(-INFINITY);
     vf minus_low = least;
     vf high = least;
+    vf nan = vf_set1(0.0f);
     for (size_t i = 0; i < args->group && k + i < args->in; i += LANES) {
         __m256i mask = kept(args, k + i);
         vf v = _mm256_maskload_ps(x + i, mask);
+        nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
         vf low = _mm256_blendv_ps(most, v, _mm256_castsi256_ps(mask));
         minus_low = vf_max(minus_low, vf_sub(vf_set1(0.0f), low));
         high = vf_max(high, _mm256_blendv_ps(least, v, _mm256_castsi256_ps(mask)));
     }
     *ret_low = -vf_largest(minus_low);
     *ret_high = vf_largest(high);
-    if (!(*ret_low <= *ret_high)) {
+    if (_mm256_movemask_ps(nan)) {
+        *ret_low = NAN;
+        *ret_high = NAN;
+    } else if (!(*ret_low <= *ret_high)) {
         *ret_low = 0.0f;
         *ret_high = 0.0f;
     }

@@ -33,21 +33,27 @@ INLINE __m512i quantize_64(const float *x, size_t n, vf low, vf inverse)
     return _mm512_inserti32x4(words, parts[3], 3);
 }
 
-/* The range of a row's group; 0 … 0 where every column is wide. */
+/* The range of a row's group, NaN where one of its inputs is NaN (which minimum and maximum would
+ * drop); 0 … 0 where every column is wide. */
 INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
                         float *ret_high)
 {
     vf low = vf_set1(INFINITY);
     vf high = vf_set1(-INFINITY);
+    __mmask16 nan = 0;
     for (size_t i = 0; i < args->group && k + i < args->in; i += 16) {
         __mmask16 mask = kept(args, k + i);
         vf v = _mm512_maskz_loadu_ps(mask, x + i);
+        nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
         low = _mm512_mask_min_ps(low, mask, low, v);
         high = _mm512_mask_max_ps(high, mask, high, v);
     }
     *ret_low = _mm512_reduce_min_ps(low);
     *ret_high = _mm512_reduce_max_ps(high);
-    if (!(*ret_low <= *ret_high)) {
+    if (nan) {
+        *ret_low = NAN;
+        *ret_high = NAN;
+    } else if (!(*ret_low <= *ret_high)) {
         *ret_low = 0.0f;
         *ret_high = 0.0f;
     }
