@@ -8,9 +8,7 @@ target_compile_options(orthrus_flags INTERFACE
 if(ORTHRUS_WERROR)
   target_compile_options(orthrus_flags INTERFACE -Werror)
 endif()
-if(CMAKE_BUILD_TYPE STREQUAL "Release")
-  target_compile_definitions(orthrus_flags INTERFACE _FORTIFY_SOURCE=2)
-endif()
+include(cmake/hardening.cmake)
 if(ORTHRUS_SANITIZE)
   target_compile_options(orthrus_flags INTERFACE
     -fsanitize=${ORTHRUS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
