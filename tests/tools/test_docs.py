@@ -1,0 +1,39 @@
+"""Links between the documents lead somewhere, and the index names every document."""
+
+import pathlib
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILES = [ROOT / name for name in subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, check=True,
+                                                capture_output=True, text=True).stdout.split()]
+
+
+def anchors(file):
+    """As forges make them of headings."""
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.M):
+        found.add(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+    return found
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for file in FILES:
+        text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            to = (file.parent / path).resolve() if path else file
+            if not to.exists() or (anchor and to.suffix == ".md" and anchor not in anchors(to)):
+                broken.append(f"{file.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def test_the_index_names_every_document():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for file in sorted((ROOT / "docs").glob("*.md")):
+        assert file.name == "README.md" or f"({file.name})" in index, file.name
+    for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"):
+        assert f"../{name}" in index
