@@ -218,6 +218,8 @@ def test_generators_can_read_it():
         kinds = kind if isinstance(kind, list) else [kind]
         if "integer" in kinds:
             assert node.get("format") == "int64", f"{where}: an integer needs format: int64"
+        assert "const" not in node or kind == "string", f"{where}: const on strings alone"
+        assert node.get("format") != "binary" or "minLength" not in node, f"{where}: no bounds on bytes"
         if "enum" in node:
             words = [w.lower() for w in node["enum"] if w is not None]
             assert len(words) == len(node["enum"]) == len(set(words)), f"{where}: an enum of distinct words, no null"
