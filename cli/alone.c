@@ -107,7 +107,7 @@ enum err_code alone_measure(const struct offline *offline, const struct line *co
     size_t length = offline->max_length;
     struct alone alone = {.offline = offline, .texts = texts, .n = n};
     struct member *members = calloc(width, sizeof *members);
-    alone.out = calloc(offline->model->config.hidden, sizeof *alone.out);
+    alone.out = calloc(vector_in(offline->model->vector), sizeof *alone.out);
     enum err_code code = workspace_create(offline->model->encoder, 1, length, &alone.workspace,
                                           err);
     if (code == ERR_OK && (!members || !alone.out || !batch_init(&alone.batch, 1, length))) {

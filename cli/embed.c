@@ -112,6 +112,9 @@ static enum err_code take(void *context, const struct bulk_window *window, float
     const struct target_options *options = &target->options;
     size_t n = bulk_window_n(window);
     const struct ids *ids = embed->ids ? &embed->ids[bulk_window_slot(window)] : NULL;
+    if (!vector_apply(embed->offline->model->vector, rows, n)) {
+        return err_nomem(err, options->width * sizeof *rows);
+    }
     if (embed->normalize) {
         embeddings_normalize(rows, n, options->width);
     }
@@ -337,7 +340,7 @@ static enum err_code embed(const struct offline *offline, const struct embed_fla
                           .flags = flags,
                           .announced = UINT64_MAX,
                           .normalize = !flags->no_normalize};
-    options->width = offline->model->config.hidden;
+    options->width = vector_out(offline->model->vector);
     enum err_code code = open_buffers(&embed, options->width, err);
     if (code == ERR_OK) {
         code = corpus_open(&flags->corpus, &embed.corpus, err);

@@ -70,6 +70,7 @@ static enum err_code load(const struct offline_flags *flags, struct offline *off
     const struct bulk_options bulk = {
         .encoder = offline->model->encoder,
         .pooling = config->pooling,
+        .row_floats = vector_room(offline->model->vector),
         .threads = offline->threads,
         .max_length = offline->max_length,
         .batch_tokens = offline->batch_tokens,

@@ -117,7 +117,7 @@ static enum err_code take(void *context, const struct bulk_window *window, float
 {
     struct predict *predict = context;
     const struct texts *texts = &predict->texts[bulk_window_slot(window)];
-    size_t hidden = predict->offline->model->config.hidden;
+    size_t hidden = vector_in(predict->offline->model->vector);
     for (size_t i = 0; i < bulk_window_n(window); i++) {
         const struct line text = {texts->bytes.data ? texts->bytes.data + texts->starts[i] : "",
                                   texts->starts[i + 1] - texts->starts[i]};

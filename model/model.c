@@ -49,6 +49,7 @@ static enum err_code load_tokenizer(struct model *model, struct err *err)
 struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling)
 {
     return (struct heads_fit){.hidden = model->config.hidden,
+                              .pooled = pooling_count(pooling) * model->config.hidden,
                               .encoder_sha256 = model->encoder_sha256,
                               .pooling = pooling};
 }
@@ -87,6 +88,9 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
     memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
     code = load_tokenizer(model, err);
     if (code == ERR_OK) {
+        code = vector_open(model->dir, &model->config, &model->vector, err);
+    }
+    if (code == ERR_OK) {
         code = encoder_create(checkpoint, options, &model->encoder, err);
     }
     if (code == ERR_OK) {
@@ -120,6 +124,7 @@ void model_destroy(struct model *model)
     if (model) {
         heads_release(model->own_heads);
         config_done(&model->config);
+        vector_destroy(model->vector);
         encoder_destroy(model->encoder);
         tokenizer_destroy(model->tokenizer);
         free(model->name);

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "model/encoder/encoder.h"
 #include "model/heads/heads.h"
+#include "model/heads/vector.h"
 #include "model/text/tokenizer.h"
 
 /* Process lifetime, immutable once loaded. */
@@ -13,6 +14,7 @@ struct model {
     struct config config;
     struct tokenizer *tokenizer; /* owned */
     struct encoder *encoder;     /* owned */
+    struct vector *vector;       /* what /embed does behind pooling, owned */
     char *name;                  /* the folder's last component, owned */
     char *dir;                   /* owned */
     char encoder_sha256[SHA256_HEX_SIZE + 1];

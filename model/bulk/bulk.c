@@ -42,7 +42,7 @@ struct worker {
 
 struct bulk {
     struct bulk_options options;
-    size_t hidden;
+    size_t hidden; /* of a pooled row */
     struct tokens tokens;
     size_t slots;
     struct bulk_window *windows; /* [slots], owned; a ring: text windows in order */
@@ -173,7 +173,8 @@ static enum err_code start_worker(struct bulk *bulk, struct worker *worker, stru
 
 static enum err_code make_parts(struct bulk *bulk, struct err *err)
 {
-    size_t row_bytes = (size_t)BULK_WINDOW_TEXTS * bulk->hidden * sizeof(float);
+    size_t row_bytes = (size_t)BULK_WINDOW_TEXTS *
+                       size_max(bulk->options.row_floats, bulk->hidden) * sizeof(float);
     bulk->windows = calloc(bulk->slots, sizeof *bulk->windows);
     bulk->workers = calloc(bulk->options.threads, sizeof *bulk->workers);
     if (!bulk->windows || !bulk->workers) {
@@ -208,7 +209,7 @@ enum err_code bulk_create(const struct bulk_options *options, struct bulk **ret_
     if (bulk->options.batch_tokens == 0) {
         bulk->options.batch_tokens = BULK_BATCH_TOKENS;
     }
-    bulk->hidden = encoder_config(options->encoder)->hidden;
+    bulk->hidden = pooling_count(options->pooling) * encoder_config(options->encoder)->hidden;
     bulk->slots = SLOTS_MIN + options->threads / THREADS_PER_SLOT;
     (void)pthread_mutex_init(&bulk->lock, NULL);
     (void)pthread_cond_init(&bulk->work, NULL);

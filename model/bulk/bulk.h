@@ -21,6 +21,7 @@ enum { BULK_WINDOW_TEXTS = 1024, BULK_BATCH_TOKENS = 1024, BULK_BATCH_TEXTS = 25
 struct bulk_options {
     const struct encoder *encoder;
     enum pooling pooling;
+    size_t row_floats;        /* room of a row given to take; 0: as a pooled vector is wide */
     unsigned threads;         /* compute threads, ≥ 1; the caller's own only feeds and writes */
     size_t max_length;        /* tokens of the longest text */
     size_t batch_tokens;      /* 0: BULK_BATCH_TOKENS */

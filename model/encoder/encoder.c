@@ -296,10 +296,6 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
                              struct err *err)
 {
     enum err_code code = check_options(options, err);
-    if (code == ERR_OK && checkpoint->config.activation != ACTIVATION_GELU) {
-        code = err_set(err, ERR_UNSUPPORTED, "config.json: activation %s is not served yet",
-                       activation_name(checkpoint->config.activation));
-    }
     if (code != ERR_OK) {
         return code;
     }

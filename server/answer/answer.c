@@ -207,12 +207,27 @@ static size_t response_ceiling(const struct answer *answer, size_t hidden)
     return ceiling;
 }
 
+/* The heads have had the pooled vectors: what leaves goes through the folder's modules. */
+static bool gives_vectors(const struct job *job)
+{
+    return job->kind == API_EMBED || job->kind == API_OPENAI ||
+           (job->kind == API_ANALYZE && (job->request.tasks & API_TASK_EMBED));
+}
+
 static bool write_answer(struct answer *answer)
 {
     struct job *job = answer->job;
     const struct engine *engine = answer->engine;
     const struct api_request *request = &job->request;
-    size_t hidden = engine->model->config.hidden;
+    size_t hidden = vector_out(engine->model->vector);
+    if (gives_vectors(job)) {
+        if (!vector_apply(engine->model->vector, job->embeddings, request->n)) {
+            return out_of_memory(job);
+        }
+        if (!finite_embeddings(job, hidden)) {
+            return false;
+        }
+    }
     buf_init(&job->response, response_ceiling(answer, hidden));
     switch (job->kind) {
     case API_EMBED:
@@ -246,7 +261,7 @@ void answer_finish(struct job *job, const struct engine *engine)
 {
     struct answer answer = {.job = job, .engine = engine};
     asked_of(job, &answer.asked);
-    if (finite_embeddings(job, engine->model->config.hidden) && ask_heads(&answer) &&
+    if (finite_embeddings(job, vector_in(engine->model->vector)) && ask_heads(&answer) &&
         write_answer(&answer)) {
         metrics_stages(engine->metrics, job->tokenize_ns, job->queue_ns, job->encode_ns);
         metrics_truncated(engine->metrics, job->n_truncated);

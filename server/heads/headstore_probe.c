@@ -38,7 +38,7 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
     struct workspace *workspace = NULL;
     size_t hidden = model->config.hidden;
     struct probes probes = {
-        .pooled = calloc(PROBE_TEXTS * hidden, sizeof *probes.pooled),
+        .pooled = calloc(PROBE_TEXTS * vector_in(model->vector), sizeof *probes.pooled),
         .cls = calloc(PROBE_TEXTS * hidden, sizeof *probes.cls),
         .tokens = calloc(PROBE_TEXTS * PROBE_TOKENS * hidden, sizeof *probes.tokens),
         .n = PROBE_TEXTS,

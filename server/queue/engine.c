@@ -54,6 +54,10 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
         if (code == ERR_OK && engine->pooling != POOLING_MEAN && engine->pooling != POOLING_CLS) {
             code = err_set(err, ERR_USAGE, "mean or cls is allowed");
         }
+        if (code == ERR_OK && pooling_count(config->pooling) != 1) {
+            code = err_set(err, ERR_USAGE, "this folder pools in %zu ways side by side",
+                           pooling_count(config->pooling));
+        }
         if (code != ERR_OK) {
             return err_prefix(err, "--pooling");
         }
@@ -70,7 +74,7 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
                    precision_name(encoder_precision(engine->model->encoder)));
     engine->limits = (struct api_limits){
         .client_batch = settings->max_client_batch,
-        .hidden = config->hidden,
+        .hidden = vector_out(engine->model->vector),
         .max_length = engine->max_length,
         .vocab = config->vocab,
     };
@@ -123,7 +127,7 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
                 .tokens_per_s = engine->measured.tokens_per_s,
                 .pass_tokens = engine->measured.pass_tokens,
             },
-        .hidden = engine->model->config.hidden,
+        .row_floats = vector_room(engine->model->vector),
         .finish = finish_job,
         .context = engine,
     };

@@ -85,7 +85,7 @@ static void *probe_main(void *argument)
     struct workspace *workspace = NULL;
     struct batch batch = {0};
     size_t most = measure_sizes[MEASURE_SIZES - 1];
-    float *out = calloc(TEXTS_MAX * probe->model->config.hidden, sizeof *out);
+    float *out = calloc(TEXTS_MAX * vector_in(probe->model->vector), sizeof *out);
     if (out && batch_init(&batch, TEXTS_MAX, most) &&
         workspace_create(probe->model->encoder, TEXTS_MAX, most, &workspace, NULL) == ERR_OK) {
         run(probe, workspace, &batch, out);

@@ -155,7 +155,7 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
     size_t floats;
     size_t bytes;
     job->embeddings = NULL;
-    if (size_mul(job->request.n, scheduler->options.hidden, &floats) &&
+    if (size_mul(job->request.n, scheduler->options.row_floats, &floats) &&
         size_mul(floats, sizeof(float), &bytes)) {
         job->embeddings = malloc(bytes);
     }

@@ -23,7 +23,7 @@ struct scheduler;
 
 struct scheduler_options {
     struct policy_options policy;
-    size_t hidden; /* H, for the jobs' embeddings */
+    size_t row_floats; /* room of one row of a job's embeddings: pooled, or what is made of it */
     /* Makes a computed job's answer. Called on a worker, or on the ticker. */
     void (*finish)(struct job *job, void *context);
     void *context;

@@ -185,7 +185,7 @@ enum err_code workers_create(const struct workers_options *options, struct worke
     if (options->pin) {
         workers->pin = *options->pin;
     }
-    workers->hidden = options->model->config.hidden;
+    workers->hidden = vector_in(options->model->vector);
     workers->n = options->n;
     enum err_code code = ERR_OK;
     for (unsigned i = 0; i < workers->n && code == ERR_OK; i++) {

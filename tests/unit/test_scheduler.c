@@ -73,7 +73,7 @@ static struct scheduler *make(unsigned workers, size_t queue_tokens)
                 .queue_requests = 512,
                 .tokens_per_s = 1e6,
             },
-        .hidden = HIDDEN,
+        .row_floats = HIDDEN,
         .finish = on_finish,
     };
     struct scheduler *scheduler;
