@@ -6,16 +6,6 @@
 #include "base/size.h"
 #include "base/utf8.h"
 
-/* Hangul syllables decompose by arithmetic (Unicode 3.12). */
-enum {
-    HANGUL_S = 0xac00,
-    HANGUL_L = 0x1100,
-    HANGUL_V = 0x1161,
-    HANGUL_T = 0x11a7,
-    HANGUL_V_COUNT = 21,
-    HANGUL_T_COUNT = 28,
-};
-
 static const struct {
     const char *word;
     size_t size;

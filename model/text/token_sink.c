@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "model/text/pipeline.h"
 
 void tokens_done(struct tokens *tokens)
 {
@@ -13,6 +14,7 @@ void tokens_done(struct tokens *tokens)
         free(tokens->stops);
         free(tokens->types);
         free(tokens->parts);
+        pipeline_scratch_destroy(tokens->scratch);
         *tokens = (struct tokens){0};
     }
 }

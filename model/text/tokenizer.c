@@ -4,87 +4,8 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/file.h"
 #include "base/size.h"
 #include "model/text/tokenizer_private.h"
-
-struct tokenizer_options tokenizer_options_default(void)
-{
-    return (struct tokenizer_options){
-        .lower_case = true,
-        .strip_accents = true,
-        .tokenize_chinese_chars = true,
-    };
-}
-
-static enum err_code make_digest(struct tokenizer *tokenizer,
-                                 const struct tokenizer_options *options, struct err *err)
-{
-    struct sha256 *sha = sha256_create();
-    if (!sha) {
-        return err_nomem(err, 1);
-    }
-    const unsigned char flags[] = {options->lower_case, options->strip_accents,
-                                   options->tokenize_chinese_chars};
-    sha256_update(sha, flags, sizeof flags);
-    for (int32_t id = 0; (size_t)id < vocab_size(tokenizer->bert.vocab); id++) {
-        const char *word = vocab_word(tokenizer->bert.vocab, id);
-        sha256_update(sha, word, strlen(word) + 1);
-    }
-    unsigned char digest[SHA256_SIZE];
-    sha256_finish(sha, digest);
-    sha256_hex(digest, tokenizer->digest);
-    return ERR_OK;
-}
-
-enum err_code tokenizer_create(const char *vocab_path, const struct tokenizer_options *options,
-                               struct tokenizer **ret_tokenizer, struct err *err)
-{
-    struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) {
-        return err_nomem(err, sizeof *tokenizer);
-    }
-    struct vocab *vocab;
-    tokenizer->source = strdup(vocab_path);
-    enum err_code code = tokenizer->source ? vocab_read(vocab_path, &vocab, err)
-                                           : err_nomem(err, strlen(vocab_path));
-    code = code == ERR_OK ? bert_init(&tokenizer->bert, vocab, vocab_path, options, err) : code;
-    if (code == ERR_OK) {
-        template_bert(&tokenizer->template, tokenizer->bert.specials[TEXT_CLS],
-                      tokenizer->bert.specials[TEXT_SEP]);
-        code = make_digest(tokenizer, options, err);
-    }
-    if (code != ERR_OK) {
-        tokenizer_destroy(tokenizer);
-        return code;
-    }
-    *ret_tokenizer = tokenizer;
-    return ERR_OK;
-}
-
-enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *options,
-                             struct tokenizer **ret_tokenizer, struct err *err)
-{
-    char *path = file_join(dir, "vocab.txt");
-    if (!path) {
-        return err_nomem(err, strlen(dir));
-    }
-    enum err_code code = tokenizer_create(path, options, ret_tokenizer, err);
-    free(path);
-    return code;
-}
-
-void tokenizer_destroy(struct tokenizer *tokenizer)
-{
-    if (tokenizer) {
-        for (size_t i = 0; i < tokenizer->n_warnings; i++) {
-            free(tokenizer->warnings[i]);
-        }
-        bert_done(&tokenizer->bert);
-        free(tokenizer->source);
-        free(tokenizer);
-    }
-}
 
 /* --- Encoding --------------------------------------------------------------------------------- */
 
@@ -96,7 +17,9 @@ static enum err_code too_large(size_t size, struct err *err)
 static enum err_code encode_text(const struct tokenizer *tokenizer, const char *text, size_t size,
                                  struct token_sink *sink, struct err *err)
 {
-    enum err_code code = bert_encode(&tokenizer->bert, text, size, sink, err);
+    enum err_code code = tokenizer->is_bert
+                             ? bert_encode(&tokenizer->bert, text, size, sink, err)
+                             : pipeline_encode(&tokenizer->rules.pipeline, text, size, sink, err);
     if (code == ERR_OK) {
         token_sink_end(sink);
     }
@@ -126,7 +49,7 @@ enum err_code tokenizer_encode(const struct tokenizer *tokenizer, const char *te
                                const struct encode_options *options, struct tokens *tokens,
                                struct err *err)
 {
-    const struct template_row *row = &tokenizer->template.single;
+    const struct template_row *row = &tokenizer->rules.template.single;
     const size_t added = options->add_special_tokens ? row->added : 0;
     CHECK(options->max_length >= added);
     tokens_reset(tokens);
@@ -232,7 +155,7 @@ static enum err_code assemble(const struct tokenizer *tokenizer, const struct to
                               const struct encode_options *options, struct tokens *tokens,
                               struct err *err)
 {
-    const struct template_row *row = &tokenizer->template.pair;
+    const struct template_row *row = &tokenizer->rules.template.pair;
     struct token_sink sink = {.tokens = tokens, .offsets = options->offsets};
     enum err_code code = token_sink_reserve(&sink, row->added + parts[0].n + parts[1].n, err);
     for (size_t i = 0; i < row->n && code == ERR_OK; i++) {
@@ -253,7 +176,7 @@ enum err_code tokenizer_encode_pair(const struct tokenizer *tokenizer,
                                     const struct encode_options *options, struct tokens *tokens,
                                     struct err *err)
 {
-    const size_t added = options->add_special_tokens ? tokenizer->template.pair.added : 0;
+    const size_t added = options->add_special_tokens ? tokenizer->rules.template.pair.added : 0;
     tokens_reset(tokens);
     if (options->max_length < added) {
         return err_set(err, ERR_LIMIT, "a pair takes at least %zu tokens, the limit is %zu", added,
@@ -270,13 +193,13 @@ enum err_code tokenizer_encode_pair(const struct tokenizer *tokenizer,
 
 size_t tokenizer_added(const struct tokenizer *tokenizer, bool pair)
 {
-    return pair ? tokenizer->template.pair.added : tokenizer->template.single.added;
+    return pair ? tokenizer->rules.template.pair.added : tokenizer->rules.template.single.added;
 }
 
 enum err_code tokenizer_frame(const struct tokenizer *tokenizer, const struct tokens *tokens,
                               size_t from, size_t n, struct tokens *window, struct err *err)
 {
-    const struct template_row *row = &tokenizer->template.single;
+    const struct template_row *row = &tokenizer->rules.template.single;
     CHECK(window != tokens && from <= tokens->n && n <= tokens->n - from);
     struct token_sink sink = {
         .tokens = window, .offsets = tokens->starts != NULL, .part = TOKEN_FIRST};
@@ -295,19 +218,33 @@ enum err_code tokenizer_frame(const struct tokenizer *tokenizer, const struct to
 
 bool tokenizer_can_decode(const struct tokenizer *tokenizer)
 {
-    (void)tokenizer;
-    return false;
+    return !tokenizer->rules.decoder.unknown;
 }
 
 enum err_code tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t n,
                                bool skip_special, struct buf *text, struct err *err)
 {
-    (void)tokenizer;
-    (void)ids;
-    (void)n;
-    (void)skip_special;
-    (void)text;
-    return err_set(err, ERR_UNSUPPORTED, "this model folder's decoder is not known");
+    if (!tokenizer_can_decode(tokenizer)) {
+        return err_set(err, ERR_UNSUPPORTED, "the decoder of this model folder is not known");
+    }
+    struct word *words = calloc(n ? n : 1, sizeof *words);
+    if (!words) {
+        return err_nomem(err, n * sizeof *words);
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct added_token *added = added_find(&tokenizer->rules.pipeline.added, ids[i]);
+        struct word word = words_at(&tokenizer->rules.pipeline.subword.words, ids[i]);
+        if (added) {
+            word = (struct word){added->decoded, (uint32_t)added->decoded_size};
+        }
+        if (word.bytes && !(added && added->skipped && skip_special)) {
+            words[count++] = word;
+        }
+    }
+    bool done = decoder_apply(&tokenizer->rules.decoder, words, count, text);
+    free(words);
+    return done ? ERR_OK : err_set(err, ERR_LIMIT, "the decoded text is too large");
 }
 
 const char *tokenizer_digest(const struct tokenizer *tokenizer)
@@ -317,12 +254,12 @@ const char *tokenizer_digest(const struct tokenizer *tokenizer)
 
 size_t tokenizer_warnings(const struct tokenizer *tokenizer)
 {
-    return tokenizer->n_warnings;
+    return tokenizer->warnings.n;
 }
 
 const char *tokenizer_warning(const struct tokenizer *tokenizer, size_t index)
 {
-    return tokenizer->warnings[index];
+    return tokenizer->warnings.texts[index];
 }
 
 const char *tokenizer_source(const struct tokenizer *tokenizer)
@@ -332,21 +269,31 @@ const char *tokenizer_source(const struct tokenizer *tokenizer)
 
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer)
 {
-    return vocab_size(tokenizer->bert.vocab);
+    const struct pipeline *pipeline = &tokenizer->rules.pipeline;
+    size_t added = pipeline->added.n ? (size_t)pipeline->added.tokens[pipeline->added.n - 1].id + 1
+                                     : 0;
+    return size_max(pipeline->subword.words.ids, added);
+}
+
+size_t tokenizer_types(const struct tokenizer *tokenizer, bool pair)
+{
+    const struct template_row *row = pair ? &tokenizer->rules.template.pair
+                                          : &tokenizer->rules.template.single;
+    size_t types = 0;
+    for (size_t i = 0; i < row->n; i++) {
+        types = size_max(types, (size_t)row->pieces[i].type + 1);
+    }
+    return types;
 }
 
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id)
 {
-    bool known = id >= 0 && (size_t)id < vocab_size(tokenizer->bert.vocab);
-    return known ? vocab_word(tokenizer->bert.vocab, id) : NULL;
+    const struct added_token *added = added_find(&tokenizer->rules.pipeline.added, id);
+    return added ? added->content : words_at(&tokenizer->rules.pipeline.subword.words, id).bytes;
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
 {
-    for (enum text_special i = 0; i < TEXT_SPECIALS; i++) {
-        if (tokenizer->bert.specials[i] == id) {
-            return true;
-        }
-    }
-    return false;
+    const struct added_token *added = added_find(&tokenizer->rules.pipeline.added, id);
+    return added && added->special;
 }

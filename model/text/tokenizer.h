@@ -72,6 +72,7 @@ struct tokens {
     uint8_t *parts;   /* [n] enum token_part */
     bool truncated;   /* tokens were cut off */
     size_t room;
+    struct pipeline_scratch *scratch; /* what the work needs, owned */
 };
 
 void tokens_done(struct tokens *tokens);
@@ -121,6 +122,8 @@ const char *tokenizer_warning(const struct tokenizer *tokenizer, size_t index);
 const char *tokenizer_source(const struct tokenizer *tokenizer);
 /* Every id is below it. */
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
+/* How many token types the template knows for one text, or for a pair: every type is below it. */
+size_t tokenizer_types(const struct tokenizer *tokenizer, bool pair);
 /* The word of an id, NUL-terminated, borrowed; NULL where no word has the id. */
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id);
 /* True for special tokens: [CLS], [SEP], [PAD], [UNK], [MASK] of a vocab.txt. */

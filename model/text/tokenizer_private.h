@@ -1,20 +1,17 @@
-/* What a tokenizer is made of, for the files that build, use and digest one. */
+/* What a tokenizer is made of, for the files that build and use one. */
 #ifndef ORTHRUS_MODEL_TOKENIZER_PRIVATE_H
 #define ORTHRUS_MODEL_TOKENIZER_PRIVATE_H
 
-#include "base/sha256.h"
 #include "model/text/bert.h"
-#include "model/text/template.h"
-
-enum { TOKENIZER_WARNINGS_MAX = 16 };
+#include "model/text/rules.h"
 
 struct tokenizer {
-    struct bert bert;
-    struct template template;
+    struct rules rules;
+    struct bert bert; /* where the short way gives the same */
+    bool is_bert;
     char *source; /* path of the file with the vocabulary, owned */
     char digest[SHA256_HEX_SIZE + 1];
-    char *warnings[TOKENIZER_WARNINGS_MAX]; /* owned */
-    size_t n_warnings;
+    struct warnings warnings;
 };
 
 #endif

@@ -5,12 +5,16 @@
 #include <utf8proc.h>
 
 #include "base/check.h"
-#include "model/text/unicode_tables.h"
+#include "model/text/scalars.h"
 
 /* The one scalar whose lower case is two: i and a combining dot above. */
 enum { I_WITH_DOT = 0x130, COMBINING_DOT_ABOVE = 0x307 };
 
-enum { HANGUL_FIRST = 0xac00, HANGUL_LAST = 0xd7a3 };
+/* What decides over a scalar in a BERT word. */
+enum {
+    OF_WORDS = SCALAR_DROP | SCALAR_SPACE | SCALAR_CJK | SCALAR_PUNCT | SCALAR_MARK |
+               SCALAR_NONSTARTER | SCALAR_DECOMPOSES
+};
 
 /* Longest canonical decomposition of a single scalar. */
 enum { DECOMPOSED_MAX = 4 };
@@ -20,18 +24,19 @@ static uint32_t make_entry(enum unicode_kind kind, uint32_t value)
     return (uint32_t)kind << 24 | value;
 }
 
-static uint8_t flags_of(uint32_t scalar)
+static uint32_t flags_of(uint32_t scalar)
 {
+    size_t high;
+    const struct scalar_range *ranges = scalar_ranges(&high);
     size_t low = 0;
-    size_t high = sizeof flag_ranges / sizeof *flag_ranges;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (scalar > flag_ranges[middle].last) {
+        if (scalar > ranges[middle].last) {
             low = middle + 1;
-        } else if (scalar < flag_ranges[middle].first) {
+        } else if (scalar < ranges[middle].first) {
             high = middle;
         } else {
-            return flag_ranges[middle].flags;
+            return ranges[middle].value & OF_WORDS;
         }
     }
     return 0;
@@ -39,13 +44,11 @@ static uint8_t flags_of(uint32_t scalar)
 
 static uint32_t lower_of(uint32_t scalar)
 {
-    for (size_t i = 0; i < sizeof lower_ranges / sizeof *lower_ranges; i++) {
-        if (scalar < lower_ranges[i].first) {
-            break;
-        }
-        if (scalar <= lower_ranges[i].last &&
-            (scalar - lower_ranges[i].first) % lower_ranges[i].step == 0) {
-            return (uint32_t)((int32_t)scalar + lower_ranges[i].delta);
+    size_t n;
+    const struct lower_range *ranges = lower_ranges(&n);
+    for (size_t i = 0; i < n && scalar >= ranges[i].first; i++) {
+        if (scalar <= ranges[i].last && (scalar - ranges[i].first) % ranges[i].step == 0) {
+            return (uint32_t)((int32_t)scalar + ranges[i].delta);
         }
     }
     return scalar;
@@ -67,7 +70,7 @@ static uint32_t add_several(struct unicode *unicode, const uint32_t *parts, size
 static uint32_t decomposed_entry(struct unicode *unicode, uint32_t scalar,
                                  const struct tokenizer_options *options)
 {
-    if (scalar >= HANGUL_FIRST && scalar <= HANGUL_LAST) {
+    if (scalar >= HANGUL_S && scalar < HANGUL_S + HANGUL_S_COUNT) {
         return make_entry(UNICODE_HANGUL, 0);
     }
     utf8proc_int32_t whole[DECOMPOSED_MAX];
@@ -76,50 +79,51 @@ static uint32_t decomposed_entry(struct unicode *unicode, uint32_t scalar,
                                                  UTF8PROC_DECOMPOSE, &boundary);
     CHECK(n > 0 && n <= DECOMPOSED_MAX);
     uint32_t parts[DECOMPOSED_MAX];
-    uint8_t flags = 0;
+    uint32_t flags = 0;
     size_t kept = 0;
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         uint32_t part = (uint32_t)whole[i];
         flags = flags_of(part);
-        if (!(flags & MARK)) {
+        if (!(flags & SCALAR_MARK)) {
             part = options->lower_case ? lower_of(part) : part;
-            parts[kept++] = make_entry(flags & NONSTARTER ? UNICODE_NONSTARTER
-                                       : flags & PUNCT    ? UNICODE_ALONE
-                                                          : UNICODE_KEEP,
+            parts[kept++] = make_entry(flags & SCALAR_NONSTARTER ? UNICODE_NONSTARTER
+                                       : flags & SCALAR_PUNCT    ? UNICODE_ALONE
+                                                                 : UNICODE_KEEP,
                                        part);
         }
     }
     if (kept == 0) {
         uint32_t first = (uint32_t)whole[0];
-        return make_entry(UNICODE_MARK, flags_of(first) & NONSTARTER ? unicode_class(first) : 0);
+        return make_entry(UNICODE_MARK,
+                          flags_of(first) & SCALAR_NONSTARTER ? unicode_class(first) : 0);
     }
     return kept == 1 ? parts[0] : add_several(unicode, parts, kept);
 }
 
-static uint32_t flagged_entry(struct unicode *unicode, uint32_t scalar, uint8_t flags,
+static uint32_t flagged_entry(struct unicode *unicode, uint32_t scalar, uint32_t flags,
                               const struct tokenizer_options *options)
 {
-    if (flags & DROP) {
+    if (flags & SCALAR_DROP) {
         return make_entry(UNICODE_SKIP, 0);
     }
-    if (flags & SPACE) {
+    if (flags & SCALAR_SPACE) {
         return make_entry(UNICODE_SPACE, 0);
     }
-    uint32_t entry = make_entry(flags & PUNCT ? UNICODE_ALONE : UNICODE_KEEP, 0);
+    uint32_t entry = make_entry(flags & SCALAR_PUNCT ? UNICODE_ALONE : UNICODE_KEEP, 0);
     if (options->strip_accents) {
-        if (flags & MARK) {
-            return make_entry(UNICODE_MARK, flags & NONSTARTER ? unicode_class(scalar) : 0);
+        if (flags & SCALAR_MARK) {
+            return make_entry(UNICODE_MARK, flags & SCALAR_NONSTARTER ? unicode_class(scalar) : 0);
         }
-        if (flags & DECOMPOSES) {
+        if (flags & SCALAR_DECOMPOSES) {
             entry = decomposed_entry(unicode, scalar, options);
-        } else if (flags & NONSTARTER) {
+        } else if (flags & SCALAR_NONSTARTER) {
             return make_entry(UNICODE_NONSTARTER, 0);
         }
     } else if (options->lower_case && unicode_kind(entry) == UNICODE_KEEP) {
         uint32_t lower = lower_of(scalar);
         entry = lower == scalar ? entry : make_entry(UNICODE_KEEP, lower);
     }
-    if (flags & CJK && options->tokenize_chinese_chars) {
+    if (flags & SCALAR_CJK && options->tokenize_chinese_chars) {
         entry = make_entry(UNICODE_ALONE, unicode_value(entry));
     }
     return entry;
@@ -128,18 +132,19 @@ static uint32_t flagged_entry(struct unicode *unicode, uint32_t scalar, uint8_t 
 /* Every scalar's entry. */
 static void fill(struct unicode *unicode, const struct tokenizer_options *options, uint32_t *flat)
 {
-    if (options->lower_case) {
-        for (size_t i = 0; i < sizeof lower_ranges / sizeof *lower_ranges; i++) {
-            for (uint32_t scalar = lower_ranges[i].first; scalar <= lower_ranges[i].last;
-                 scalar += lower_ranges[i].step) {
-                uint32_t lower = (uint32_t)((int32_t)scalar + lower_ranges[i].delta);
-                flat[scalar] = make_entry(UNICODE_KEEP, lower);
-            }
+    size_t n;
+    const struct lower_range *lowers = lower_ranges(&n);
+    for (size_t i = 0; i < n && options->lower_case; i++) {
+        for (uint32_t scalar = lowers[i].first; scalar <= lowers[i].last;
+             scalar += lowers[i].step) {
+            flat[scalar] = make_entry(UNICODE_KEEP, (uint32_t)((int32_t)scalar + lowers[i].delta));
         }
     }
-    for (size_t i = 0; i < sizeof flag_ranges / sizeof *flag_ranges; i++) {
-        for (uint32_t scalar = flag_ranges[i].first; scalar <= flag_ranges[i].last; scalar++) {
-            flat[scalar] = flagged_entry(unicode, scalar, flag_ranges[i].flags, options);
+    const struct scalar_range *ranges = scalar_ranges(&n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t flags = ranges[i].value & OF_WORDS;
+        for (uint32_t scalar = ranges[i].first; flags && scalar <= ranges[i].last; scalar++) {
+            flat[scalar] = flagged_entry(unicode, scalar, flags, options);
         }
     }
     if (options->lower_case && !options->strip_accents) {
@@ -147,35 +152,6 @@ static void fill(struct unicode *unicode, const struct tokenizer_options *option
                                   make_entry(UNICODE_KEEP, COMBINING_DOT_ABOVE)};
         flat[I_WITH_DOT] = add_several(unicode, parts, 2);
     }
-}
-
-static bool is_uniform(const uint32_t *page)
-{
-    return memcmp(page, page + 1, (UNICODE_PAGE - 1) * sizeof *page) == 0;
-}
-
-/* Copies the pages of flat to the front, equal uniform ones once; returns how many there are. */
-static size_t share_pages(struct unicode *unicode, uint32_t *flat)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < UNICODE_PAGES; i++) {
-        uint32_t *page = flat + i * UNICODE_PAGE;
-        size_t same = count;
-        if (is_uniform(page)) {
-            for (same = 0; same < count; same++) {
-                uint32_t *known = flat + same * UNICODE_PAGE;
-                if (known[0] == page[0] && is_uniform(known)) {
-                    break;
-                }
-            }
-        }
-        if (same == count) {
-            memmove(flat + count * UNICODE_PAGE, page, UNICODE_PAGE * sizeof *page);
-            count++;
-        }
-        unicode->page_of[i] = (uint16_t)same;
-    }
-    return count;
 }
 
 static void fill_ascii(struct unicode *unicode)
@@ -195,21 +171,18 @@ enum err_code unicode_init(struct unicode *unicode, const struct tokenizer_optio
                            struct err *err)
 {
     *unicode = (struct unicode){0};
-    size_t size = (UNICODE_LAST + 1) * sizeof(uint32_t);
+    size_t size = (SCALAR_LAST + 1) * sizeof(uint32_t);
     uint32_t *flat = calloc(1, size);
     if (!flat) {
         return err_nomem(err, size);
     }
     fill(unicode, options, flat);
-    size_t count = share_pages(unicode, flat);
-    uint32_t *pages = realloc(flat, count * sizeof *unicode->pages);
-    unicode->pages = (uint32_t(*)[UNICODE_PAGE])(pages ? pages : flat);
+    scalar_pages_take(&unicode->entries, flat);
     fill_ascii(unicode);
     return ERR_OK;
 }
 
 void unicode_done(struct unicode *unicode)
 {
-    free(unicode->pages);
-    unicode->pages = NULL;
+    scalar_pages_done(&unicode->entries);
 }

@@ -1,7 +1,7 @@
 /* What each Unicode scalar becomes in a BERT word, as one table look-up: cleaned, accents stripped,
  * lower-cased, classified, in the way that the options ask for.
  *
- * The table is put together once per tokenizer from model/text/unicode_tables.h, which holds what
+ * The table is put together once per tokenizer from model/text/scalars.h, which holds what
  * the reference's own (older and newer) Unicode versions say. utf8proc gives canonical
  * decompositions and combining classes of the scalars that have one there: both are frozen by
  * Unicode's stability policy, so that its version makes no difference. */
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "model/text/scalars.h"
 #include "model/text/tokenizer.h"
 
 enum unicode_kind {
@@ -25,9 +26,6 @@ enum unicode_kind {
 };
 
 enum {
-    UNICODE_LAST = 0x10ffff,
-    UNICODE_PAGE = 256,
-    UNICODE_PAGES = (UNICODE_LAST + 1) / UNICODE_PAGE,
     UNICODE_SEVERAL_MAX = 64,
     UNICODE_PARTS_MAX = 4,
 };
@@ -36,8 +34,7 @@ enum {
  * 0 of a scalar that stays means the scalar itself, so that whole pages are the same. */
 struct unicode {
     uint8_t ascii[128]; /* ASCII's entries in short: see below */
-    uint16_t page_of[UNICODE_PAGES];
-    uint32_t (*pages)[UNICODE_PAGE]; /* owned */
+    struct scalar_pages entries;
     /* Entries KEEP, then NONSTARTER; the rest 0. */
     uint32_t several[UNICODE_SEVERAL_MAX][UNICODE_PARTS_MAX];
     unsigned several_count;
@@ -54,7 +51,7 @@ void unicode_done(struct unicode *unicode);
 
 static inline uint32_t unicode_entry(const struct unicode *unicode, uint32_t scalar)
 {
-    return unicode->pages[unicode->page_of[scalar / UNICODE_PAGE]][scalar % UNICODE_PAGE];
+    return scalar_value(&unicode->entries, scalar);
 }
 
 static inline enum unicode_kind unicode_kind(uint32_t entry)

@@ -1,0 +1,131 @@
+"""Any tokenizer.json against the reference's Tokenizer.from_file: ids, offsets, types, pairs and decoded texts equal.
+
+By default 1,000 random files with 20 texts each; ORTHRUS_FULL=1 takes 100,000. ORTHRUS_SEED moves the seeds.
+ORTHRUS_BUILD_DIR names the folder that holds tokenizer_json_driver.
+"""
+
+import os
+import pathlib
+import struct
+import subprocess
+
+import pytest
+import tokenizer_cases
+from tokenizers import Tokenizer
+
+FULL = os.environ.get("ORTHRUS_FULL") == "1"
+COUNT = int(os.environ.get("ORTHRUS_CASES", 100_000 if FULL else 1_000))
+SEED = int(os.environ.get("ORTHRUS_SEED", 20_261_127))
+TEXTS = 20
+CHUNK = 250
+PAIR_LENGTH = 12
+
+
+def driver():
+    path = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", "build"))
+    for candidate in (path / "tokenizer_json_driver", path / "tests" / "tokenizer_json_driver"):
+        if candidate.is_file():
+            return candidate
+    pytest.fail(f"no tokenizer_json_driver in {path}: set ORTHRUS_BUILD_DIR")
+
+
+def packed(text):
+    encoded = text.encode()
+    return struct.pack("=I", len(encoded)) + encoded
+
+
+class Answer:
+    """What the driver wrote."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def numbers(self, n):
+        self.at += 4 * n
+        return list(struct.unpack_from(f"={n}i", self.data, self.at - 4 * n))
+
+    def text(self):
+        (size,) = self.numbers(1)
+        self.at += size
+        return self.data[self.at - size : self.at].decode()
+
+    def case(self, texts):
+        if self.numbers(1) == [1]:
+            return self.text()
+        rows = []
+        for _ in range(texts):
+            (n,) = self.numbers(1)
+            ids, starts, stops, types = (self.numbers(n) for _ in range(4))
+            rows.append((ids, list(zip(starts, stops)), types, self.text(), self.text()))
+        (n,) = self.numbers(1)
+        return rows, (self.numbers(n), self.numbers(n))
+
+
+def ours(cases, folder):
+    """For each (json, texts): rows and the pair's answer, or the message of a refusal."""
+    records = b"".join(packed(made) + struct.pack("=I", len(texts)) + b"".join(map(packed, texts)) for made, texts in cases)
+    done = subprocess.run([driver(), folder], input=records, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    answer = Answer(done.stdout)
+    return [answer.case(len(texts)) for _, texts in cases]
+
+
+def attempt(function, *arguments):
+    """What the reference answers; None where it panics, which its own oddities make it do now and then."""
+    try:
+        return function(*arguments)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        return None
+
+
+def theirs(made, texts):
+    """The same by the reference; None where it refuses the file."""
+    tokenizer = attempt(Tokenizer.from_str, made)
+    if tokenizer is None:
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    rows = []
+    for text in texts:
+        encoding = attempt(tokenizer.encode, text)
+        rows.append(None if encoding is None else [
+            encoding.ids, encoding.offsets, encoding.type_ids,
+            attempt(lambda ids: tokenizer.decode(ids, skip_special_tokens=False), encoding.ids),
+            attempt(tokenizer.decode, encoding.ids)])  # fmt: skip
+    tokenizer.enable_truncation(PAIR_LENGTH)
+    encoding = attempt(tokenizer.encode, texts[0], texts[1])
+    return rows, None if encoding is None else (encoding.ids, encoding.type_ids)
+
+
+NAMES = ("ids", "offsets", "types", "decoded", "decoded without specials")
+
+
+def difference(made, texts, mine, their):
+    """One sentence where they differ, or None."""
+    if isinstance(mine, str) and mine.endswith(("reads as nothing", "read alike")):
+        return None  # the reference panics later, or takes one of the two at random
+    if isinstance(mine, str) or their is None:
+        return None if isinstance(mine, str) and their is None else f"one refuses: {mine!s:.300} / {their!s:.300}\n{made}"
+    for text, row, expected in zip(texts, mine[0], their[0], strict=True):
+        for name, a, b in zip(NAMES, row, expected or [None] * len(NAMES)):
+            if b is not None and a != b:
+                return f"{name} of {ascii(text)}: {a} instead of {b}\n{made}"
+    return None if their[1] in (None, mine[1]) else f"pair {ascii(texts[:2])}: {mine[1]} instead of {their[1]}\n{made}"
+
+
+def test_random_files(tmp_path):
+    differences, refused, panics = [], 0, 0
+    for first in range(0, COUNT, CHUNK):
+        cases = [tokenizer_cases.case(f"{SEED}-{i}", TEXTS) for i in range(first, min(first + CHUNK, COUNT))]
+        for (made, texts), mine in zip(cases, ours(cases, tmp_path), strict=True):
+            their = theirs(made, texts)
+            refused += isinstance(mine, str)
+            panics += sum(row is None for row in their[0]) if their else 0
+            found = difference(made, texts, mine, their)
+            if found:
+                differences.append(found)
+        assert len(differences) < 100, differences[0]
+    assert not differences, f"{len(differences)} of {COUNT} differ; the first: {differences[0]}"
+    assert refused < COUNT / 10 and panics < COUNT * TEXTS / 50
