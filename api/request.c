@@ -43,7 +43,8 @@ static const struct member {
      offsetof(struct api_request, truncate)},
     {"truncation_direction", PREDICTION | ON(API_EMBED), ON(API_EMBED), read_direction, 0},
     {"dimensions", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_dimensions, 0},
-    {"prompt_name", ON(API_EMBED) | ON(API_TOKENIZE), ON(API_EMBED), read_prompt_name, 0},
+    {"prompt_name", ON(API_EMBED) | ON(API_OPENAI) | ON(API_TOKENIZE), ON(API_EMBED),
+     read_prompt_name, 0},
     {"encoding_format", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_format, 0},
     {"add_special_tokens", ON(API_TOKENIZE), 0, read_bool,
      offsetof(struct api_request, special_tokens)},
@@ -196,13 +197,63 @@ static bool read_direction(struct reader *reader, const struct member *member, c
     return true;
 }
 
+/* 422 with the names that there are, as far as they fit and may be shown. */
+static bool unknown_prompt(struct reader *reader, const struct path *path)
+{
+    const struct api_limits *limits = reader->limits;
+    if (limits->n_prompts == 0) {
+        return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path->text,
+                           "%s must be left out or null: this model has no prompts", path->text);
+    }
+    char names[200] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < limits->n_prompts; i++) {
+        const char *name = limits->prompt_names[i];
+        size_t size = strlen(name);
+        if (request_may_echo(name, size) && used + size + sizeof ", \"\"" < sizeof names) {
+            used += (size_t)snprintf(names + used, sizeof names - used, "\"%s\", ", name);
+        }
+    }
+    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path->text,
+                       "%s must be one of %sor \"\" for none", path->text, names);
+}
+
+/* Ids are used as given: a prompt can't stand before them. */
+static bool prompt_fits_inputs(struct reader *reader)
+{
+    for (size_t i = 0; reader->has_prompt && i < reader->request->n; i++) {
+        if (!reader->request->inputs[i].text) {
+            return problem_set(reader->problem, PROBLEM_FIELD_VALUE, "prompt_name",
+                               "prompt_name must be left out or null beside token ids, which are "
+                               "used as given");
+        }
+    }
+    return true;
+}
+
 static bool read_prompt_name(struct reader *reader, const struct member *member,
                              const json_t *value)
 {
-    (void)value;
+    const struct api_limits *limits = reader->limits;
     struct path path = path_of(reader, member->name);
-    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path.text,
-                       "%s must be left out or null: this model has no prompts", path.text);
+    if (!json_is_string(value)) {
+        return reader_wrong_type(reader, &path, "a string");
+    }
+    const char *name = json_string_value(value);
+    size_t size = json_string_length(value);
+    reader->has_prompt = true;
+    if (size == 0) {
+        reader->request->prompt = API_PROMPT_NONE;
+        return true;
+    }
+    for (size_t i = 0; i < limits->n_prompts; i++) {
+        if (strlen(limits->prompt_names[i]) == size &&
+            memcmp(limits->prompt_names[i], name, size) == 0) {
+            reader->request->prompt = (int)i;
+            return true;
+        }
+    }
+    return unknown_prompt(reader, &path);
 }
 
 static bool read_format(struct reader *reader, const struct member *member, const json_t *value)
@@ -359,6 +410,7 @@ bool request_parse(enum api_kind kind, const char *body, size_t size,
         .truncate = true,
         .normalize = true,
         .special_tokens = true,
+        .prompt = kind == API_TOKENIZE ? API_PROMPT_NONE : API_PROMPT_DEFAULT,
         .tasks = API_TASK_EMBED | API_TASK_CLASSIFY | API_TASK_SENTIMENT,
     };
     struct reader reader = {
@@ -372,7 +424,7 @@ bool request_parse(enum api_kind kind, const char *body, size_t size,
     if (!tree) {
         return false;
     }
-    bool good = read_request(&reader, tree);
+    bool good = read_request(&reader, tree) && prompt_fits_inputs(&reader);
     json_decref(tree);
     return good;
 }

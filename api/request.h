@@ -28,11 +28,16 @@ enum api_kind {
 
 /* Configured bounds that a body is checked against. */
 struct api_limits {
-    size_t client_batch; /* texts in one request */
-    size_t hidden;       /* H, for dimensions */
-    size_t max_length;   /* tokens per text, for ids given by the client */
-    size_t vocab;        /* V, for ids given by the client */
+    size_t client_batch;             /* texts in one request */
+    size_t hidden;                   /* H, for dimensions */
+    size_t max_length;               /* tokens per text, for ids given by the client */
+    size_t vocab;                    /* V, for ids given by the client */
+    const char *const *prompt_names; /* [n_prompts] of the model folder, UTF-8 */
+    size_t n_prompts;
 };
+
+/* A request's prompt: one of these, or the index of a name. */
+enum { API_PROMPT_DEFAULT = -1, API_PROMPT_NONE = -2 };
 
 /* One input: a text, or token ids where the client gave them (OpenAI). */
 struct api_input {
@@ -58,8 +63,9 @@ struct api_request {
     size_t top_k;        /* 0: all labels */
     bool base64;         /* OpenAI's encoding_format */
     bool special_tokens; /* add_special_tokens of /tokenize */
-    unsigned tasks;      /* API_TASK_… bits of /analyze; in the order of API_TASK_ values */
-    const char *head;    /* NULL from request_parse: the server's, from the query */
+    int prompt;     /* API_PROMPT_…, or an index into prompt_names; /tokenize: NONE by default */
+    unsigned tasks; /* API_TASK_… bits of /analyze; in the order of API_TASK_ values */
+    const char *head; /* NULL from request_parse: the server's, from the query */
 };
 
 /* Parses a body. The arena gets one api_input an input, the texts and the ids: a ceiling of 8 ×

@@ -15,6 +15,7 @@ struct reader {
     struct problem *problem;
     bool in_parameters;  /* inside Hugging Face's "parameters" */
     bool has_parameters; /* it was there */
+    bool has_prompt;     /* prompt_name was there and not null */
 };
 
 /* Names as messages and `param` carry them: "name", "parameters.name", "name[3]", "name[3][0]". */

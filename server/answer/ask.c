@@ -101,6 +101,70 @@ static bool add_ids(struct job *job, const int32_t *ids, size_t n, size_t *room)
     return true;
 }
 
+/* The prompt that stands before every text of this job; NULL for none. Heads and /analyze see the
+ * plain text. */
+static const char *prompt_of(const struct job *job, const struct engine *engine)
+{
+    const struct config_lists *lists = engine->model->config.lists;
+    bool takes = job->kind == API_EMBED || job->kind == API_OPENAI || job->kind == API_TOKENIZE;
+    const struct prompt *prompt = NULL;
+    if (takes && job->request.prompt >= 0) {
+        prompt = &lists->prompts[job->request.prompt];
+    } else if (takes && job->request.prompt == API_PROMPT_DEFAULT) {
+        prompt = lists->default_prompt;
+    }
+    return prompt && prompt->text[0] ? prompt->text : NULL;
+}
+
+/* Puts the prompt before every text, in the job's arena. */
+static bool add_prompt(struct job *job, const char *prompt)
+{
+    size_t prompt_size = prompt ? strlen(prompt) : 0;
+    for (size_t i = 0; prompt && i < job->request.n; i++) {
+        struct api_input *input = &job->request.inputs[i];
+        size_t size;
+        if (!input->text) {
+            continue;
+        }
+        char *text = size_add(prompt_size, input->size, &size) ? arena_alloc(&job->arena, size)
+                                                               : NULL;
+        if (!text) {
+            return out_of_memory(job);
+        }
+        memcpy(text, prompt, prompt_size);
+        memcpy(text + prompt_size, input->text, input->size);
+        input->text = text;
+        input->size = size;
+    }
+    return true;
+}
+
+/* Where the folder says include_prompt false, pooling leaves out what the prompt alone encodes to,
+ * but for a special token at its end (sentence-transformers' rule). */
+static bool note_prompt(struct job *job, const struct engine *engine, const char *prompt,
+                        struct tokens *tokens)
+{
+    if (!prompt || engine->model->config.include_prompt || job->kind == API_TOKENIZE) {
+        return true;
+    }
+    const struct tokenizer *tokenizer = engine->model->tokenizer;
+    const struct encode_options options = {.max_length = engine->max_length,
+                                           .add_special_tokens = true};
+    job->skips = calloc(job->request.n, sizeof *job->skips);
+    if (!job->skips ||
+        tokenizer_encode(tokenizer, prompt, strlen(prompt), &options, tokens, NULL) != ERR_OK) {
+        return out_of_memory(job);
+    }
+    size_t skip = tokens->n;
+    if (skip > 0 && tokenizer_is_special(tokenizer, tokens->ids[skip - 1])) {
+        skip--;
+    }
+    for (size_t i = 0; i < job->request.n; i++) {
+        job->skips[i] = job->request.inputs[i].text ? skip : 0;
+    }
+    return true;
+}
+
 static bool tokenize_inputs(struct job *job, const struct engine *engine, struct tokens *tokens)
 {
     const struct api_request *request = &job->request;
@@ -207,10 +271,11 @@ static bool heads_ready(struct job *job, const struct engine *engine)
 
 static bool prepare(struct job *job, const struct engine *engine)
 {
-    /* What request_parse says is always enough. */
+    /* What request_parse says is always enough, the texts once more, each behind a prompt. */
     size_t ceiling;
-    if (!size_mul(job->body_size, 8, &ceiling) ||
-        !size_add(ceiling, 64 * engine->limits.client_batch + 64 * 1024, &ceiling)) {
+    if (!size_mul(job->body_size, 10, &ceiling) ||
+        !size_add(ceiling, (64 + engine->longest_prompt) * engine->limits.client_batch + 64 * 1024,
+                  &ceiling)) {
         return out_of_memory(job);
     }
     arena_init(&job->arena, ceiling);
@@ -226,8 +291,10 @@ static bool prepare(struct job *job, const struct engine *engine)
         return out_of_memory(job);
     }
     struct tokens tokens = {0};
-    bool prepared = job->kind == API_TOKENIZE ? answer_tokenize(job, engine, &tokens)
-                                              : tokenize_inputs(job, engine, &tokens);
+    const char *prompt = prompt_of(job, engine);
+    bool prepared = add_prompt(job, prompt) && note_prompt(job, engine, prompt, &tokens) &&
+                    (job->kind == API_TOKENIZE ? answer_tokenize(job, engine, &tokens)
+                                               : tokenize_inputs(job, engine, &tokens));
     tokens_done(&tokens);
     return prepared;
 }

@@ -44,6 +44,31 @@ static enum err_code choose_isa(struct engine *engine, struct encoder_options *o
     return ERR_OK;
 }
 
+/* What requests are checked against. */
+static enum err_code fill_limits(struct engine *engine, struct err *err)
+{
+    const struct settings *settings = engine->settings;
+    const struct config *config = &engine->model->config;
+    const struct config_lists *lists = config->lists;
+    engine->prompt_names = calloc(lists->n_prompts + 1, sizeof *engine->prompt_names);
+    if (!engine->prompt_names) {
+        return err_nomem(err, lists->n_prompts * sizeof *engine->prompt_names);
+    }
+    for (size_t i = 0; i < lists->n_prompts; i++) {
+        engine->prompt_names[i] = lists->prompts[i].name;
+        engine->longest_prompt = size_max(engine->longest_prompt, strlen(lists->prompts[i].text));
+    }
+    engine->limits = (struct api_limits){
+        .prompt_names = engine->prompt_names,
+        .n_prompts = lists->n_prompts,
+        .client_batch = settings->max_client_batch,
+        .hidden = vector_out(engine->model->vector),
+        .max_length = engine->max_length,
+        .vocab = config->vocab,
+    };
+    return ERR_OK;
+}
+
 static enum err_code choose_lengths(struct engine *engine, struct err *err)
 {
     const struct settings *settings = engine->settings;
@@ -72,13 +97,7 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     (void)snprintf(engine->encoder_id, sizeof engine->encoder_id, "%.12s-%s",
                    engine->model->encoder_sha256,
                    precision_name(encoder_precision(engine->model->encoder)));
-    engine->limits = (struct api_limits){
-        .client_batch = settings->max_client_batch,
-        .hidden = vector_out(engine->model->vector),
-        .max_length = engine->max_length,
-        .vocab = config->vocab,
-    };
-    return ERR_OK;
+    return fill_limits(engine, err);
 }
 
 static enum err_code choose_budgets(struct engine *engine, struct err *err)
@@ -232,6 +251,7 @@ void engine_destroy(struct engine *engine)
     scheduler_destroy(engine->scheduler);
     headstore_destroy(engine->headstore);
     model_destroy(engine->model);
+    free(engine->prompt_names);
     free(engine);
 }
 

@@ -50,6 +50,8 @@ struct engine {
     const char *model_name;       /* --served-model-name, else the folder's; borrowed */
     char encoder_id[40];          /* X-Encoder: <12 hex>-<precision> */
     struct api_limits limits;
+    const char **prompt_names; /* [limits.n_prompts], owned; the names are the model's */
+    size_t longest_prompt;     /* bytes */
 };
 
 /* Loads the model and heads, warms up, measures, starts workers. May take seconds; the listeners

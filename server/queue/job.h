@@ -45,6 +45,7 @@ struct job {
     int32_t *ids;    /* [total_tokens] packed, owned */
     size_t *starts;  /* [n+1], owned */
     bool *truncated; /* [n], owned */
+    size_t *skips;   /* [n] first tokens that pooling leaves out, owned; NULL: none */
     size_t total_tokens;
     size_t n_truncated;
 

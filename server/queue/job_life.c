@@ -20,6 +20,7 @@ void job_destroy(struct job *job)
     free(job->ids);
     free(job->starts);
     free(job->truncated);
+    free(job->skips);
     free(job->embeddings);
     free(job);
 }

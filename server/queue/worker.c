@@ -69,7 +69,10 @@ static void fill_batch(struct worker *worker)
         const struct policy_text *text = &worker->batch->texts[i];
         const struct job *job = job_of(text->entry);
         const size_t *starts = job->starts + text->index;
-        bool added = batch_add(batch, job->ids + starts[0], starts[1] - starts[0]);
+        const struct batch_text added_text = {.ids = job->ids + starts[0],
+                                              .n = starts[1] - starts[0],
+                                              .skip = job->skips ? job->skips[text->index] : 0};
+        bool added = batch_add_text(batch, &added_text);
         CHECK(added);
     }
 }

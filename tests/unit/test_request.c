@@ -460,7 +460,7 @@ static void test_tokenize(void **state)
     assert_false(request.special_tokens);
     assert_problem(API_TOKENIZE, "{\"inputs\":\"a\",\"truncate\":true}", PROBLEM_FIELD_UNKNOWN,
                    "truncate");
-    assert_problem(API_TOKENIZE, "{\"inputs\":\"a\",\"prompt_name\":\"\"}", PROBLEM_FIELD_VALUE,
+    assert_problem(API_TOKENIZE, "{\"inputs\":\"a\",\"prompt_name\":\"q\"}", PROBLEM_FIELD_VALUE,
                    "prompt_name");
 }
 

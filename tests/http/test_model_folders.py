@@ -1,0 +1,279 @@
+"""What the files of a model folder do to answers: prompts, pooling, Dense, limits, refusals at the start."""
+import json
+import math
+import shutil
+import struct
+import subprocess
+
+import pytest
+from conftest import BIN, TINY
+
+TEXT = "the end of it"
+TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+POOLING = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+NORMALIZE = {"idx": 3, "name": "3", "path": "3_Normalize",
+             "type": "sentence_transformers.sentence_transformer.modules.normalize.Normalize"}
+WIDTH = 32
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the tiny model without heads."""
+    path = tmp_path / "model"
+    path.mkdir()
+    for name in ("config.json", "vocab.txt", "model.safetensors"):
+        shutil.copy(TINY / name, path / name)
+    return path
+
+
+def write(path, value):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def change(path, **fields):
+    write(path, {**json.loads(path.read_text()), **fields})
+
+
+def write_modules(folder, *modules, pooling=None):
+    write(folder / "modules.json", list(modules))
+    write(folder / "1_Pooling" / "config.json", pooling or {"pooling_mode_mean_tokens": True})
+
+
+def write_tensors(path, tensors):
+    """name: (shape, values), as a safetensors file."""
+    header, data = {}, b""
+    for name, (shape, values) in tensors.items():
+        chunk = struct.pack(f"<{len(values)}f", *values)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(chunk)]}
+        data += chunk
+    text = json.dumps(header).encode()
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def embed(server, text=TEXT, **fields):
+    reply = server.post("/embed", {"inputs": text, "normalize": False, **fields})
+    assert reply.status == 200, reply.body
+    return reply.json()[0]
+
+
+def near(a, b):
+    assert len(a) == len(b)
+    return max(abs(x - y) for x, y in zip(a, b)) < 2e-5
+
+
+def refused(folder):
+    """The line on stderr of a start that ends with status 1."""
+    done = subprocess.run([BIN, "serve", "--model", str(folder), "--listen", "127.0.0.1:0", "--admin-listen", "off"],
+                          stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    return done.stderr
+
+
+def warnings(server):
+    return [line["what"] for line in server.lines if line["message"] == "model folder"]
+
+
+def test_prompts(start, folder):
+    write(folder / "config_sentence_transformers.json",
+          {"prompts": {"query": "to end: ", "document": ""}, "default_prompt_name": "query"})
+    server = start("--precision", "fp32", model=folder)
+    plain = embed(server, prompt_name="")
+    asked = embed(server)
+    assert near(asked, embed(server, "to end: " + TEXT, prompt_name=""))
+    assert near(asked, embed(server, prompt_name="query"))
+    assert near(plain, embed(server, prompt_name="document"))
+    assert not near(asked, plain)
+    openai = server.post("/v1/embeddings", {"input": TEXT, "prompt_name": ""}).json()["data"][0]["embedding"]
+    assert near(openai, embed(server, prompt_name="", normalize=True))
+    assert near(server.post("/v1/embeddings", {"input": TEXT}).json()["data"][0]["embedding"],
+                embed(server, normalize=True))
+    analyzed = server.post("/analyze", {"inputs": TEXT, "tasks": ["embed"], "normalize": False}).json()
+    assert near(analyzed["results"][0]["embedding"], plain)
+    unknown = server.post("/embed", {"inputs": TEXT, "prompt_name": "passage"})
+    assert (unknown.status, unknown.code) == (422, "unsupported_value")
+    assert '"query"' in unknown.json()["error"] and '"document"' in unknown.json()["error"]
+    ids = [token["id"] for token in server.post("/tokenize", {"inputs": TEXT}).json()[0]]
+    with_ids = server.post("/v1/embeddings", {"input": [ids], "prompt_name": "query"})
+    assert with_ids.status in (400, 422)
+    assert near(server.post("/v1/embeddings", {"input": [ids]}).json()["data"][0]["embedding"],
+                embed(server, prompt_name="", normalize=True))
+    named = server.post("/tokenize", {"inputs": TEXT, "prompt_name": "query"}).json()[0]
+    assert len(named) > len(ids)
+
+
+def test_prompt_tokens_that_pooling_leaves_out(start, folder):
+    """include_prompt false: the mean over what stands behind the prompt, its [CLS] left out with it."""
+    prompts = {"prompts": {"query": "to end: "}, "default_prompt_name": None}
+    write(folder / "config_sentence_transformers.json", prompts)
+    write_modules(folder, TRANSFORMER, POOLING, pooling={"pooling_mode": "mean", "include_prompt": False})
+    server = start("--precision", "fp32", model=folder)
+    left_out = embed(server, prompt_name="query")
+    write_modules(folder, TRANSFORMER, POOLING, pooling={"pooling_mode": ["mean", "cls"], "include_prompt": True})
+    both = start("--precision", "fp32", model=folder)
+    assert len(embed(both)) == 2 * WIDTH
+    assert not near(left_out, embed(both, prompt_name="query")[:WIDTH])
+    # mean over all n tokens and over the last n - p: the lasttoken and mean modes bound them both
+    assert near(embed(server), embed(both)[:WIDTH])
+
+
+def test_pooling_modes(start, folder):
+    vectors = {}
+    for modes in (["mean"], ["cls"], ["max"], ["mean_sqrt_len_tokens"], ["weightedmean"], ["lasttoken"],
+                  ["max", "cls", "mean"]):
+        write_modules(folder, TRANSFORMER, POOLING, pooling={"embedding_dimension": WIDTH, "pooling_mode": modes})
+        server = start("--precision", "fp32", model=folder)
+        vectors[tuple(modes)] = embed(server)
+        tokens = len(server.post("/tokenize", {"inputs": TEXT}).json()[0])
+        server.stop()
+    assert vectors[("max", "cls", "mean")] == vectors[("max",)] + vectors[("cls",)] + vectors[("mean",)]
+    root = math.sqrt(tokens)
+    assert near([x * root for x in vectors[("mean",)]], vectors[("mean_sqrt_len_tokens",)])
+    assert all(m >= c - 1e-6 and m >= last - 1e-6 for m, c, last in
+               zip(vectors[("max",)], vectors[("cls",)], vectors[("lasttoken",)]))
+    assert len({tuple(v) for v in vectors.values()}) == 7
+
+
+def test_dense_in_the_order_of_modules(start, folder):
+    weight = [((i * 7 + o * 3) % 11 - 5) / 10 for o in range(5) for i in range(WIDTH)]
+    bias = [0.1 * o for o in range(5)]
+    write_modules(folder, TRANSFORMER, POOLING, DENSE, NORMALIZE)
+    write(folder / "2_Dense" / "config.json", {"in_features": WIDTH, "out_features": 5, "bias": True,
+                                               "activation_function": "torch.nn.modules.activation.Tanh"})
+    write_tensors(folder / "2_Dense" / "model.safetensors",
+                  {"linear.weight": ([5, WIDTH], weight), "linear.bias": ([5], bias)})
+    server = start("--precision", "fp32", model=folder)
+    got = embed(server)
+    pooled = embed(start("--precision", "fp32"))  # the tiny model itself
+    expected = [math.tanh(sum(weight[o * WIDTH + i] * pooled[i] for i in range(WIDTH)) + bias[o]) for o in range(5)]
+    assert near(got, expected)
+    unit = embed(server, normalize=True)
+    assert abs(sum(x * x for x in unit) - 1) < 1e-5
+    assert len(embed(server, dimensions=3)) == 3
+    assert server.post("/embed", {"inputs": TEXT, "dimensions": 6}).status == 422
+    change(folder / "2_Dense" / "config.json", use_residual=True)
+    assert "2_Dense/config.json: use_residual" in refused(folder)
+
+
+def test_truncate_dim(start, folder):
+    write(folder / "config_sentence_transformers.json", {"truncate_dim": 8})
+    server = start("--precision", "fp32", model=folder)
+    plain = embed(start("--precision", "fp32"))
+    assert near(embed(server), plain[:8])
+    norm = math.sqrt(sum(x * x for x in plain[:8]))
+    assert near(embed(server, normalize=True), [x / norm for x in plain[:8]])
+
+
+@pytest.mark.parametrize(("modules", "sentence", "tokenizer", "limit"), [
+    (False, None, None, 64),  # 128, but the tiny model has 64 positions
+    (False, None, {"model_max_length": 20}, 64),  # a bare encoder's is not its tokenizer's
+    (True, {"max_seq_length": 12}, {"model_max_length": 20}, 12),
+    (True, None, {"model_max_length": 20}, 20),
+    (True, None, {"model_max_length": 1000000000000000019884624838656}, 64),
+    (True, {"max_seq_length": None}, None, 64),
+    (True, {"max_seq_length": 2000000000}, None, 64),
+])
+def test_token_limit(start, folder, modules, sentence, tokenizer, limit):
+    if modules:
+        write_modules(folder, TRANSFORMER, POOLING)
+    if sentence:
+        write(folder / "sentence_bert_config.json", sentence)
+    if tokenizer:
+        write(folder / "tokenizer_config.json", tokenizer)
+    assert start(model=folder).get("/info").json()["max_input_length"] == limit
+
+
+def test_the_transformer_in_a_folder_of_its_own(start, folder, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    folder.rename(whole / "0_Transformer")
+    write_modules(whole, {**TRANSFORMER, "path": "0_Transformer"}, POOLING)
+    assert near(embed(start("--precision", "fp32", model=whole)), embed(start("--precision", "fp32")))
+
+
+def test_an_unknown_field_is_one_warning(start, folder):
+    change(folder / "config.json", brand_new_field=1)
+    server = start(model=folder)
+    assert [w for w in warnings(server) if "brand_new_field" in w and "config.json" in w]
+    assert len(warnings(server)) == 1
+
+
+@pytest.mark.parametrize(("name", "fields", "said"), [
+    ("config.json", {"model_type": "nomic_bert"}, "model_type"),
+    ("config.json", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
+    ("config.json", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("config.json", {"hidden_act": "quick_gelu"}, "hidden_act"),
+    ("config.json", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
+    ("config.json", {"is_decoder": True}, "is_decoder"),
+    ("sentence_bert_config.json", {"query_length": 32}, "query_length"),
+    ("sentence_bert_config.json", {"tokenizer_args": {"padding_side": "left"}}, "tokenizer_args"),
+    ("config_sentence_transformers.json", {"default_prompt_name": "absent"}, "default_prompt_name"),
+    ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type"),
+])
+def test_what_would_change_the_result_ends_the_start(folder, name, fields, said):
+    path = folder / name
+    write(path, {**(json.loads(path.read_text()) if path.exists() else {}), **fields})
+    line = refused(folder)
+    assert f"{name}: {said}" in line and len(line.splitlines()) >= 1
+
+
+def test_weights_of_torch_alone(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "tools/convert-checkpoint" in refused(folder)
+
+
+def shard(folder):
+    """model.safetensors cut into two shards and an index."""
+    data = (folder / "model.safetensors").read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__", None)
+    names = sorted(header)
+    weight_map = {}
+    for k, part in enumerate((names[::2], names[1::2])):
+        out, blob = {}, b""
+        for name in part:
+            a, b = header[name]["data_offsets"]
+            out[name] = {**header[name], "data_offsets": [len(blob), len(blob) + b - a]}
+            blob += data[8 + size + a : 8 + size + b]
+            weight_map[name] = f"model-0000{k + 1}-of-00002.safetensors"
+        text = json.dumps(out).encode()
+        (folder / f"model-0000{k + 1}-of-00002.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + blob)
+    (folder / "model.safetensors").unlink()
+    write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    return weight_map
+
+
+def test_shards(start, folder):
+    shard(folder)
+    server = start("--precision", "fp32", model=folder)
+    whole = start("--precision", "fp32")
+    assert embed(server) == embed(whole)
+    assert server.get("/info").json()["model_sha"] == whole.get("/info").json()["model_sha"]
+
+
+@pytest.mark.parametrize(("harm", "said"), [
+    ("absent", "model-00002-of-00002.safetensors"),
+    ("outside", "file of the folder itself"),
+    ("unnamed", "does not name"),
+    ("elsewhere", "is missing"),
+    ("cut", "model-00001-of-00002.safetensors"),
+])
+def test_shards_that_do_not_fit_their_index(folder, harm, said):
+    weight_map = shard(folder)
+    name = next(key for key, value in weight_map.items() if value.startswith("model-00001"))
+    if harm == "absent":
+        (folder / "model-00002-of-00002.safetensors").unlink()
+    elif harm == "outside":
+        weight_map[name] = "../model-00001-of-00002.safetensors"
+    elif harm == "unnamed":
+        del weight_map[name]
+    elif harm == "elsewhere":
+        weight_map[name] = "model-00002-of-00002.safetensors"
+    else:
+        path = folder / "model-00001-of-00002.safetensors"
+        path.write_bytes(path.read_bytes()[:-4])
+    write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    assert said in refused(folder)
