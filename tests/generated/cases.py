@@ -27,6 +27,7 @@ def case_of(api, path, item, verb):
         "admin": item.get("x-listener") == "admin",
         "paths": [PATHS.get(p["name"], p.get("example")) for p in parameters if p["in"] == "path"],
         "body": None,
+        "schema": None,
         "bytes": "application/octet-stream" in content,
         "status": STATUS.get(operation["operationId"], 200),
         "json": False,
@@ -35,6 +36,7 @@ def case_of(api, path, item, verb):
         examples = list(content["application/json"].get("examples", {}).values())
         assert examples, f"{verb} {path}: its body needs an example"
         case["body"] = examples[0]["value"]
+        case["schema"] = content["application/json"]["schema"]["$ref"].split("/")[-1]
     answer = resolve(api, operation["responses"].get(str(case["status"]), {}))
     case["json"] = "application/json" in answer.get("content", {})
     return case

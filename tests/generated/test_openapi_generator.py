@@ -1,0 +1,100 @@
+"""Clients of openapi-generator (ORTHRUS_FULL=1): made, compiled, and every route called for Python, TypeScript and Go; made
+and compiled for Java and Rust."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from cases import HEADS, cases_of
+from conftest import ROOT, TOKEN
+from npm_tool import Missing, npm_packages
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONTRACT = ROOT / "openapi.json"
+CASES = cases_of(json.loads(CONTRACT.read_text(encoding="utf-8")))
+VERSION = "7.17.0"
+pytestmark = pytest.mark.skipif(os.environ.get("ORTHRUS_FULL", "0") != "1", reason="ORTHRUS_FULL=1 generates these")
+
+
+def run(command, folder, **environment):
+    done = subprocess.run([str(c) for c in command], cwd=folder, capture_output=True, text=True, timeout=1500,
+                          env={**os.environ, **environment})
+    assert done.returncode == 0, f"{command[0]}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def generator():
+    """The generator's jar, from Maven."""
+    for program in ("java", "mvn"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+    done = subprocess.run(["mvn", "-q", "dependency:get", "-Dtransitive=false",
+                           f"-Dartifact=org.openapitools:openapi-generator-cli:{VERSION}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("mvn could not fetch openapi-generator")
+    return pathlib.Path.home() / ".m2/repository/org/openapitools/openapi-generator-cli" / VERSION / f"openapi-generator-cli-{VERSION}.jar"
+
+
+@pytest.fixture
+def make(generator, tmp_path):
+    def generate(language):
+        run(["java", "-jar", generator, "generate", "-i", CONTRACT, "-g", language, "-o", tmp_path / "client"], tmp_path)
+        return tmp_path / "client"
+    return generate
+
+
+@pytest.fixture
+def plan(start, token_file, tmp_path):
+    server = start("--admin-token-file", token_file, "--drain-timeout-s", "4")
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"main": f"http://{server.address}", "admin": f"http://{server.admin}",
+                                "token": TOKEN, "heads": str(HEADS), "cases": CASES}))
+    return file
+
+
+def test_python(make, plan, tmp_path):
+    client = make("python")
+    run([sys.executable, "-m", "venv", tmp_path / "venv"], tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run([python, "-m", "pip", "install", "-q", "-r", client / "requirements.txt"], tmp_path)
+    run([python, "-m", "compileall", "-q", "openapi_client"], client)
+    said = run([python, HERE / "openapi-generator" / "call.py", plan], client, PYTHONPATH=str(client))
+    assert said.strip() == f"{len(CASES)} called"
+
+
+def test_typescript_fetch(make, plan, tmp_path):
+    client = make("typescript-fetch")
+    try:
+        modules = npm_packages("typescript", "typescript@5.9.3")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    (tmp_path / "package.json").write_text('{"type": "commonjs"}')
+    run([modules / ".bin" / "tsc", "--target", "es2022", "--module", "commonjs", "--lib", "es2022,dom", "--strict",
+         "--outDir", tmp_path / "out" / "client", client / "index.ts"], tmp_path)
+    shutil.copy(HERE / "openapi-generator" / "call.mjs", tmp_path / "out")
+    assert run(["node", tmp_path / "out" / "call.mjs", plan], tmp_path).strip() == f"{len(CASES)} called"
+
+
+def test_go(make, plan):
+    if not shutil.which("go"):
+        pytest.skip("go is not installed")
+    client = make("go")
+    shutil.rmtree(client / "test")
+    shutil.copy(HERE / "openapi-generator" / "call_test.go", client)
+    run(["go", "mod", "tidy"], client)
+    run(["go", "vet", "."], client)
+    run(["go", "test", "."], client, PLAN=str(plan))
+
+
+def test_java_compiles(make):
+    run(["mvn", "-q", "-DskipTests", "compile"], make("java"))
+
+
+def test_rust_compiles(make):
+    if not shutil.which("cargo"):
+        pytest.skip("cargo is not installed")
+    run(["cargo", "check", "-q"], make("rust"))
