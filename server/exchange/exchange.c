@@ -217,6 +217,7 @@ void exchange_problem(struct exchange *x, const struct problem *problem, unsigne
     }
     if (retry_after_s) {
         exchange_header(x, "Retry-After", "%u", retry_after_s);
+        x->retry_after_s = retry_after_s;
     }
     if (status == 401) {
         exchange_header(x, "WWW-Authenticate", "Bearer");

@@ -106,6 +106,7 @@ struct exchange {
     uint64_t received; /* body bytes seen, discarded ones too */
 
     struct reply reply;
+    unsigned retry_after_s;    /* that the reply tells, 0: none */
     enum problem_kind problem; /* what the reply says went wrong, for the log */
     uint64_t replied_ns;
     size_t reply_size;

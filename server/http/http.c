@@ -265,6 +265,38 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
     return ok;
 }
 
+/* For how long the reply is kept back: clients that don't wait as they were told get their refusals
+ * late. Probes are no part of this. */
+static uint64_t lateness_ns(struct exchange *x)
+{
+    bool counts = x->listener == LISTENER_MAIN && x->route && !(x->route->flags & ROUTE_PROBE);
+    if (!counts) {
+        return 0;
+    }
+    if (x->problem != PROBLEM_OVERLOADED) {
+        policy_answered(&x->conn->patience);
+        return 0;
+    }
+    uint64_t late_ns = policy_refused(&x->conn->patience, x->retry_after_s, clock_now_ns());
+    return server_phase(x->server) >= SERVER_DRAINING ? 0 : late_ns;
+}
+
+/* Sends what x holds, now or later. */
+static enum MHD_Result reply(struct io *io, struct exchange *x)
+{
+    struct reaper *reaper = io->http->reaper;
+    uint64_t late_ns = lateness_ns(x);
+    if (!late_ns) {
+        return send_reply(io, x);
+    }
+    if (!reaper_enter(reaper, x->conn, CONN_DELAYED, x)) {
+        return MHD_NO;
+    }
+    MHD_suspend_connection(x->wire);
+    reaper_release_at(reaper, x->conn, clock_now_ns() + late_ns);
+    return MHD_YES;
+}
+
 static enum MHD_Result first_call(struct io *io, struct exchange *x, const char *path,
                                   const char *method, const char *version)
 {
@@ -321,7 +353,7 @@ static enum MHD_Result last_call(struct io *io, struct exchange *x)
     }
     const struct handler *handler = x->route->handler;
     if (!handler->run(x)) {
-        return send_reply(io, x);
+        return reply(io, x);
     }
     bool working = reaper_enter(reaper, x->conn, CONN_WORKING, x);
     CHECK(working); /* the reaper ends no connection whose handler runs */
@@ -343,7 +375,7 @@ static enum MHD_Result resumed_call(struct io *io, struct exchange *x)
         x->problem = PROBLEM_NONE; /* it was put off for those who wait, and is not awaited */
         return MHD_NO;
     }
-    return send_reply(io, x);
+    return reply(io, x);
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
@@ -367,9 +399,11 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
             *size = 0;
             return body_call(io, x, phase, data, got);
         }
-        return phase == CONN_BODY ? last_call(io, x) : send_reply(io, x);
+        return phase == CONN_BODY ? last_call(io, x) : reply(io, x);
     case CONN_WORKING:
         return resumed_call(io, x);
+    case CONN_DELAYED:
+        return send_reply(io, x);
     case CONN_IDLE:
     case CONN_HANDLING:
     case CONN_SENDING:

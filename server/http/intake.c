@@ -227,8 +227,7 @@ static void check_body(struct exchange *x)
 static void check_limit(struct exchange *x)
 {
     if (!(x->route->flags & ROUTE_PROBE)) {
-        exchange_fail(x, PROBLEM_OVERLOADED, NULL,
-                      "too many open connections; probes alone are answered on this one");
+        exchange_fail(x, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
         x->reply.close = true;
     }
 }

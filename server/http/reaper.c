@@ -38,9 +38,10 @@ static const unsigned followers[CONN_PHASES] = {
     [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_IDLE,
     [CONN_HEADERS] = 1 << CONN_BODY | 1 << CONN_DISCARD | 1 << CONN_SENDING | 1 << CONN_IDLE,
     [CONN_BODY] = 1 << CONN_DISCARD | 1 << CONN_HANDLING | 1 << CONN_IDLE,
-    [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_DISCARD] = 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_WORKING] = 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_DISCARD] = 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_WORKING] = 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
+    [CONN_DELAYED] = 1 << CONN_SENDING | 1 << CONN_IDLE,
     [CONN_SENDING] = 1 << CONN_IDLE,
 };
 
@@ -90,7 +91,8 @@ static void see(struct conn *conn, short seen, bool look_for_ends)
     }
     /* Its side is closed and nothing is left to read: there will be no more. Once this is seen
      * twice: the first time its last bytes may just be on the way to a handler. */
-    if (look_for_ends && conn->phase != CONN_SENDING && conn->phase != CONN_HANDLING) {
+    if (look_for_ends && conn->phase != CONN_SENDING && conn->phase != CONN_HANDLING &&
+        conn->phase != CONN_DELAYED) {
         int unread = 0;
         bool at_end = seen != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 && unread == 0;
         if (at_end && conn->at_end) {
@@ -131,6 +133,15 @@ static void look(struct reaper *reaper, bool look_for_ends)
     }
 }
 
+/* Lets a delayed connection go on: at the last tick before its time. Lock held. */
+static void release(struct conn *conn, uint64_t now_ns)
+{
+    if (conn->deadline_ns != UINT64_MAX && now_ns + TICK_MS * NS_PER_MS >= conn->deadline_ns) {
+        conn->deadline_ns = UINT64_MAX; /* once */
+        exchange_resume(conn->exchange);
+    }
+}
+
 static void *run(void *argument)
 {
     struct reaper *reaper = argument;
@@ -142,6 +153,10 @@ static void *run(void *argument)
         uint64_t now_ns = clock_now_ns();
         for (struct conn *conn = reaper->first; conn; conn = conn->next) {
             uint64_t end_ns = conn->deadline_ns;
+            if (conn->phase == CONN_DELAYED) {
+                release(conn, now_ns);
+                continue;
+            }
             if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
                 end_ns = reaper->idle_end_ns;
             }
@@ -335,6 +350,7 @@ static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *con
                x->reply_size * NS_PER_S / SEND_BYTES_PER_S;
     case CONN_HANDLING:
     case CONN_WORKING:
+    case CONN_DELAYED:
     case CONN_ENDED:
     case CONN_PHASES:
         break;
@@ -358,6 +374,14 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return alive;
+}
+
+void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t release_ns)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    CHECK(conn->phase == CONN_DELAYED);
+    conn->deadline_ns = release_ns;
+    (void)pthread_mutex_unlock(&reaper->lock);
 }
 
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn)
@@ -400,7 +424,8 @@ size_t reaper_busy(struct reaper *reaper, bool suspended_only)
     size_t busy = 0;
     (void)pthread_mutex_lock(&reaper->lock);
     for (struct conn *conn = reaper->first; conn; conn = conn->next) {
-        busy += conn->exchange && (!suspended_only || conn->phase == CONN_WORKING);
+        busy += conn->exchange &&
+                (!suspended_only || conn->phase == CONN_WORKING || conn->phase == CONN_DELAYED);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return busy;

@@ -8,6 +8,7 @@
  *   discard   a refused request's body: DISCARD_TIMEOUT_MS
  *   handling  none: its handler runs on the I/O thread
  *   working   none: suspended, with the request's own deadline, kept by the scheduler
+ *   delayed   none: suspended, with a refusal that is kept back until the reaper lets it go
  *   sending   body_timeout plus a second for each SEND_BYTES_PER_S of the answer
  *   ended     nothing more is read or sent; the last one
  *
@@ -35,6 +36,7 @@
 #include "base/err.h"
 #include "server/exchange/exchange.h"
 #include "server/http/framing.h"
+#include "server/queue/policy.h"
 
 enum { DISCARD_TIMEOUT_MS = 10000, SEND_BYTES_PER_S = 64 * 1024 };
 
@@ -47,6 +49,7 @@ enum conn_phase {
     CONN_DISCARD,
     CONN_HANDLING,
     CONN_WORKING,
+    CONN_DELAYED,
     CONN_SENDING,
     CONN_ENDED,
     CONN_PHASES,
@@ -60,6 +63,7 @@ struct conn {
     /* The I/O thread's. */
     struct framing framing; /* told by tap.c */
     uint64_t requests;      /* begun */
+    struct policy_patience patience;
     /* The reaper's, under its lock. */
     struct conn *next, *prev; /* newest first */
     enum conn_phase phase;
@@ -98,6 +102,8 @@ size_t reaper_count(struct reaper *reaper, enum listener listener);
  * when it has ended: it stays so, and nothing may be sent. */
 bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phase,
                   struct exchange *x);
+/* Lets a delayed connection, suspended by now, go on at that time or up to TICK_MS sooner. */
+void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t release_ns);
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn);
 enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn);
 
@@ -105,7 +111,7 @@ enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn)
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns);
 /* Tells the working thread of every suspended exchange that nobody waits for it. */
 void reaper_cancel(struct reaper *reaper);
-/* Exchanges under way; with suspended_only, those that another thread works on. */
+/* Exchanges under way; with suspended_only, those that another thread works on, or that wait. */
 size_t reaper_busy(struct reaper *reaper, bool suspended_only);
 
 #endif

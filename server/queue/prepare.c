@@ -122,6 +122,6 @@ void prepare_submit(struct prepare_pool *pool, struct job *job)
     }
     (void)pthread_mutex_unlock(&pool->lock);
     if (!room) {
-        end_job(job, PROBLEM_OVERLOADED, "too many large bodies wait; try again");
+        end_job(job, PROBLEM_OVERLOADED, PROBLEM_FULL_TEXT);
     }
 }

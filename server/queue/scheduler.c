@@ -41,8 +41,7 @@ static void tell(struct job *job)
         enum problem_kind kind;
         const char *text;
     } problems[] = {
-        [POLICY_FULL] = {PROBLEM_OVERLOADED,
-                         "the queue is full; try again after Retry-After seconds"},
+        [POLICY_FULL] = {PROBLEM_OVERLOADED, PROBLEM_FULL_TEXT},
         [POLICY_HOPELESS] = {PROBLEM_DEADLINE,
                              "the deadline would pass before the request is computed"},
         [POLICY_EXPIRED] = {PROBLEM_DEADLINE,

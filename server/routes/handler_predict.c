@@ -64,7 +64,7 @@ static void begin(struct exchange *x)
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
     } else if (take_timeout(x) && head_of(x, head) && engine_full(engine)) {
         struct problem problem = {0};
-        (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, "the queue is full");
+        (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
         exchange_problem(x, &problem, engine_retry_after_s(engine));
     }
 }

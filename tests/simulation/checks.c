@@ -374,6 +374,12 @@ static void check_idle(struct world *world)
 
 void check_always(struct world *world)
 {
+    const struct scenario *scenario = world->scenario;
+    if (scenario->kind == SCENARIO_STORM &&
+        world->totals.full > (uint64_t)scenario->n_clients * 60) {
+        broken(world, "a storm calms down", "%llu refusals",
+               (unsigned long long)world->totals.full);
+    }
     const struct entries *entries = &world->policy.entries;
     if (entries->all.tokens != world->waiting_tokens ||
         entries->all.requests != world->waiting_requests) {
@@ -437,10 +443,6 @@ void check_end(struct world *world)
         double share = (double)busy_ns / (double)scenario->stop_ns / scenario->policy.workers;
         if (share < 0.97) {
             broken(world, "a storm takes no throughput", "workers busy for %.3f", share);
-        }
-        if (world->totals.full > (uint64_t)scenario->n_clients * 60) {
-            broken(world, "a storm calms down", "%llu refusals",
-                   (unsigned long long)world->totals.full);
         }
     }
     if (scenario->kind == SCENARIO_TEAMS && world->lone_slow * 2 > world->lone) {
