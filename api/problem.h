@@ -61,8 +61,8 @@ enum problem_kind {
     PROBLEM_KIND_COUNT,
 };
 
-/* The words of every PROBLEM_OVERLOADED for want of room, whatever it is of: the queue, connections,
- * bytes. */
+/* The words of every PROBLEM_OVERLOADED for want of room, whatever it is of: the queue,
+ * connections, bytes. */
 #define PROBLEM_FULL_TEXT "the server is full; try again after Retry-After seconds"
 
 /* Caller's stack or request lifetime. Zeroed means none; the first one set wins. */

@@ -182,7 +182,8 @@ static size_t single_texts_until_room(const struct policy *policy, size_t tokens
 }
 
 /* Seconds until a newcomer with that many tokens finds room if nobody else comes. Clients that
- * don't wait ask again and again: until the next tick they are told the same. */
+ * don't wait ask again and again: until one is admitted, or the next tick, they are told the same.
+ */
 static unsigned room_after_s(struct policy *policy, size_t tokens)
 {
     struct policy_told *told = &policy->told[tokens % POLICY_TOLD];
@@ -234,6 +235,7 @@ static void arrive(struct policy *policy, struct queue_entry *entry, uint64_t no
         entry->waiting = tokens;
         entry->credit = TURN_TOKENS;
         entries_move(&policy->entries, entry, ENTRY_ADMITTED);
+        memset(policy->told, 0, sizeof policy->told);
         actions->admitted = true;
     }
 }
@@ -430,7 +432,7 @@ static void learn(struct policy *policy, const struct policy_batch *batch, uint6
 static uint64_t fill_until_ns(const struct policy *policy, uint64_t now_ns)
 {
     const struct queue_entry *oldest = entries_oldest(&policy->entries);
-    if (policy->options.max_wait_ns == 0 || !oldest || policy->stopping ||
+    if (policy->options.max_wait_ns == 0 || !oldest ||
         policy->entries.all.tokens >= policy->options.batch_tokens) {
         return 0;
     }

@@ -80,7 +80,7 @@ struct policy {
     struct entries entries;
     double tokens_per_s;                  /* as learnt */
     unsigned retry_after_s;               /* of a newcomer with one token, as of the last tick */
-    struct policy_told told[POLICY_TOLD]; /* since the last tick, by tokens */
+    struct policy_told told[POLICY_TOLD]; /* since the last change, by tokens */
     double pace[POLICY_WIDTHS];           /* time of a team of up to 2^i, of one worker's; learnt */
     unsigned teams;                       /* formed where a choice was */
 };

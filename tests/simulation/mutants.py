@@ -3,7 +3,7 @@
 
 usage: mutants.py [--seeds N] [--jobs N] [--only NUMBER]...
 
-A mutant is killed when an invariant breaks, a CHECK ends the program, or it runs for more than 120 s.
+A mutant is killed when an invariant breaks, a CHECK ends the program, or it runs for more than 60 s.
 Exit status: 0 when at least 95 % are killed. Survivors are printed."""
 
 import argparse
@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 QUEUE = ROOT / "server/queue"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-w"]
-PATIENCE_S = 120
+PATIENCE_S = 60
 
 
 def table():

@@ -13,7 +13,7 @@ static void make_machine(struct scenario *scenario, struct dice *dice)
 {
     static const size_t budgets[] = {32, 64, 64, 128, 256, 512};
     struct policy_options *policy = &scenario->policy;
-    scenario->speed = 500 * (1 + 19 * dice_unit(dice) * dice_unit(dice));
+    scenario->speed = 100 * (1 + 99 * dice_unit(dice) * dice_unit(dice));
     scenario->pass_tokens = 20 * dice_unit(dice);
     scenario->team_gain = 0.5 + 0.5 * dice_unit(dice);
     scenario->barrier_s = 0.2 / scenario->speed;
@@ -126,7 +126,8 @@ static void make_fair(struct scenario *scenario, struct dice *dice)
     policy->batch_tokens = dice_range(dice, 32, 128);
     policy->batch_texts = policy->batch_tokens;
     scenario->speed = 4000 + 8000 * dice_unit(dice);
-    policy->tokens_per_s = scenario->speed * policy->workers * (0.8 + 0.2 * dice_unit(dice));
+    /* Believed to be half as fast, or half as fast again: it learns. */
+    policy->tokens_per_s = scenario->speed * policy->workers * (0.5 + dice_unit(dice));
     size_t size = dice_range(dice, 4, 40);
     size_t texts = dice_chance(dice, 0.5) ? 1 : dice_range(dice, 2, 12);
     size_t at_once = policy->workers * policy->batch_tokens;
@@ -187,6 +188,18 @@ static void make_retry(struct scenario *scenario, struct dice *dice)
         plan->half_closes = 0;
     }
     struct client_plan *last = &scenario->clients[scenario->n_clients - 1];
+    if (dice_chance(dice, 0.4)) { /* as many giants as may wait */
+        scenario->n_clients = (unsigned)dice_range(dice, 3, 9);
+        scenario->policy.queue_requests = scenario->n_clients - 1;
+        scenario->policy.queue_tokens = GIANT_TEXTS * 10 * 10;
+        size_t texts = dice_range(dice, 100, GIANT_TEXTS / 2);
+        make_equal(scenario, scenario->n_clients, texts, 10);
+        for (unsigned i = 0; i < scenario->n_clients; i++) {
+            scenario->clients[i].end_ns = NS_PER_S / 2;
+        }
+        last = &scenario->clients[scenario->n_clients - 1];
+        last->texts_max = 1;
+    }
     last->kind = CLIENT_CLOSED;
     last->texts_min = last->texts_max;
     last->begin_ns = NS_PER_S + NS_PER_MS;

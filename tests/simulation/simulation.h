@@ -109,7 +109,7 @@ struct scenario scenario_of(uint64_t seed);
 /* World */
 
 /* STEP_NS_MAX: how long the shell's threads need for a step of theirs. */
-enum { REQUESTS_MAX = 2048, SIZES_MAX = GIANT_TEXTS, STEP_NS_MAX = 30000 };
+enum { REQUESTS_MAX = 2048, SIZES_MAX = GIANT_TEXTS, STEP_NS_MAX = 30000, TOLD_MAX = 4096 };
 
 struct request {
     struct queue_entry entry;
@@ -143,8 +143,10 @@ struct sim_client {
     size_t n_sizes;
     uint64_t tokens; /* computed for it */
     uint64_t answers;
-    uint64_t first_told_ns; /* SCENARIO_RETRY: the first refusal and what it said */
-    unsigned told_s;
+    /* SCENARIO_RETRY: refusals since it was last taken, and what they said. */
+    uint64_t told_ns[TOLD_MAX];
+    unsigned told_s[TOLD_MAX];
+    size_t n_told;
 };
 
 enum sim_event_kind {
@@ -199,7 +201,8 @@ struct world {
     struct request *watched; /* of one text: how often is it passed over? */
     struct request *oldest;  /* before the cut */
     size_t oldest_waiting;
-    bool oldest_aged, made_way;
+    bool oldest_aged;
+    bool alone;               /* the last batch was of one request */
     unsigned lone, lone_slow; /* SCENARIO_TEAMS: passes, and those of a bad width */
     bool at_end;              /* it broke when all was over */
     const char *broken;       /* the invariant that did not hold */

@@ -120,12 +120,17 @@ static void make_client(struct world *world, unsigned client)
     me->n_sizes = plan->texts_max == 1 ? 16 : plan->texts_max;
     me->tokens = 0;
     me->answers = 0;
-    me->first_told_ns = 0;
+    me->n_told = 0;
     me->starts[0] = 0;
     for (size_t i = 0; i < me->n_sizes; i++) {
         me->starts[i + 1] = me->starts[i] + dice_range(&me->dice, plan->size_min, plan->size_max);
     }
     send_at(world, client, plan->begin_ns + dice_next(&me->dice) % NS_PER_MS);
+}
+
+static uint64_t least_ns(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static struct request *make_request(struct world *world, unsigned client)
@@ -144,6 +149,9 @@ static struct request *make_request(struct world *world, unsigned client)
         timeout_ns = 60 * NS_PER_S;
     } else if (timeout_ns < 30 * NS_PER_S) {
         timeout_ns = dice_next(&me->dice) % (timeout_ns + 1);
+        if (timeout_ns % 16 == 0) { /* over before it came */
+            timeout_ns = -least_ns(world->now_ns, timeout_ns);
+        }
     }
     *request = (struct request){.client = client, .number = world->totals.requests++};
     request->entry.starts = me->starts + from;
@@ -384,6 +392,17 @@ static void enter(struct world *world, struct request *request)
 static void leave(struct world *world, struct request *request, enum policy_client client)
 {
     struct policy_actions actions;
+    uint64_t number = request->number;
+    /* More may be heard of a client: that it goes after all, and what is not news. */
+    if (dice_chance(&world->dice, 0.5)) {
+        push(world,
+             (struct sim_event){.at_ns = soon(world) + dice_next(&world->dice) % 1000000,
+                                .kind = SIM_LEAVE,
+                                .who = (unsigned)(request - world->requests),
+                                .number = number,
+                                .client = dice_chance(&world->dice, 0.5) ? CLIENT_GONE
+                                                                         : CLIENT_HALF_CLOSED});
+    }
     trace(world, "client   r%llu %s", (unsigned long long)request->number,
           client == CLIENT_GONE ? "gone" : "half-closed");
     request->gone = request->gone || client == CLIENT_GONE;
@@ -498,7 +517,7 @@ static void begin(struct world *world, const struct scenario *scenario, uint64_t
     world->waiting_tokens = world->waiting_requests = world->live = 0;
     world->last_single_ns = 0;
     world->watched = world->oldest = NULL;
-    world->made_way = false;
+    world->alone = false;
     world->lone = world->lone_slow = 0;
     world->at_end = false;
     world->broken = NULL;
