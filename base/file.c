@@ -280,6 +280,30 @@ bool file_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+enum err_code file_make_folders(const char *path, struct err *err)
+{
+    char *copy = strdup(path);
+    if (!copy) {
+        return err_nomem(err, strlen(path));
+    }
+    for (char *at = copy; *at != '\0'; at++) {
+        if (*at == '/' && at > copy) {
+            *at = '\0';
+            (void)mkdir(copy, 0777);
+            *at = '/';
+        }
+    }
+    free(copy);
+    struct stat info;
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+        return err_set_errno(err, ERR_IO, errno, "%s", path);
+    }
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        return err_set(err, ERR_IO, "%s: is no folder", path);
+    }
+    return ERR_OK;
+}
+
 char *file_join(const char *dir, const char *name)
 {
     size_t dir_size = strlen(dir);

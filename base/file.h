@@ -60,6 +60,8 @@ CHECK_RESULT enum err_code file_rename(const char *from, const char *path, struc
 bool file_put(int fd, const void *data, size_t size);
 
 bool file_exists(const char *path);
+/* Makes a folder and those above it; fine where they are there. Errors: ERR_IO, naming path. */
+CHECK_RESULT enum err_code file_make_folders(const char *path, struct err *err);
 
 /* "dir/name" in malloc'ed memory; NULL when memory is out. */
 char *file_join(const char *dir, const char *name);

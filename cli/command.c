@@ -31,19 +31,27 @@ int command_fail(const char *command, const struct err *err)
     return err->code == ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
-char *command_default_model(void)
+char *command_cache(const char *name)
 {
-    const char *cache = getenv("ORTHRUS_CACHE");
-    if (cache && *cache) {
-        return file_join(cache, "bert-base-uncased");
+    const char *base = getenv("ORTHRUS_CACHE");
+    const char *under = "";
+    if (!base || !*base) {
+        base = getenv("XDG_CACHE_HOME");
+        under = "orthrus";
     }
-    const char *base = getenv("XDG_CACHE_HOME");
-    const char *under = "orthrus/bert-base-uncased";
     if (!base || !*base) {
         base = getenv("HOME");
-        under = ".cache/orthrus/bert-base-uncased";
+        under = ".cache/orthrus";
     }
-    return base && *base ? file_join(base, under) : NULL;
+    char *folder = base && *base ? file_join(base, under) : NULL;
+    char *path = folder ? file_join(folder, name) : NULL;
+    free(folder);
+    return path;
+}
+
+char *command_default_model(void)
+{
+    return command_cache("bert-base-uncased");
 }
 
 char *command_shipped_heads(void)

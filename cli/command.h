@@ -30,6 +30,9 @@ CHECK_RESULT bool command_begin(const struct command *command, int argc, char **
 /* Prints "orthrus COMMAND: text" to stderr; returns the exit status that fits the code. */
 int command_fail(const char *command, const struct err *err);
 
+/* A folder or file of the cache: ORTHRUS_CACHE, else XDG_CACHE_HOME/orthrus, else
+ * ~/.cache/orthrus. malloc'ed; NULL when memory is out or no home folder is known. */
+char *command_cache(const char *name);
 /* The model folder where none was named: the fetched bert-base-uncased under the cache folder.
  * malloc'ed; NULL when memory is out or no home folder is known. */
 char *command_default_model(void);

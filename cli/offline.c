@@ -22,7 +22,13 @@ enum err_code offline_heads(const struct model *model, const char *flag, struct 
 {
     if (flag) {
         struct heads_fit fit = model_heads_fit(model, model->config.pooling);
-        return heads_load(flag, &fit, false, ret_heads, err);
+        struct err why = ERR_INIT;
+        enum err_code loaded = heads_load(flag, &fit, true, ret_heads, &why);
+        /* A whole multi-task checkpoint has heads too, beside much else. */
+        if (loaded != ERR_OK && heads_load(flag, &fit, false, ret_heads, NULL) == ERR_OK) {
+            return ERR_OK;
+        }
+        return loaded == ERR_OK ? ERR_OK : err_set(err, loaded, "%s", why.text);
     }
     char *shipped = command_shipped_heads();
     char *source = NULL;

@@ -39,6 +39,23 @@ struct offline_flags {
         "input", 'i', FLAG_STRING, &(target), "FILE", initial,         \
             "one text a line, UTF-8; - is standard input", 0, 0, false \
     }
+#define OFFLINE_FLAGS_COLUMNS(format, text, labels)                                   \
+    {"format",                                                                        \
+     0,                                                                               \
+     FLAG_STRING,                                                                     \
+     &(format),                                                                       \
+     "F",                                                                             \
+     "by the file's name, else jsonl",                                                \
+     "jsonl, csv or tsv (the latter with a header line)",                             \
+     0,                                                                               \
+     0,                                                                               \
+     false},                                                                          \
+        {"text-column",           0, FLAG_STRING, &(text), "NAME", "text",            \
+         "where the text stands", 0, 0,           false},                             \
+    {                                                                                 \
+        "label-column", 0, FLAG_STRINGS, &(labels), "HEAD=COLUMN", "the head's name", \
+            "where a head's label stands (repeatable)", 0, 0, false                   \
+    }
 #define OFFLINE_FLAGS_ENCODER(flags)                                                               \
     {"max-length",                                                                                 \
      0,                                                                                            \

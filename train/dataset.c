@@ -1,117 +1,138 @@
 #include "train/dataset.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "base/file.h"
-#include "base/jval.h"
 #include "base/size.h"
-#include "train/loss.h"
+#include "train/answers.h"
+
+enum { SCORE_MAX = 1000000 };
 
 /* What one run over a file needs. */
-struct reader {
-    const char *path;
-    size_t line; /* from 1 */
-    const struct tokenizer *tokenizer;
-    struct encode_options options;
-    const struct label_set *sets;
+struct loading {
+    const struct dataset_options *options;
+    struct tasks *tasks;
+    struct arena *arena;
+    struct rows rows;
+    struct answers *answers; /* [tasks], owned */
     struct tokens tokens;
     size_t room_ids, room;
+    bool weighted; /* a row's weight is not 1 */
+    bool outside;  /* a score below 0 or above 1 */
     struct dataset data;
 };
 
-static enum err_code bad_line(const struct reader *reader, struct err *err, const char *what)
+/* FNV-1a: tells texts apart well enough to count those that occur twice. */
+static uint64_t hash_text(const char *text, size_t size)
 {
-    return err_set(err, ERR_INVALID, "%s:%zu: %s", reader->path, reader->line, what);
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
+    }
+    return hash;
 }
 
-static enum err_code read_label(const struct reader *reader, const struct jval *object,
-                                enum head_kind kind, int32_t *ret_label, struct err *err)
+static bool grow_array(void **array, size_t room, size_t size)
 {
-    const struct jval *value = jval_get(object, head_name(kind));
-    const struct label_set *set = &reader->sets[kind];
-    const char *text;
-    size_t size;
-    int64_t index = LABEL_NONE;
-    if (!value || jval_is_null(value) || set->n == 0) {
-        *ret_label = LABEL_NONE;
-        return ERR_OK;
-    }
-    if (jval_string(value, &text, &size)) {
-        index = label_set_find(set, text, size);
-    } else if (!jval_int(value, &index)) {
-        index = LABEL_NONE;
-    }
-    if (index < 0 || (uint64_t)index >= set->n) {
-        char allowed[256];
-        char sentence[ERR_TEXT_MAX];
-        label_set_text(set, allowed, sizeof allowed);
-        snprintf(sentence, sizeof sentence, "\"%s\" must be one of %s, or an index from 0 to %zu",
-                 head_name(kind), allowed, set->n - 1);
-        return bad_line(reader, err, sentence);
-    }
-    *ret_label = (int32_t)index;
-    return ERR_OK;
+    void *more = realloc(*array, room * size);
+    *array = more ? more : *array;
+    return more != NULL;
 }
 
 /* Room for one more example of n tokens. */
-static enum err_code grow(struct reader *reader, size_t n, struct err *err)
+static enum err_code grow(struct loading *loading, size_t n, struct err *err)
 {
-    struct dataset *data = &reader->data;
+    struct dataset *data = &loading->data;
     size_t used = data->n == 0 ? 0 : data->starts[data->n];
-    if (data->n + 1 >= reader->room) {
-        size_t room = reader->room * 2 + 1024;
-        size_t *starts = realloc(data->starts, room * sizeof *starts);
-        if (!starts) {
-            return err_nomem(err, room * sizeof *starts);
+    if (data->n + 1 >= loading->room) {
+        size_t room = loading->room * 2 + 1024;
+        bool good = grow_array((void **)&data->starts, room, sizeof *data->starts) &&
+                    grow_array((void **)&data->weights, room, sizeof *data->weights) &&
+                    grow_array((void **)&data->texts, room, sizeof *data->texts) &&
+                    (!loading->options->columns->group ||
+                     grow_array((void **)&data->groups, room, sizeof *data->groups));
+        for (size_t i = 0; good && i < data->tasks; i++) {
+            good = grow_array((void **)&data->labels[i], room, sizeof(int32_t)) &&
+                   (loading->tasks->at[i].type != HEAD_SCORE ||
+                    grow_array((void **)&data->targets[i], room, sizeof(float)));
         }
-        data->starts = starts;
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-            int32_t *labels = realloc(data->labels[kind], room * sizeof *labels);
-            if (!labels) {
-                return err_nomem(err, room * sizeof *labels);
-            }
-            data->labels[kind] = labels;
+        if (!good) {
+            return err_nomem(err, room * sizeof *data->starts);
         }
-        reader->room = room;
+        loading->room = room;
     }
-    if (n > reader->room_ids - used) {
-        size_t room = reader->room_ids * 2 + size_max(n, 65536);
-        int32_t *ids = realloc(data->ids, room * sizeof *ids);
-        if (!ids) {
-            return err_nomem(err, room * sizeof *ids);
+    if (n > loading->room_ids - used) {
+        size_t room = loading->room_ids * 2 + size_max(n, 65536);
+        if (!grow_array((void **)&data->ids, room, sizeof *data->ids)) {
+            return err_nomem(err, room * sizeof *data->ids);
         }
-        data->ids = ids;
-        reader->room_ids = room;
+        loading->room_ids = room;
     }
     return ERR_OK;
 }
 
-static enum err_code add_example(struct reader *reader, const struct jval *object, struct err *err)
+static enum err_code read_score(struct loading *loading, size_t i, const struct cell *cell,
+                                struct err *err)
 {
-    struct dataset *data = &reader->data;
-    struct tokens *tokens = &reader->tokens;
-    const char *text;
-    size_t size;
-    int32_t labels[HEAD_COUNT] = {0};
-    if (!jval_is_object(object)) {
-        return bad_line(reader, err, "must be a JSON object like {\"text\": \"…\"}");
+    struct dataset *data = &loading->data;
+    char sentence[ERR_TEXT_MAX];
+    bool there = cell->kind != CELL_NONE;
+    if (there && (cell->kind == CELL_OTHER || cell->kind == CELL_LIST ||
+                  (cell->typed && cell->kind == CELL_WORD) || !(fabs(cell->number) <= SCORE_MAX))) {
+        snprintf(sentence, sizeof sentence, "\"%s\" must be a number of at most %d",
+                 loading->tasks->at[i].name, SCORE_MAX);
+        return rows_bad(&loading->rows, err, sentence);
     }
-    if (!jval_string(jval_get(object, "text"), &text, &size)) {
-        return bad_line(reader, err, "\"text\" must be there and a string");
-    }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        enum err_code code = read_label(reader, object, kind, &labels[kind], err);
-        if (code != ERR_OK) {
-            return code;
+    data->labels[i][data->n] = there ? 0 : LABEL_NONE;
+    data->targets[i][data->n] = there ? (float)cell->number : 0;
+    loading->outside = loading->outside || (there && !(cell->number >= 0 && cell->number <= 1));
+    return ERR_OK;
+}
+
+static enum err_code read_labels(struct loading *loading, struct err *err)
+{
+    struct dataset *data = &loading->data;
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; code == ERR_OK && i < data->tasks; i++) {
+        const struct task *task = &loading->tasks->at[i];
+        const struct cell *cell = &loading->rows.labels[i];
+        bool labelled = cell->kind != CELL_NONE;
+        if (task->type == HEAD_SCORE) {
+            code = read_score(loading, i, cell, err);
+        } else {
+            code = answers_add(&loading->answers[i], task, &loading->rows, cell, data->n, &labelled,
+                               err);
+            data->labels[i][data->n] = labelled ? 0 : LABEL_NONE;
         }
+        data->labelled[i] += labelled;
     }
-    enum err_code code = tokenizer_encode(reader->tokenizer, text, size, &reader->options, tokens,
-                                          err);
+    return code;
+}
+
+static enum err_code add_example(struct loading *loading, struct err *err)
+{
+    struct dataset *data = &loading->data;
+    struct tokens *tokens = &loading->tokens;
+    const struct rows *rows = &loading->rows;
+    const struct encode_options options = {.max_length = loading->options->max_length,
+                                           .add_special_tokens = true};
+    if (data->n == DATASET_LINES_MAX) {
+        return err_set(err, ERR_LIMIT, "%s: more than %d examples", loading->options->path,
+                       DATASET_LINES_MAX);
+    }
+    enum err_code code = tokenizer_encode(loading->options->tokenizer, rows->text, rows->text_size,
+                                          &options, tokens, err);
+    if (code == ERR_OK && tokens->n == 0) {
+        code = rows_bad(rows, err, "a text without any token");
+    }
     if (code == ERR_OK) {
-        code = grow(reader, tokens->n, err);
+        code = grow(loading, tokens->n, err);
+    }
+    if (code == ERR_OK) {
+        code = read_labels(loading, err);
     }
     if (code != ERR_OK) {
         return code;
@@ -124,86 +145,110 @@ static enum err_code add_example(struct reader *reader, const struct jval *objec
     data->starts[data->n + 1] = data->starts[data->n] + tokens->n;
     data->longest = size_max(data->longest, tokens->n);
     data->truncated += tokens->truncated;
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        data->labels[kind][data->n] = labels[kind];
-        data->labelled[kind] += labels[kind] != LABEL_NONE;
+    data->weights[data->n] = (float)rows->weight;
+    loading->weighted = loading->weighted || rows->weight != 1;
+    data->texts[data->n] = hash_text(rows->text, rows->text_size);
+    if (data->groups) {
+        char number[32];
+        const struct cell *group = &rows->group;
+        int size = snprintf(number, sizeof number, "%lld", (long long)group->integer);
+        data->groups[data->n] = group->kind == CELL_WORD ? hash_text(group->text, group->size)
+                                                         : hash_text(number, (size_t)size);
+        if (group->kind != CELL_WORD && group->kind != CELL_INTEGER) {
+            return rows_bad(rows, err, "the member of --split-by must be there, text or a number");
+        }
     }
     data->n++;
     return ERR_OK;
 }
 
-static bool is_blank(const char *line, size_t size)
+/* Codes to classes, and lists to rows of targets. */
+static enum err_code settle(struct loading *loading, size_t i, struct err *err)
 {
-    for (size_t i = 0; i < size; i++) {
-        if (!strchr(" \t\r", line[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static enum err_code read_line(struct reader *reader, const char *line, size_t size,
-                               struct err *err)
-{
-    if (is_blank(line, size)) {
+    struct dataset *data = &loading->data;
+    struct task *task = &loading->tasks->at[i];
+    struct answers *answers = &loading->answers[i];
+    if (task->type == HEAD_SCORE) {
+        task->identity = task->init ? task->identity : task->identity || loading->outside;
         return ERR_OK;
     }
-    if (size > DATASET_LINE_MAX) {
-        return err_set(err, ERR_LIMIT, "%s:%zu: longer than %d bytes", reader->path, reader->line,
-                       DATASET_LINE_MAX);
-    }
-    if (reader->data.n == DATASET_LINES_MAX) {
-        return err_set(err, ERR_LIMIT, "%s: more than %d examples", reader->path,
-                       DATASET_LINES_MAX);
-    }
-    struct jval *object;
-    enum err_code code = jval_parse(line, size, &object, err);
+    enum err_code code = answers_settle(answers, task, loading->options->path, loading->arena, err);
     if (code != ERR_OK) {
-        err_prefix(err, "%s:%zu: must be a JSON object", reader->path, reader->line);
         return code;
     }
-    code = add_example(reader, object, err);
-    jval_free(object);
+    if (task->type == HEAD_SIGMOID) {
+        size_t classes = size_max(task->labels.n, 1);
+        data->targets[i] = calloc(data->n * classes, sizeof(float));
+        if (!data->targets[i]) {
+            return err_nomem(err, data->n * classes * sizeof(float));
+        }
+        for (size_t k = 0; k < answers->n; k++) {
+            data->targets[i][answers->at[k].row * classes + (size_t)answers->at[k].code] = 1;
+        }
+        return ERR_OK;
+    }
+    for (size_t k = 0; k < answers->n; k++) {
+        data->labels[i][answers->at[k].row] = answers->at[k].code;
+    }
+    return ERR_OK;
+}
+
+static enum err_code load(struct loading *loading, struct err *err)
+{
+    const struct dataset_options *options = loading->options;
+    size_t tasks = loading->tasks->n;
+    enum err_code code = ERR_OK;
+    loading->data.tasks = tasks;
+    loading->answers = calloc(tasks, sizeof *loading->answers);
+    if (!loading->answers) {
+        return err_nomem(err, tasks * sizeof *loading->answers);
+    }
+    for (size_t i = 0; code == ERR_OK && i < tasks; i++) {
+        code = answers_init(&loading->answers[i], err);
+    }
+    if (code == ERR_OK) {
+        code = rows_open(options->path, options->format, options->columns, &loading->rows, err);
+    }
+    bool end = false;
+    while (code == ERR_OK && !end) {
+        code = rows_next(&loading->rows, &end, err);
+        if (code == ERR_OK && !end) {
+            code = add_example(loading, err);
+        }
+    }
+    if (code == ERR_OK && loading->data.n == 0) {
+        code = err_set(err, ERR_INVALID, "%s: holds no example", options->path);
+    }
+    for (size_t i = 0; code == ERR_OK && i < tasks; i++) {
+        code = settle(loading, i, err);
+    }
+    if (code == ERR_OK) {
+        reader_digest_text(&loading->rows.reader, loading->data.sha256);
+    }
+    if (!loading->weighted) {
+        free(loading->data.weights);
+        loading->data.weights = NULL;
+    }
     return code;
 }
 
-enum err_code dataset_load(const char *path, const struct tokenizer *tokenizer, size_t max_length,
-                           const struct label_set sets[HEAD_COUNT], struct dataset *ret_dataset,
-                           struct err *err)
+enum err_code dataset_load(const struct dataset_options *options, struct tasks *tasks,
+                           struct arena *arena, struct dataset *ret_dataset, struct err *err)
 {
-    struct reader reader = {
-        .path = path,
-        .tokenizer = tokenizer,
-        .options = {.max_length = max_length, .add_special_tokens = true},
-        .sets = sets,
-    };
-    struct file_map map;
-    enum err_code code = file_map_open(path, DATASET_FILE_MAX, &map, err);
+    struct loading loading = {.options = options, .tasks = tasks, .arena = arena};
+    CHECK(options->columns->n == tasks->n);
+    enum err_code code = load(&loading, err);
+    for (size_t i = 0; loading.answers && i < tasks->n; i++) {
+        answers_done(&loading.answers[i]);
+    }
+    free(loading.answers);
+    rows_close(&loading.rows);
+    tokens_done(&loading.tokens);
     if (code != ERR_OK) {
+        dataset_done(&loading.data);
         return code;
     }
-    const char *at = (const char *)map.data;
-    const char *end = map.size > 0 ? at + map.size : at;
-    while (at != end && code == ERR_OK) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        const char *stop = newline ? newline : end;
-        reader.line++;
-        code = read_line(&reader, at, (size_t)(stop - at), err);
-        at = newline ? newline + 1 : end;
-    }
-    if (code == ERR_OK && reader.data.n == 0) {
-        code = err_set(err, ERR_INVALID, "%s: holds no example", path);
-    }
-    if (code == ERR_OK) {
-        sha256_of(map.data, map.size, reader.data.sha256);
-    }
-    file_map_close(&map);
-    tokens_done(&reader.tokens);
-    if (code != ERR_OK) {
-        dataset_done(&reader.data);
-        return code;
-    }
-    *ret_dataset = reader.data;
+    *ret_dataset = loading.data;
     return ERR_OK;
 }
 
@@ -212,8 +257,12 @@ void dataset_done(struct dataset *dataset)
     if (dataset) {
         free(dataset->ids);
         free(dataset->starts);
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-            free(dataset->labels[kind]);
+        free(dataset->weights);
+        free(dataset->texts);
+        free(dataset->groups);
+        for (size_t i = 0; i < TASKS_MAX; i++) {
+            free(dataset->labels[i]);
+            free(dataset->targets[i]);
         }
         *dataset = (struct dataset){0};
     }

@@ -1,6 +1,8 @@
-/* Training data: JSONL, one object a line: {"text", "classifier", "sentiment"}; a label is a name
- * or an index, and one that is missing or null takes no part in its head's loss. Other members are
- * ignored, and so are empty lines and the labels of a head whose set is empty. */
+/* Training data in memory: tokenized texts and what each head is to answer for them.
+ *
+ * A label is a name or an index; one that is missing, null or (in CSV) empty takes no part in its
+ * head's loss. Softmax heads have one label a text, sigmoid heads a list, score heads a number.
+ * Where the labels of a head are not given they are inferred: the names of the data in order. */
 #ifndef ORTHRUS_TRAIN_DATASET_H
 #define ORTHRUS_TRAIN_DATASET_H
 
@@ -11,29 +13,42 @@
 #include "base/sha256.h"
 #include "model/encoder/batch.h"
 #include "model/text/tokenizer.h"
-#include "train/kinds.h"
-#include "train/labels.h"
+#include "train/rows.h"
+#include "train/tasks.h"
 
-#define DATASET_FILE_MAX ((size_t)16 << 30)
-enum { DATASET_LINE_MAX = 4 * 1024 * 1024, DATASET_LINES_MAX = 50 * 1000 * 1000 };
+enum { DATASET_LINES_MAX = 50 * 1000 * 1000, LABEL_NONE = -1 };
 
-/* Tokenized examples; lifetime of a run. */
+/* Lifetime of a run. */
 struct dataset {
     size_t n;
-    int32_t *ids;                /* all tokens, owned */
-    size_t *starts;              /* [n+1], owned */
-    int32_t *labels[HEAD_COUNT]; /* [n], LABEL_NONE where missing, owned */
-    size_t labelled[HEAD_COUNT];
-    size_t longest;                   /* tokens */
-    size_t truncated;                 /* texts that were cut at the length limit */
+    size_t tasks;
+    int32_t *ids;               /* all tokens, owned as all below */
+    size_t *starts;             /* [n+1] */
+    int32_t *labels[TASKS_MAX]; /* [n] class, or 0 for sigmoid and score; LABEL_NONE */
+    float *targets[TASKS_MAX];  /* [n,K] of sigmoid (0, 1) and score heads; NULL for softmax */
+    float *weights;             /* [n]; NULL: all are 1 */
+    uint64_t *texts;            /* [n] a hash of each text */
+    uint64_t *groups;           /* [n] a hash of --split-by's value, NULL without */
+    size_t labelled[TASKS_MAX]; /* texts */
+    size_t longest;             /* tokens */
+    size_t truncated;           /* texts that were cut at the length limit */
     char sha256[SHA256_HEX_SIZE + 1]; /* of the file */
 };
 
-/* Reads, checks and tokenizes a file. Errors: ERR_INVALID "file:line: what was expected", for the
- * first bad line; ERR_NOT_FOUND, ERR_IO, ERR_LIMIT, ERR_NOMEM. */
-CHECK_RESULT enum err_code dataset_load(const char *path, const struct tokenizer *tokenizer,
-                                        size_t max_length, const struct label_set sets[HEAD_COUNT],
-                                        struct dataset *ret_dataset, struct err *err);
+struct dataset_options {
+    const char *path;
+    enum rows_format format;
+    const struct rows_columns *columns; /* n is that of the tasks */
+    const struct tokenizer *tokenizer;
+    size_t max_length;
+};
+
+/* Reads, checks and tokenizes a file. Labels that a task lacks, or only knows by default, are
+ * settled by this data and put into the task, in arena. Errors: ERR_INVALID "file:line: what was
+ * expected", for the first bad row; ERR_NOT_FOUND, ERR_IO, ERR_LIMIT, ERR_NOMEM. */
+CHECK_RESULT enum err_code dataset_load(const struct dataset_options *options, struct tasks *tasks,
+                                        struct arena *arena, struct dataset *ret_dataset,
+                                        struct err *err);
 /* NULL and zeroed structs are fine. */
 void dataset_done(struct dataset *dataset);
 

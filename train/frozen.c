@@ -67,7 +67,7 @@ enum err_code frozen_embed(const struct encoder *encoder, const struct dataset *
     };
     struct pass pass = {.dataset = dataset,
                         .progress = progress,
-                        .hidden = encoder_config(encoder)->hidden,
+                        .hidden = pooling_count(pooling) * encoder_config(encoder)->hidden,
                         .out = out};
     const struct bulk_stream stream = {
         .context = &pass, .fill = fill, .take = take, .on_done = on_done};

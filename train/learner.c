@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/size.h"
 #include "model/encoder/blas.h"
+#include "model/encoder/pages.h"
 
 enum { ROW_EVER = 1, ROW_NOW = 2 };
 
@@ -16,9 +17,12 @@ struct learner {
     struct params *params; /* owned, as all below */
     struct optimizer *optimizer;
     struct crew *crew;
-    struct tape *tape;         /* NULL without an encoder */
-    float *logits[HEAD_COUNT]; /* [max_texts,K] */
-    int32_t *predicted[HEAD_COUNT];
+    struct tape *tape;        /* NULL without an encoder */
+    float *logits[TASKS_MAX]; /* [max_texts,K] */
+    float *inner[TASKS_MAX];  /* [max_texts,M] of heads with a dense layer */
+    float *dinner;            /* [max_texts, largest M] */
+    int32_t *predicted[TASKS_MAX];
+    float *sum;    /* gradients of a step's earlier parts; NULL where a step is one batch */
     int32_t *rows; /* of the word embeddings with a gradient, distinct */
     size_t n_rows;
 };
@@ -46,26 +50,35 @@ static enum err_code create_tape(struct learner *learner, struct err *err)
 static enum err_code create_buffers(struct learner *learner, struct err *err)
 {
     size_t texts = learner->options.max_texts;
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        size_t count;
-        if (!size_mul(texts, learner->params->classes[kind] + 1, &count)) {
-            return err_nomem(err, SIZE_MAX);
-        }
-        learner->logits[kind] = calloc(count, sizeof(float));
-        learner->predicted[kind] = calloc(texts, sizeof(int32_t));
-        if (!learner->logits[kind] || !learner->predicted[kind]) {
-            return err_nomem(err, count * sizeof(float));
+    const struct tasks *tasks = &learner->params->tasks;
+    size_t widest = 0;
+    for (size_t i = 0; i < tasks->n; i++) {
+        size_t inner = tasks->at[i].inner;
+        learner->logits[i] = calloc(texts * (tasks->at[i].classes + 1), sizeof(float));
+        learner->predicted[i] = calloc(texts, sizeof(int32_t));
+        learner->inner[i] = inner > 0 ? calloc(texts * inner, sizeof(float)) : NULL;
+        widest = size_max(widest, inner);
+        if (!learner->logits[i] || !learner->predicted[i] || (inner > 0 && !learner->inner[i])) {
+            return err_nomem(err, texts * (tasks->at[i].classes + inner + 1) * sizeof(float));
         }
     }
-    size_t rows = learner->params->n_encoder > 0 ? learner->options.max_tokens : 1;
+    learner->dinner = calloc(texts * widest + 1, sizeof(float));
+    if (learner->options.parts > 1) {
+        learner->sum = pages_alloc(learner->params->n_grads * sizeof(float));
+    }
+    if (!learner->dinner || (learner->options.parts > 1 && !learner->sum)) {
+        return err_nomem(err, learner->params->n_grads * sizeof(float));
+    }
+    size_t rows = learner->params->n_encoder > 0
+                      ? learner->options.max_tokens * size_max(learner->options.parts, 1)
+                      : 1;
     learner->rows = calloc(rows, sizeof *learner->rows);
     return learner->rows ? ERR_OK : err_nomem(err, rows * sizeof *learner->rows);
 }
 
 enum err_code learner_create(const struct config *config, const struct checkpoint *checkpoint,
-                             const size_t classes[HEAD_COUNT],
-                             const struct learner_options *options, struct learner **ret_learner,
-                             struct err *err)
+                             const struct tasks *tasks, const struct learner_options *options,
+                             struct learner **ret_learner, struct err *err)
 {
     enum err_code code = blas_open(err);
     if (code != ERR_OK) {
@@ -78,7 +91,7 @@ enum err_code learner_create(const struct config *config, const struct checkpoin
     learner->config = *config;
     learner->options = *options;
     learner->lowest = plan_lowest(options->plan, config->layers);
-    code = params_create(config, checkpoint, classes, options->plan, &learner->params, err);
+    code = params_create(config, checkpoint, tasks, options->plan, &learner->params, err);
     if (code == ERR_OK) {
         code = optimizer_create(learner->params, &options->optimizer, &learner->optimizer, err);
     }
@@ -105,9 +118,14 @@ void learner_destroy(struct learner *learner)
     if (!learner) {
         return;
     }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        free(learner->logits[kind]);
-        free(learner->predicted[kind]);
+    for (size_t i = 0; i < TASKS_MAX; i++) {
+        free(learner->logits[i]);
+        free(learner->inner[i]);
+        free(learner->predicted[i]);
+    }
+    free(learner->dinner);
+    if (learner->sum) {
+        pages_free(learner->sum, learner->params->n_grads * sizeof(float));
     }
     free(learner->rows);
     tape_destroy(learner->tape);
@@ -132,9 +150,9 @@ struct crew *learner_crew(struct learner *learner)
     return learner->crew;
 }
 
-const int32_t *learner_predicted(const struct learner *learner, enum head_kind kind)
+const int32_t *learner_predicted(const struct learner *learner, size_t task)
 {
-    return learner->predicted[kind];
+    return learner->predicted[task];
 }
 
 const float *learner_pooled(const struct learner *learner)
@@ -149,6 +167,7 @@ struct lesson_run {
     struct loss_pass loss;
     struct losses losses;
     bool backward;
+    bool first; /* of a step's parts */
 };
 
 static void lesson_start(struct learner *learner, const struct lesson *lesson, bool train,
@@ -157,18 +176,21 @@ static void lesson_start(struct learner *learner, const struct lesson *lesson, b
     const struct learner_options *options = &learner->options;
     CHECK(lesson->n >= 1 && lesson->n <= options->max_texts);
     CHECK((lesson->batch != NULL) == (learner->tape != NULL));
-    struct lesson_run run = {.learner = learner, .backward = train};
+    struct lesson_run run = {.learner = learner, .backward = train, .first = lesson->part == 0};
     run.loss = (struct loss_pass){
         .params = learner->params,
         .n = lesson->n,
         .pooled = lesson->batch ? learner->tape->pooled : lesson->pooled,
+        .labels = lesson->labels,
+        .divisors = lesson->divisors,
+        .dinner = learner->dinner,
+        .tallies = lesson->tallies,
+        .keep = lesson->keep,
     };
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        run.loss.labels[kind] = lesson->labels[kind];
-        run.loss.weights[kind] = options->loss_weights[kind];
-        run.loss.logits[kind] = learner->logits[kind];
-        run.loss.predicted[kind] = learner->predicted[kind];
-    }
+    memcpy(run.loss.logits, learner->logits, sizeof run.loss.logits);
+    memcpy(run.loss.inner, learner->inner, sizeof run.loss.inner);
+    memcpy(run.loss.predicted, learner->predicted, sizeof run.loss.predicted);
+    uint64_t steps = optimizer_steps(learner->optimizer);
     run.network = (struct network_pass){
         .params = learner->params,
         .batch = lesson->batch,
@@ -178,22 +200,22 @@ static void lesson_start(struct learner *learner, const struct lesson *lesson, b
         .hidden_dropout = train ? options->hidden_dropout : 0.0f,
         .attention_dropout = train ? options->attention_dropout : 0.0f,
         .seed = options->seed,
-        .step = (uint32_t)optimizer_steps(learner->optimizer),
+        .step = (uint32_t)(steps * size_max(options->parts, 1) + lesson->part),
     };
     *ret_run = run;
 }
 
-/* The last batch's rows of the word embeddings' gradient back to zero, and this batch's noted. */
-static void turn_rows(struct learner *learner, const struct batch *batch)
+/* The last step's rows of the word embeddings' gradient back to zero, and this batch's noted. */
+static void turn_rows(struct learner *learner, const struct batch *batch, bool first)
 {
     struct params *params = learner->params;
     size_t h = learner->config.hidden;
-    for (size_t i = 0; i < learner->n_rows; i++) {
+    for (size_t i = 0; first && i < learner->n_rows; i++) {
         size_t row = (size_t)learner->rows[i];
         memset(params->grad.word + row * h, 0, h * sizeof(float));
         params->touched[row] = ROW_EVER;
     }
-    learner->n_rows = 0;
+    learner->n_rows = first ? 0 : learner->n_rows;
     for (size_t t = 0; t < batch->total; t++) {
         int32_t row = batch->ids[t];
         if (!(params->touched[row] & ROW_NOW)) {
@@ -215,7 +237,7 @@ static void lesson_main(void *context, struct part part)
             loss_backward(&run->loss, deep ? learner->tape->dpooled : NULL);
         }
         if (deep && learner->lowest == 0) {
-            turn_rows(learner, run->network.batch);
+            turn_rows(learner, run->network.batch, run->first);
         }
     }
     team_barrier(part.team);
@@ -243,7 +265,16 @@ static void lesson_run(struct learner *learner, const struct lesson *lesson, boo
 void learner_gradients(struct learner *learner, const struct lesson *lesson,
                        struct losses *ret_losses)
 {
+    struct params *params = learner->params;
+    CHECK(lesson->part == 0 || lesson->part < learner->options.parts);
+    /* A pass overwrites the gradients (but the word embeddings' rows, which it adds to). */
+    if (lesson->part > 0) {
+        memcpy(learner->sum, params->grads, params->n_grads * sizeof(float));
+    }
     lesson_run(learner, lesson, true, ret_losses);
+    for (size_t i = 0; lesson->part > 0 && i < params->n_grads; i++) {
+        params->grads[i] += learner->sum[i];
+    }
 }
 
 void learner_evaluate(struct learner *learner, const struct lesson *lesson,

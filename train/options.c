@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/facts.h"
 #include "base/jval.h"
 #include "train/options.h"
 
@@ -11,10 +12,11 @@ void train_options_default(struct train_options *ret_options)
     *ret_options = (struct train_options){
         .epochs = 5,
         .batch_size = 2,
+        .parts = 1,
+        .text_column = "text",
         .lr = 2e-5,
         .head_lr = -1,
         .layer_decay = 1,
-        .loss_weights = "classifier=1,sentiment=1",
         .dropout = -1,
         .shuffle = true,
         .seed = 42,
@@ -50,29 +52,30 @@ enum err_code options_check(const struct train_options *options, struct err *err
          "given without --eval-data"},
         {options->patience == 0 || options->eval_data || options->eval_split > 0, "--patience",
          "given with --eval-data or --eval-split"},
+        {options->eval_split > 0 || !options->split_by, "--split-by", "given with --eval-split"},
+        {options->eval_split > 0 || !options->stratify, "--stratify", "given with --eval-split"},
+        {!(options->split_by && options->stratify), "--split-by", "given without --stratify"},
+        {options->keep != KEEP_BEST || options->eval_data || options->eval_split > 0, "--keep best",
+         "given with --eval-data or --eval-split"},
+        {options->parts >= 1 && options->parts <= PARTS_MAX, "--grad-accumulation", "1 to 4096"},
+        {options->warmup_ratio >= 0 && options->warmup_ratio <= 1, "--warmup-ratio", "0 to 1"},
+        {!(options->warmup_ratio > 0 && options->warmup_steps > 0), "--warmup-ratio",
+         "given without --warmup-steps"},
+        {!(options->resume && options->overwrite), "--resume", "given without --overwrite"},
+        {!(options->resume && options->no_checkpoint), "--resume", "given without --no-checkpoint"},
         {options->threads >= 1 && options->threads <= TRAIN_THREADS_MAX, "--threads", "1 to 256"},
     };
+    for (size_t i = 0; i < options->n_freeze; i++) {
+        if (strcmp(options->freeze[i], "all") == 0) {
+            return err_set(err, ERR_USAGE, "--freeze all: nothing would train");
+        }
+    }
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         if (!rules[i].good) {
             return err_set(err, ERR_USAGE, "%s: must be %s", rules[i].flag, rules[i].allowed);
         }
     }
     return ERR_OK;
-}
-
-static void fact_text(struct buf *out, const char *key, const char *value)
-{
-    buf_append_str(out, out->size <= 1 ? "" : ", ");
-    jval_append_string(out, key, strlen(key));
-    buf_append_str(out, ": ");
-    jval_append_string(out, value, strlen(value));
-}
-
-static void fact_number(struct buf *out, const char *key, double value)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.17g", value);
-    fact_text(out, key, text);
 }
 
 static void fact_words(struct buf *out, const char *key, const char *const *words, size_t n)
@@ -83,7 +86,7 @@ static void fact_words(struct buf *out, const char *key, const char *const *word
     for (size_t i = 0; i < n; i++) {
         buf_printf(&joined, "%s%s", i == 0 ? "" : " ", words[i]);
     }
-    fact_text(out, key, buf_failed(&joined) ? "" : joined.data);
+    facts_add(out, key, buf_failed(&joined) ? "" : joined.data);
     out->failed = out->failed || buf_failed(&joined);
     buf_done(&joined);
 }
@@ -92,32 +95,40 @@ enum err_code run_facts(struct run *run, struct err *err)
 {
     const struct train_options *o = run->options;
     struct buf *out = &run->facts;
-    buf_clear(out);
-    buf_append_char(out, '{');
-    fact_text(out, "the encoder", run->encoder_sha256);
-    fact_text(out, "--data", run->data.sha256);
-    fact_text(out, "--eval-data", o->eval_data ? run->eval_data.sha256 : "(nothing)");
-    fact_text(out, "--init-heads", run->init ? run->init->sha256 : "(nothing)");
-    fact_number(out, "--eval-split", o->eval_split);
-    fact_number(out, "--batch-size", (double)o->batch_size);
-    fact_number(out, "--lr", o->lr);
-    fact_number(out, "--head-lr", o->head_lr < 0 ? o->lr : o->head_lr);
-    fact_text(out, "--optimizer", optimizer_name(o->optimizer.kind));
-    fact_number(out, "--weight-decay", o->optimizer.weight_decay);
-    fact_number(out, "--clip-norm", o->optimizer.clip_norm);
-    fact_text(out, "--schedule", schedule_name(o->schedule));
-    fact_number(out, "--warmup-steps", (double)o->warmup_steps);
-    if (o->schedule == SCHEDULE_LINEAR) {
-        fact_number(out, "--epochs", (double)o->epochs);
+    facts_begin(out);
+    facts_add(out, "the encoder", run->encoder_sha256);
+    facts_add(out, "--data", run->data.sha256);
+    facts_add(out, "--eval-data", o->eval_data ? run->eval_data.sha256 : "(nothing)");
+    facts_add(out, "--init-heads", run->init ? run->init->sha256 : "(nothing)");
+    facts_add_number(out, "--eval-split", o->eval_split);
+    facts_add_number(out, "--batch-size", (double)o->batch_size);
+    facts_add_number(out, "--lr", o->lr);
+    facts_add_number(out, "--head-lr", o->head_lr < 0 ? o->lr : o->head_lr);
+    facts_add(out, "--optimizer", optimizer_name(o->optimizer.kind));
+    facts_add_number(out, "--weight-decay", o->optimizer.weight_decay);
+    facts_add_number(out, "--clip-norm", o->optimizer.clip_norm);
+    facts_add(out, "--schedule", schedule_name(o->schedule));
+    facts_add_number(out, "--warmup-steps", (double)o->warmup_steps);
+    if (o->schedule == SCHEDULE_LINEAR || o->warmup_ratio > 0) {
+        facts_add_number(out, "--epochs", (double)o->epochs);
     }
     fact_words(out, "--freeze", o->freeze, o->n_freeze);
-    fact_words(out, "--labels", o->labels, o->n_labels);
-    fact_number(out, "--layer-decay", o->layer_decay);
-    fact_text(out, "--loss-weights", o->loss_weights);
-    fact_number(out, "--dropout", o->dropout < 0 ? (double)run->config.hidden_dropout : o->dropout);
-    fact_text(out, "--no-shuffle", o->shuffle ? "off" : "on");
-    fact_number(out, "--seed", (double)o->seed);
-    fact_number(out, "--max-length", (double)run->max_length);
-    buf_append_char(out, '}');
-    return buf_failed(out) ? err_nomem(err, out->size) : ERR_OK;
+    fact_words(out, "--head", o->tasks.heads, o->tasks.n_heads);
+    fact_words(out, "--labels", o->tasks.labels, o->tasks.n_labels);
+    fact_words(out, "--class-weights", o->tasks.class_weights, o->tasks.n_class_weights);
+    facts_add(out, "--text-column", o->text_column);
+    fact_words(out, "--label-column", o->label_columns, o->n_label_columns);
+    facts_add(out, "--split-by", o->split_by ? o->split_by : "(nothing)");
+    facts_add(out, "--stratify", o->stratify ? o->stratify : "(nothing)");
+    facts_add_number(out, "--grad-accumulation", (double)o->parts);
+    facts_add_number(out, "--warmup-ratio", o->warmup_ratio);
+    facts_add(out, "--metric", o->metric ? o->metric : "loss");
+    facts_add_number(out, "--layer-decay", o->layer_decay);
+    facts_add(out, "--loss-weights", o->tasks.loss_weights ? o->tasks.loss_weights : "(nothing)");
+    facts_add_number(out, "--dropout",
+                     o->dropout < 0 ? (double)run->config.hidden_dropout : o->dropout);
+    facts_add(out, "--no-shuffle", o->shuffle ? "off" : "on");
+    facts_add_number(out, "--seed", (double)o->seed);
+    facts_add_number(out, "--max-length", (double)run->max_length);
+    return facts_end(out) ? ERR_OK : err_nomem(err, out->size);
 }

@@ -33,27 +33,46 @@ static void describe_encoder(struct params *params, const struct plan *plan)
     }
 }
 
+/* The tensors of a head in the order of its file. */
+static size_t head_tensors(const struct task *task, size_t hidden, struct param out[4])
+{
+    size_t in = task->inner > 0 ? task->inner : hidden;
+    const struct {
+        const char *suffix;
+        unsigned rank;
+        size_t rows, columns;
+    } tensors[] = {{"weight", 2, task->classes, in},
+                   {"bias", 1, task->classes, 0},
+                   {"dense.weight", 2, task->inner, hidden},
+                   {"dense.bias", 1, task->inner, 0}};
+    size_t n = task->inner > 0 ? 4 : 2;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (struct param){.rank = tensors[i].rank,
+                                .shape = {tensors[i].rows, tensors[i].columns},
+                                .group = PLAN_HEAD,
+                                .lr_scale = 1.0,
+                                .head = true};
+        (void)snprintf(out[i].name, sizeof out[i].name, "%s.%s", task->name, tensors[i].suffix);
+    }
+    return n;
+}
+
 static void describe_heads(struct params *params, const struct plan *plan)
 {
-    size_t i = params->n_encoder;
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (params->classes[kind] == 0) {
-            continue;
-        }
-        for (unsigned rank = 2; rank > 0; rank--) {
-            struct param *param = &params->at[i++];
-            snprintf(param->name, sizeof param->name, "%s.%s", head_name(kind),
-                     rank == 2 ? "weight" : "bias");
-            param->rank = rank;
-            param->shape[0] = params->classes[kind];
-            param->shape[1] = rank == 2 ? params->config.hidden : 0;
-            param->group = kind == HEAD_CLASSIFIER ? PLAN_CLASSIFIER : PLAN_SENTIMENT;
-            param->trainable = plan_trains(plan, param->group, 0);
-            param->lr_scale = 1.0;
-            param->head = true;
+    size_t at = params->n_encoder;
+    for (size_t i = 0; i < params->tasks.n; i++) {
+        const struct task *task = &params->tasks.at[i];
+        struct param tensors[4];
+        size_t n = task->classes > 0
+                       ? head_tensors(task, config_pooled_width(&params->config), tensors)
+                       : 0;
+        for (size_t k = 0; k < n; k++) {
+            tensors[k].layer = i;
+            tensors[k].trainable = plan_trains(plan, PLAN_HEAD, i);
+            params->at[at++] = tensors[k];
         }
     }
-    params->n = i;
+    params->n = at;
 }
 
 /* The parameter that lies at place i of a block. */
@@ -157,17 +176,24 @@ static void bind(const struct params *params, bool grad, struct param_views *vie
         }
     }
     size_t i = params->n_encoder;
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (params->classes[kind] > 0) {
-            views->head[kind] = (struct head_views){pick(params, i, grad),
-                                                    pick(params, i + 1, grad)};
+    for (size_t t = 0; t < params->tasks.n; t++) {
+        const struct task *task = &params->tasks.at[t];
+        if (task->classes == 0) {
+            continue;
+        }
+        views->head[t] = (struct head_views){.w = pick(params, i, grad),
+                                             .b = pick(params, i + 1, grad)};
+        i += 2;
+        if (task->inner > 0) {
+            views->head[t].dense_w = pick(params, i, grad);
+            views->head[t].dense_b = pick(params, i + 1, grad);
             i += 2;
         }
     }
 }
 
 enum err_code params_create(const struct config *config, const struct checkpoint *checkpoint,
-                            const size_t classes[HEAD_COUNT], const struct plan *plan,
+                            const struct tasks *tasks, const struct plan *plan,
                             struct params **ret_params, struct err *err)
 {
     struct params *params = calloc(1, sizeof *params);
@@ -175,9 +201,9 @@ enum err_code params_create(const struct config *config, const struct checkpoint
         return err_nomem(err, sizeof *params);
     }
     params->config = *config;
-    memcpy(params->classes, classes, sizeof params->classes);
+    params->tasks = *tasks;
     params->n_encoder = checkpoint ? checkpoint_param_count(config) : 0;
-    size_t most = params->n_encoder + (size_t)HEAD_COUNT * 2;
+    size_t most = params->n_encoder + tasks->n * 4;
     params->at = calloc(most, sizeof *params->at);
     params->value.layers = calloc(config->layers, sizeof *params->value.layers);
     params->grad.layers = calloc(config->layers, sizeof *params->grad.layers);
@@ -235,26 +261,49 @@ bool params_encoder_trains(const struct params *params)
     return false;
 }
 
-void params_init_head(struct params *params, enum head_kind kind, uint64_t seed)
+/* Weight and bias uniform in ±1/√in, the numbers at[…] of a head's stream. */
+static void init_linear(float *w, float *b, size_t out, size_t in, uint64_t seed, uint32_t stream,
+                        size_t at)
 {
-    const struct head_views *head = &params->value.head[kind];
-    size_t weights = params->classes[kind] * params->config.hidden;
-    double bound = 1.0 / sqrt((double)params->config.hidden);
-    for (size_t i = 0; i < weights + params->classes[kind]; i++) {
-        double unit = (double)random_u32(seed, STREAM_HEADS + kind, i) / 4294967295.0;
+    double bound = 1.0 / sqrt((double)in);
+    for (size_t i = 0; i < out * in + out; i++) {
+        double unit = (double)random_u32(seed, stream, at + i) / 4294967295.0;
         float value = (float)((2.0 * unit - 1.0) * bound);
-        if (i < weights) {
-            head->w[i] = value;
+        if (i < out * in) {
+            w[i] = value;
         } else {
-            head->b[i - weights] = value;
+            b[i - out * in] = value;
         }
     }
 }
 
-void params_load_head(struct params *params, enum head_kind kind, const struct head *head)
+void params_init_heads(struct params *params, uint64_t seed)
 {
-    CHECK(head->classes == params->classes[kind]);
-    const struct head_views *views = &params->value.head[kind];
-    memcpy(views->w, head->weight, head->classes * params->config.hidden * sizeof(float));
-    memcpy(views->b, head->bias, head->classes * sizeof(float));
+    size_t hidden = config_pooled_width(&params->config);
+    for (size_t i = 0; i < params->tasks.n; i++) {
+        const struct task *task = &params->tasks.at[i];
+        const struct head_views *views = &params->value.head[i];
+        const struct head *init = task->init;
+        size_t in = task->inner > 0 ? task->inner : hidden;
+        size_t count = task->classes * in;
+        if (task->classes == 0) {
+            continue;
+        }
+        if (!init) {
+            uint32_t stream = (uint32_t)(STREAM_HEADS + i);
+            init_linear(views->w, views->b, task->classes, in, seed, stream, 0);
+            if (task->inner > 0) {
+                init_linear(views->dense_w, views->dense_b, task->inner, hidden, seed, stream,
+                            count + task->classes);
+            }
+            continue;
+        }
+        CHECK(init->classes == task->classes && init->inner == task->inner);
+        memcpy(views->w, init->weight, count * sizeof(float));
+        memcpy(views->b, init->bias, task->classes * sizeof(float));
+        if (task->inner > 0) {
+            memcpy(views->dense_w, init->dense_weight, task->inner * hidden * sizeof(float));
+            memcpy(views->dense_b, init->dense_bias, task->inner * sizeof(float));
+        }
+    }
 }

@@ -11,8 +11,8 @@
 
 #include "base/err.h"
 #include "model/files/checkpoint.h"
-#include "train/kinds.h"
 #include "train/plan.h"
+#include "train/tasks.h"
 
 struct param {
     char name[96]; /* PyTorch's, unprefixed */
@@ -20,7 +20,7 @@ struct param {
     size_t shape[2];
     size_t count;
     enum plan_group group;
-    size_t layer; /* of PLAN_LAYER */
+    size_t layer; /* of PLAN_LAYER; of PLAN_HEAD its place among the tasks */
     bool trainable;
     bool by_rows;    /* the word embeddings: most rows have no gradient in a step */
     double lr_scale; /* times the step's learning rate */
@@ -41,20 +41,21 @@ struct layer_views {
 };
 
 struct head_views {
-    float *w, *b; /* [K,H] [K]; NULL where the head is absent or frozen */
+    float *w, *b;             /* [K,M] or [K,H], [K]; NULL where the head is absent or frozen */
+    float *dense_w, *dense_b; /* [M,H] [M]; NULL without a dense layer */
 };
 
 struct param_views {
     float *word, *position, *type; /* [V,H] [positions,H] [types,H] */
     float *ln_w, *ln_b;            /* [H] [H] */
     struct layer_views *layers;    /* [L]; NULL without an encoder */
-    struct head_views head[HEAD_COUNT];
+    struct head_views head[TASKS_MAX];
 };
 
 struct params {
     struct config config;
-    size_t classes[HEAD_COUNT]; /* 0: absent */
-    size_t n_encoder;           /* the first n_encoder params are the encoder's; 0 without one */
+    struct tasks tasks; /* classes 0: absent */
+    size_t n_encoder;   /* the first n_encoder params are the encoder's; 0 without one */
     size_t n;
     struct param *at;         /* owned */
     struct param_views value; /* views of the blocks below */
@@ -71,7 +72,7 @@ struct params {
  * from a cache), head values all zero. plan says what trains. Errors: ERR_NOMEM. */
 CHECK_RESULT enum err_code params_create(const struct config *config,
                                          const struct checkpoint *checkpoint,
-                                         const size_t classes[HEAD_COUNT], const struct plan *plan,
+                                         const struct tasks *tasks, const struct plan *plan,
                                          struct params **ret_params, struct err *err);
 /* NULL is fine. */
 void params_destroy(struct params *params);
@@ -79,9 +80,8 @@ void params_destroy(struct params *params);
 /* True if any parameter of the encoder trains. */
 bool params_encoder_trains(const struct params *params);
 
-/* A head's values as nn.Linear starts them: weight and bias uniform in ±1/√H. */
-void params_init_head(struct params *params, enum head_kind kind, uint64_t seed);
-/* A head's values from a loaded set. */
-void params_load_head(struct params *params, enum head_kind kind, const struct head *head);
+/* The heads' first values: those of their --init-heads, else as nn.Linear starts them, weight and
+ * bias uniform in ±1/√(width of the input). */
+void params_init_heads(struct params *params, uint64_t seed);
 
 #endif

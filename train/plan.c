@@ -36,12 +36,13 @@ static void freeze_backbone(struct plan *plan, size_t layers)
     }
 }
 
-enum err_code plan_freeze(struct plan *plan, const char *what, size_t layers, struct err *err)
+enum err_code plan_freeze(struct plan *plan, const char *what, size_t layers, struct tasks *tasks,
+                          struct err *err)
 {
     static const char layer_word[] = "layers:";
     if (strcmp(what, "all") == 0) {
         freeze_backbone(plan, layers);
-        for (size_t i = 0; i < HEAD_COUNT; i++) {
+        for (size_t i = 0; i < TASKS_MAX; i++) {
             plan->freeze_head[i] = true;
         }
         return ERR_OK;
@@ -54,61 +55,28 @@ enum err_code plan_freeze(struct plan *plan, const char *what, size_t layers, st
         plan->freeze_embeddings = true;
         return ERR_OK;
     }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (strcmp(what, head_name(kind)) == 0) {
-            plan->freeze_head[kind] = true;
-            return ERR_OK;
-        }
+    struct task *task = tasks_find(tasks, what, strlen(what));
+    if (task) {
+        plan->freeze_head[task - tasks->at] = true;
+        return ERR_OK;
     }
     if (strncmp(what, layer_word, sizeof layer_word - 1) == 0) {
         return freeze_layers(plan, what + sizeof layer_word - 1, layers, err);
     }
     return err_set(err, ERR_USAGE,
-                   "--freeze: must be all, backbone, embeddings, layers:A-B, classifier or "
-                   "sentiment");
+                   "--freeze: must be all, backbone, embeddings, layers:A-B or the name of a head "
+                   "of this run");
 }
 
-enum err_code plan_loss_weights(const char *words, double weights[HEAD_COUNT], struct err *err)
-{
-    double read[HEAD_COUNT];
-    memcpy(read, weights, sizeof read);
-    const char *at = words;
-    while (*at != '\0') {
-        enum head_kind kind = 0;
-        size_t length = strcspn(at, "=,");
-        while (kind < HEAD_COUNT &&
-               (strlen(head_name(kind)) != length || strncmp(at, head_name(kind), length) != 0)) {
-            kind++;
-        }
-        char *end = NULL;
-        double value = -1;
-        if (kind < HEAD_COUNT && at[length] == '=') {
-            value = strtod(at + length + 1, &end);
-        }
-        if (!end || end == at + length + 1 || (*end != ',' && *end != '\0') || !isfinite(value) ||
-            value < 0) {
-            return err_set(err, ERR_USAGE,
-                           "--loss-weights: must be like classifier=1,sentiment=0.5, with weights "
-                           "of 0 or more");
-        }
-        read[kind] = value;
-        at = *end == ',' ? end + 1 : end;
-    }
-    memcpy(weights, read, sizeof read);
-    return ERR_OK;
-}
-
-bool plan_trains(const struct plan *plan, enum plan_group group, size_t layer)
+bool plan_trains(const struct plan *plan, enum plan_group group, size_t index)
 {
     switch (group) {
     case PLAN_EMBEDDINGS:
         return !plan->freeze_embeddings;
     case PLAN_LAYER:
-        return !plan->freeze_layer[layer];
-    case PLAN_CLASSIFIER:
-        return !plan->freeze_head[HEAD_CLASSIFIER];
-    case PLAN_SENTIMENT:
-        return !plan->freeze_head[HEAD_SENTIMENT];
+        return !plan->freeze_layer[index];
+    case PLAN_HEAD:
+        return !plan->freeze_head[index];
     }
     return false;
 }
@@ -132,8 +100,7 @@ double plan_lr_scale(const struct plan *plan, enum plan_group group, size_t laye
         return pow(plan->layer_decay, (double)(layers + 1));
     case PLAN_LAYER:
         return pow(plan->layer_decay, (double)(layers - layer));
-    case PLAN_CLASSIFIER:
-    case PLAN_SENTIMENT:
+    case PLAN_HEAD:
         break;
     }
     return 1.0;

@@ -6,19 +6,19 @@
 #include "base/file.h"
 #include "base/jval.h"
 
-enum { REPORT_BYTES_MAX = 256 * 1024 * 1024, STEP_LINE_MAX = 4096 };
+enum { REPORT_BYTES_MAX = 256 * 1024 * 1024, STEP_LINE_MAX = 65536 };
 
 /* ---- report.json ---- */
 
-static void append_heads(const struct run *run, const struct tally tallies[HEAD_COUNT],
+static void append_heads(const struct run *run, const struct tally tallies[TASKS_MAX],
                          struct buf *out)
 {
     bool first = true;
     buf_append_char(out, '{');
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (run->classes[kind] > 0) {
-            buf_printf(out, "%s\"%s\": ", first ? "" : ", ", head_name(kind));
-            tally_append_json(&tallies[kind], &run->sets[kind], out);
+    for (size_t t = 0; t < run->tasks.n; t++) {
+        if (run->tasks.at[t].classes > 0) {
+            buf_printf(out, "%s\"%s\": ", first ? "" : ", ", run->tasks.at[t].name);
+            tally_append_json(&tallies[t], &run->tasks.at[t].labels, out);
             first = false;
         }
     }
@@ -47,10 +47,10 @@ static bool report_json(const struct run *run, struct buf *out)
     buf_printf(out, ", \"steps\": %llu, \"epochs\": [", (unsigned long long)state->steps);
     for (size_t i = 0; i < state->epochs_done; i++) {
         buf_append_str(out, i == 0 ? "" : ", ");
-        state_append_epoch(&state->history[i], out);
+        state_append_epoch(&state->history[i], &run->tasks, out);
         seconds += state->history[i].seconds;
     }
-    size_t kept = run->options->patience > 0 ? state->best_epoch : state->epochs_done;
+    size_t kept = run->keep_best ? state->best_epoch : state->epochs_done;
     buf_printf(out, "], \"seconds\": %.9g, \"kept_epoch\": %zu, \"train\": ", seconds, kept);
     append_heads(run, state->train, out);
     if (run->eval.n > 0) {
@@ -70,7 +70,8 @@ static bool read_step(const char *line, size_t size, struct report_step *ret_ste
     }
     bool good = jval_double(jval_get(object, "loss"), &ret_step->loss) &&
                 jval_double(jval_get(object, "lr"), &ret_step->lr) &&
-                jval_double(jval_get(object, "grad_norm"), &ret_step->grad_norm);
+                (jval_double(jval_get(object, "grad_norm"), &ret_step->grad_norm) ||
+                 jval_is_null(jval_get(object, "grad_norm")));
     jval_free(object);
     return good;
 }

@@ -8,6 +8,8 @@
 #include "train/report.h"
 #include "train/svg.h"
 
+/* Lines in a chart by epoch: more heads than fit are left out of it. */
+enum { LINES_MAX = 16 };
 enum { POINTS_MAX = 600, WIDE = 1000, NARROW = 480 };
 
 static const char style[] =
@@ -63,16 +65,23 @@ static void append_summary(const struct report *report, struct buf *out)
     const struct tally *tallies = eval ? run->state.eval : run->state.train;
     char what[96];
     buf_append_str(out, "<div class=\"cards\">");
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        struct tally_score score = tally_score(&tallies[kind]);
+    for (size_t t = 0; t < run->tasks.n; t++) {
+        struct tally_score score = tally_score(&tallies[t]);
+        const char *name = run->tasks.at[t].name;
+        const char *side = eval ? "eval" : "train";
         if (score.labelled == 0) {
             continue;
         }
-        snprintf(what, sizeof what, "%s accuracy, %s", head_name(kind), eval ? "eval" : "train");
-        append_card(out, what, "%", score.accuracy);
-        snprintf(what, sizeof what, "%s macro-F1, %s", head_name(kind), eval ? "eval" : "train");
-        append_card(out, what, "%", score.macro_f1);
-        snprintf(what, sizeof what, "%s loss, %s", head_name(kind), eval ? "eval" : "train");
+        if (run->tasks.at[t].type != HEAD_SCORE) {
+            snprintf(what, sizeof what, "%s accuracy, %s", name, side);
+            append_card(out, what, "%", score.accuracy);
+            snprintf(what, sizeof what, "%s macro-F1, %s", name, side);
+            append_card(out, what, "%", score.macro_f1);
+        } else {
+            snprintf(what, sizeof what, "%s mean absolute error, %s", name, side);
+            append_card(out, what, "", score.error);
+        }
+        snprintf(what, sizeof what, "%s loss, %s", name, side);
         append_card(out, what, "", score.loss);
     }
     buf_append_str(out, "</div>\n");
@@ -150,9 +159,8 @@ static void append_epoch_charts(const struct report *report, struct buf *out)
     const struct run *run = report->run;
     const struct state *state = &run->state;
     size_t n = state->epochs_done;
-    static const char *const names[2][HEAD_COUNT] = {{"classifier, train", "sentiment, train"},
-                                                     {"classifier, eval", "sentiment, eval"}};
-    static const char *const classes[2][HEAD_COUNT] = {{"c1", "c2"}, {"c3", "c4"}};
+    static const char *const classes[] = {"c1", "c2", "c3", "c4"};
+    char names[LINES_MAX][HEADS_NAME_MAX + 16];
     static const struct {
         const char *title;
         int head; /* -1: the whole loss */
@@ -165,14 +173,15 @@ static void append_epoch_charts(const struct report *report, struct buf *out)
     };
     size_t splits = run->eval.n > 0 ? 2 : 1;
     double *x = calloc(n + 1, sizeof *x);
-    double *y = calloc((n + 1) * 4, sizeof *y);
+    double *y = calloc((n + 1) * LINES_MAX, sizeof *y);
     for (size_t c = 0; x && y && c < sizeof charts / sizeof *charts; c++) {
-        struct svg_line lines[4];
+        struct svg_line lines[LINES_MAX];
         size_t used = 0;
         for (size_t split = 0; split < splits; split++) {
-            size_t heads = charts[c].head < 0 ? 1 : HEAD_COUNT;
-            for (size_t head = 0; head < heads; head++) {
-                if (charts[c].head >= 0 && run->classes[head] == 0) {
+            size_t heads = charts[c].head < 0 ? 1 : run->tasks.n;
+            for (size_t head = 0; head < heads && used < LINES_MAX; head++) {
+                if (charts[c].head >= 0 &&
+                    (run->tasks.at[head].classes == 0 || run->tasks.at[head].type == HEAD_SCORE)) {
                     continue;
                 }
                 double *values = y + used * (n + 1);
@@ -181,11 +190,13 @@ static void append_epoch_charts(const struct report *report, struct buf *out)
                     values[i] = epoch_value(&state->history[i], split == 1,
                                             charts[c].head < 0 ? -1 : (int)head, charts[c].offset);
                 }
-                const char *name = charts[c].head >= 0 ? names[split][head]
-                                   : split == 0        ? "train"
-                                                       : "eval";
-                lines[used++] = (struct svg_line){name,   classes[split][head], x, values, n,
-                                                  n <= 60};
+                const char *side = split == 0 ? "train" : "eval";
+                snprintf(names[used], sizeof names[used], "%s%s%s",
+                         charts[c].head >= 0 ? run->tasks.at[head].name : "",
+                         charts[c].head >= 0 ? ", " : "", side);
+                lines[used] = (struct svg_line){
+                    names[used], classes[(2 * split + head) % 4], x, values, n, n <= 60};
+                used++;
             }
         }
         const struct svg_axes axes = {charts[c].title, "epoch", NARROW, true, charts[c].share};
@@ -218,11 +229,15 @@ static void append_matrices(const struct report *report, struct buf *out)
         const struct tally *tallies = eval ? run->state.eval : run->state.train;
         buf_printf(out, "<h2>%s</h2><div class=\"heads\">",
                    eval ? "Held out" : "As it was trained (before each update)");
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-            if (tallies[kind].labelled > 0) {
-                buf_printf(out, "<figure><figcaption><b>%s</b></figcaption>", head_name(kind));
-                svg_confusion(out, &tallies[kind], &run->sets[kind]);
-                append_classes(&tallies[kind], &run->sets[kind], out);
+        for (size_t t = 0; t < run->tasks.n; t++) {
+            const struct label_set *labels = &run->tasks.at[t].labels;
+            if (tallies[t].labelled > 0 && tallies[t].type != HEAD_SCORE) {
+                buf_printf(out, "<figure><figcaption><b>%s</b></figcaption>",
+                           run->tasks.at[t].name);
+                if (tallies[t].type == HEAD_SOFTMAX) {
+                    svg_confusion(out, &tallies[t], labels);
+                }
+                append_classes(&tallies[t], labels, out);
                 buf_append_str(out, "</figure>");
             }
         }

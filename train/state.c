@@ -6,22 +6,27 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/facts.h"
 
-enum { NAME_MAX_BYTES = 112, JSON_MAX = 256 * 1024 * 1024, KINDS = 3 };
+enum { NAME_MAX_BYTES = 128, JSON_MAX = 256 * 1024 * 1024, KINDS = 3 };
 
-static const char *const splits[2] = {"train", "eval"};
+/* The tallies of a checkpoint: those of the output, and those of the epoch under way. */
+enum { SPLITS = 3 };
+static const char *const splits[SPLITS] = {"train", "eval", "current"};
 
-enum err_code state_init(struct state *state, const size_t classes[HEAD_COUNT], size_t epochs,
+enum err_code state_init(struct state *state, const struct tasks *tasks, size_t epochs,
                          struct err *err)
 {
-    *state = (struct state){.best_loss = INFINITY};
+    *state = (struct state){.tasks = tasks, .best_value = INFINITY};
     state->history = calloc(epochs + 1, sizeof *state->history);
     if (!state->history) {
         return err_nomem(err, epochs * sizeof *state->history);
     }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        if (tally_init(&state->train[kind], classes[kind], err) != ERR_OK ||
-            tally_init(&state->eval[kind], classes[kind], err) != ERR_OK) {
+    for (size_t i = 0; i < tasks->n; i++) {
+        const struct task *task = &tasks->at[i];
+        if (tally_init(&state->train[i], task->type, task->classes, err) != ERR_OK ||
+            tally_init(&state->eval[i], task->type, task->classes, err) != ERR_OK ||
+            tally_init(&state->current[i], task->type, task->classes, err) != ERR_OK) {
             state_done(state);
             return ERR_NOMEM;
         }
@@ -34,9 +39,10 @@ void state_done(struct state *state)
     if (!state) {
         return;
     }
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        tally_done(&state->train[kind]);
-        tally_done(&state->eval[kind]);
+    for (size_t i = 0; i < TASKS_MAX; i++) {
+        tally_done(&state->train[i]);
+        tally_done(&state->eval[i]);
+        tally_done(&state->current[i]);
     }
     free(state->history);
     *state = (struct state){0};
@@ -44,27 +50,33 @@ void state_done(struct state *state)
 
 /* ---- an epoch as JSON ---- */
 
-static void append_split(const struct split_result *split, struct buf *out)
+static void append_split(const struct split_result *split, const struct tasks *tasks,
+                         struct buf *out)
 {
     buf_printf(out, "{\"examples\": %zu, \"loss\": %.17g", split->n, split->loss);
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        const struct tally_score *score = &split->head[kind];
-        buf_printf(out,
-                   ", \"%s\": {\"loss\": %.17g, \"accuracy\": %.17g, \"macro_f1\": %.17g, "
-                   "\"labelled\": %zu}",
-                   head_name(kind), score->loss, score->accuracy, score->macro_f1, score->labelled);
+    for (size_t i = 0; i < tasks->n; i++) {
+        const struct tally_score *score = &split->head[i];
+        buf_printf(out, ", \"%s\": {\"loss\": %.17g, ", tasks->at[i].name, score->loss);
+        if (tasks->at[i].type == HEAD_SCORE) {
+            buf_printf(out, "\"mean_absolute_error\": %.17g, ", score->error);
+        } else {
+            buf_printf(out, "\"accuracy\": %.17g, \"macro_f1\": %.17g, ", score->accuracy,
+                       score->macro_f1);
+        }
+        buf_printf(out, "\"labelled\": %zu}", score->labelled);
     }
     buf_append_char(out, '}');
 }
 
-bool state_append_epoch(const struct epoch_result *result, struct buf *out)
+bool state_append_epoch(const struct epoch_result *result, const struct tasks *tasks,
+                        struct buf *out)
 {
     buf_printf(out, "{\"epoch\": %zu, \"seconds\": %.17g, \"train\": ", result->epoch,
                result->seconds);
-    append_split(&result->train, out);
+    append_split(&result->train, tasks, out);
     if (result->eval.n > 0) {
         buf_append_str(out, ", \"eval\": ");
-        append_split(&result->eval, out);
+        append_split(&result->eval, tasks, out);
     }
     return buf_append_char(out, '}');
 }
@@ -84,28 +96,32 @@ static bool read_number(const struct jval *object, const char *key, double *ret)
     return jval_double(jval_get(object, key), ret);
 }
 
-static bool read_split(const struct jval *object, struct split_result *ret_split)
+static bool read_split(const struct jval *object, const struct tasks *tasks,
+                       struct split_result *ret_split)
 {
     bool good = read_size(object, "examples", &ret_split->n) &&
                 read_number(object, "loss", &ret_split->loss);
-    for (enum head_kind kind = 0; good && kind < HEAD_COUNT; kind++) {
-        const struct jval *head = jval_get(object, head_name(kind));
-        struct tally_score *score = &ret_split->head[kind];
+    for (size_t i = 0; good && i < tasks->n; i++) {
+        const struct jval *head = jval_get(object, tasks->at[i].name);
+        struct tally_score *score = &ret_split->head[i];
         good = read_number(head, "loss", &score->loss) &&
-               read_number(head, "accuracy", &score->accuracy) &&
-               read_number(head, "macro_f1", &score->macro_f1) &&
-               read_size(head, "labelled", &score->labelled);
+               read_size(head, "labelled", &score->labelled) &&
+               (tasks->at[i].type == HEAD_SCORE
+                    ? read_number(head, "mean_absolute_error", &score->error)
+                    : read_number(head, "accuracy", &score->accuracy) &&
+                          read_number(head, "macro_f1", &score->macro_f1));
     }
     return good;
 }
 
-static bool read_epoch(const struct jval *object, struct epoch_result *ret_result)
+static bool read_epoch(const struct jval *object, const struct tasks *tasks,
+                       struct epoch_result *ret_result)
 {
     const struct jval *eval = jval_get(object, splits[1]);
     return read_size(object, "epoch", &ret_result->epoch) &&
            read_number(object, "seconds", &ret_result->seconds) &&
-           read_split(jval_get(object, splits[0]), &ret_result->train) &&
-           (!eval || read_split(eval, &ret_result->eval));
+           read_split(jval_get(object, splits[0]), tasks, &ret_result->train) &&
+           (!eval || read_split(eval, tasks, &ret_result->eval));
 }
 
 /* ---- tensors ---- */
@@ -136,19 +152,35 @@ static void add_tensor(struct tensors *tensors, const char *name, const char *su
                                             .data = data};
 }
 
-static const struct tally *state_tally(const struct state *state, size_t split, size_t kind)
+static const struct tally *state_tally(const struct state *state, size_t split, size_t task)
 {
-    return split == 0 ? &state->train[kind] : &state->eval[kind];
+    return split == 0   ? &state->train[task]
+           : split == 1 ? &state->eval[task]
+                        : &state->current[task];
+}
+
+/* One name for each count of a task. */
+static void confusion_name(const struct state *state, size_t split, size_t task, char out[128])
+{
+    snprintf(out, 128, "confusion.%s.%s", splits[split], state->tasks->at[task].name);
+}
+
+/* [K,K] of softmax heads, [K,4] of sigmoid heads. */
+static void confusion_shape(const struct tally *tally, size_t shape[2])
+{
+    shape[0] = tally->classes;
+    shape[1] = tally->type == HEAD_SOFTMAX ? tally->classes : 4;
 }
 
 static enum err_code collect(const struct state *state, const struct params *params,
                              struct tensors *ret_tensors, struct err *err)
 {
     static const char *const suffixes[KINDS] = {"", "#m", "#v"};
-    size_t most = params->n * KINDS + (size_t)HEAD_COUNT * 2;
+    size_t n_tasks = state->tasks->n;
+    size_t most = params->n * KINDS + n_tasks * SPLITS;
     size_t cells = 0;
-    for (size_t i = 0; i < HEAD_COUNT; i++) {
-        cells += 2 * state->train[i].classes * state->train[i].classes;
+    for (size_t i = 0; i < n_tasks; i++) {
+        cells += SPLITS * state->train[i].cells;
     }
     struct tensors tensors = {
         .at = calloc(most, sizeof *tensors.at),
@@ -167,21 +199,19 @@ static enum err_code collect(const struct state *state, const struct params *par
         }
     }
     float *counts = tensors.counts;
-    for (size_t split = 0; split < 2; split++) {
-        for (size_t kind = 0; kind < HEAD_COUNT; kind++) {
-            const struct tally *tally = state_tally(state, split, kind);
-            size_t shape[2] = {tally->classes, tally->classes};
-            char name[64];
-            snprintf(name, sizeof name, "confusion.%s.%s", splits[split],
-                     head_name((enum head_kind)kind));
-            for (size_t i = 0; i < shape[0] * shape[1]; i++) {
-                counts[i] = (float)tally->confusion[i];
-            }
-            if (tally->classes > 0) {
-                add_tensor(&tensors, name, "", 2, shape, counts);
-            }
-            counts += shape[0] * shape[1];
+    for (size_t i = 0; i < SPLITS * n_tasks; i++) {
+        const struct tally *tally = state_tally(state, i / n_tasks, i % n_tasks);
+        size_t shape[2];
+        char name[NAME_MAX_BYTES];
+        confusion_name(state, i / n_tasks, i % n_tasks, name);
+        confusion_shape(tally, shape);
+        for (size_t k = 0; k < tally->cells; k++) {
+            counts[k] = (float)tally->confusion[k];
         }
+        if (tally->cells > 0) {
+            add_tensor(&tensors, name, "", 2, shape, counts);
+        }
+        counts += tally->cells;
     }
     *ret_tensors = tensors;
     return ERR_OK;
@@ -193,17 +223,19 @@ static void append_numbers(const struct state *state, struct buf *out)
                state->epochs_done, (unsigned long long)state->steps, state->best_epoch,
                state->stale);
     if (state->best_epoch > 0) {
-        buf_printf(out, ", \"best_loss\": %.17g", state->best_loss);
+        buf_printf(out, ", \"best_value\": %.17g", state->best_value);
     }
-    buf_append_str(out, ", \"loss_sums\": [");
-    for (size_t i = 0; i < (size_t)2 * HEAD_COUNT; i++) {
-        buf_printf(out, "%s%.17g", i == 0 ? "" : ", ",
-                   state_tally(state, i / HEAD_COUNT, i % HEAD_COUNT)->loss_sum);
+    buf_printf(out, ", \"at\": %zu, \"loss_sum\": %.17g, \"tallies\": [", state->at,
+               state->loss_sum);
+    for (size_t i = 0; i < SPLITS * state->tasks->n; i++) {
+        const struct tally *tally = state_tally(state, i / state->tasks->n, i % state->tasks->n);
+        buf_printf(out, "%s[%.17g, %.17g, %zu, %zu]", i == 0 ? "" : ", ", tally->loss_sum,
+                   tally->error_sum, tally->exact, tally->labelled);
     }
     buf_append_str(out, "], \"history\": [");
     for (size_t i = 0; i < state->epochs_done; i++) {
         buf_append_str(out, i == 0 ? "" : ", ");
-        state_append_epoch(&state->history[i], out);
+        state_append_epoch(&state->history[i], state->tasks, out);
     }
     buf_append_str(out, "]}");
 }
@@ -250,46 +282,41 @@ static struct jval *metadata_object(const struct safetensors *file, const char *
     return object;
 }
 
-static enum err_code check_facts(const struct jval *then, const char *facts, const char *path,
-                                 struct err *err)
+static struct tally *mutable_tally(struct state *state, size_t split, size_t task)
 {
-    struct jval *now = NULL;
-    enum err_code code = jval_parse(facts, strlen(facts), &now, err);
-    const char *key;
-    const struct jval *value;
-    void *iter = NULL;
-    while (code == ERR_OK && (iter = jval_object_next(now, iter, &key, &value)) != NULL) {
-        const char *a = "";
-        const char *b = "(nothing)";
-        size_t size;
-        (void)jval_string(value, &a, &size);
-        (void)jval_string(jval_get(then, key), &b, &size);
-        if (strcmp(a, b) != 0) {
-            code = err_set(err, ERR_MISMATCH, "--resume: %s was made with %s %s, not %s", path, key,
-                           b, a);
-        }
-    }
-    jval_free(now);
-    return code;
+    return split == 0   ? &state->train[task]
+           : split == 1 ? &state->eval[task]
+                        : &state->current[task];
 }
 
 static bool read_numbers(struct state *state, const struct jval *object, size_t epochs)
 {
     size_t steps;
     const struct jval *history = jval_get(object, "history");
-    const struct jval *sums = jval_get(object, "loss_sums");
+    const struct jval *tallies = jval_get(object, "tallies");
+    size_t n_tasks = state->tasks->n;
     bool good = read_size(object, "epochs_done", &state->epochs_done) &&
                 read_size(object, "steps", &steps) &&
                 read_size(object, "best_epoch", &state->best_epoch) &&
                 read_size(object, "stale", &state->stale) &&
                 jval_array_size(history) == state->epochs_done && state->epochs_done <= epochs &&
-                (state->best_epoch == 0 || read_number(object, "best_loss", &state->best_loss));
+                (state->best_epoch == 0 || read_number(object, "best_value", &state->best_value)) &&
+                read_size(object, "at", &state->at) &&
+                read_number(object, "loss_sum", &state->loss_sum);
     for (size_t i = 0; good && i < state->epochs_done; i++) {
-        good = read_epoch(jval_at(history, i), &state->history[i]);
+        good = read_epoch(jval_at(history, i), state->tasks, &state->history[i]);
     }
-    for (size_t i = 0; good && i < HEAD_COUNT; i++) {
-        good = jval_double(jval_at(sums, i), &state->train[i].loss_sum) &&
-               jval_double(jval_at(sums, HEAD_COUNT + i), &state->eval[i].loss_sum);
+    for (size_t i = 0; good && i < SPLITS * n_tasks; i++) {
+        struct tally *tally = mutable_tally(state, i / n_tasks, i % n_tasks);
+        const struct jval *numbers = jval_at(tallies, i);
+        int64_t exact = -1;
+        int64_t labelled = -1;
+        good = jval_double(jval_at(numbers, 0), &tally->loss_sum) &&
+               jval_double(jval_at(numbers, 1), &tally->error_sum) &&
+               jval_int(jval_at(numbers, 2), &exact) && exact >= 0 &&
+               jval_int(jval_at(numbers, 3), &labelled) && labelled >= 0;
+        tally->exact = good ? (size_t)exact : 0;
+        tally->labelled = good ? (size_t)labelled : 0;
     }
     state->steps = good ? steps : 0;
     return good;
@@ -325,22 +352,15 @@ static enum err_code read_tensors(const struct tensors *tensors, const struct sa
 static void read_confusions(struct state *state, const struct safetensors *file, float *scratch)
 {
     CHECK(scratch);
-    for (size_t split = 0; split < 2; split++) {
-        for (size_t kind = 0; kind < HEAD_COUNT; kind++) {
-            struct tally *tally = split == 0 ? &state->train[kind] : &state->eval[kind];
-            char name[64];
-            snprintf(name, sizeof name, "confusion.%s.%s", splits[split],
-                     head_name((enum head_kind)kind));
-            const struct tensor *found = safetensors_find(file, name);
-            size_t cells = tally->classes * tally->classes;
-            if (cells > 0) {
-                tensor_to_f32(found, 0, cells, scratch);
-            }
-            tally->labelled = 0;
-            for (size_t i = 0; i < cells; i++) {
-                tally->confusion[i] = scratch[i] > 0 && scratch[i] < 1e12f ? (size_t)scratch[i] : 0;
-                tally->labelled += tally->confusion[i];
-            }
+    for (size_t i = 0; i < SPLITS * state->tasks->n; i++) {
+        struct tally *tally = mutable_tally(state, i / state->tasks->n, i % state->tasks->n);
+        char name[NAME_MAX_BYTES];
+        confusion_name(state, i / state->tasks->n, i % state->tasks->n, name);
+        if (tally->cells > 0) {
+            tensor_to_f32(safetensors_find(file, name), 0, tally->cells, scratch);
+        }
+        for (size_t k = 0; k < tally->cells; k++) {
+            tally->confusion[k] = scratch[k] > 0 && scratch[k] < 1e12f ? (size_t)scratch[k] : 0;
         }
     }
 }
@@ -374,7 +394,7 @@ static enum err_code load_from(struct state *state, struct learner *learner, con
     if (!then || !numbers) {
         code = err_set(err, ERR_INVALID, "--resume: %s is no checkpoint of orthrus train", path);
     } else {
-        code = check_facts(then, facts, path, err);
+        code = facts_check(then, facts, path, err);
     }
     if (code == ERR_OK) {
         code = collect(state, params, &tensors, err);
@@ -407,6 +427,21 @@ enum err_code state_load(struct state *state, struct learner *learner, const cha
         return code;
     }
     code = load_from(state, learner, facts, file, epochs, err);
+    safetensors_close(file);
+    return code;
+}
+
+enum err_code state_check(const char *path, const char *facts, struct err *err)
+{
+    struct safetensors *file;
+    enum err_code code = safetensors_open(path, &file, err);
+    if (code != ERR_OK) {
+        return err_prefix(err, "--resume");
+    }
+    struct jval *then = metadata_object(file, "orthrus.facts");
+    code = then ? facts_check(then, facts, path, err)
+                : err_set(err, ERR_INVALID, "--resume: %s is no checkpoint of orthrus train", path);
+    jval_free(then);
     safetensors_close(file);
     return code;
 }

@@ -1,7 +1,7 @@
 /* A run between its epochs: what --resume needs to go on to the same bits, and what the report is
- * made of. On disk: OUTPUT/checkpoint.safetensors, replaced atomically after each epoch. Values,
- * both moments and the run's numbers; random numbers need no state, they are a function of seed
- * and step. */
+ * made of. On disk: OUTPUT/checkpoint.safetensors, replaced atomically after each epoch, and where
+ * a run is stopped within one. Values, both moments and the run's numbers; random numbers need no
+ * state, they are a function of seed and step. */
 #ifndef ORTHRUS_TRAIN_STATE_H
 #define ORTHRUS_TRAIN_STATE_H
 
@@ -14,18 +14,24 @@ enum { STATE_EPOCHS_MAX = 100000 };
 
 /* Lifetime of a run. */
 struct state {
+    const struct tasks *tasks; /* borrowed */
     size_t epochs_done;
     uint64_t steps;
-    size_t best_epoch; /* of the lowest evaluation loss; 0: none yet */
-    double best_loss;
+    size_t best_epoch;            /* by --metric; 0: none yet */
+    double best_value;            /* its metric, lower is better */
     size_t stale;                 /* epochs since then */
     struct epoch_result *history; /* [epochs_done], owned */
-    /* The confusion of the epoch whose parameters are the output. */
-    struct tally train[HEAD_COUNT], eval[HEAD_COUNT];
+    /* The counts of the epoch whose parameters are the output, by task. */
+    struct tally train[TASKS_MAX], eval[TASKS_MAX];
+    /* The epoch under way: examples done, Σ loss · examples, counts. */
+    size_t at;
+    double loss_sum;
+    struct tally current[TASKS_MAX];
 };
 
-CHECK_RESULT enum err_code state_init(struct state *state, const size_t classes[HEAD_COUNT],
-                                      size_t epochs, struct err *err);
+/* tasks have their classes. */
+CHECK_RESULT enum err_code state_init(struct state *state, const struct tasks *tasks, size_t epochs,
+                                      struct err *err);
 /* NULL and zeroed structs are fine. */
 void state_done(struct state *state);
 
@@ -38,7 +44,11 @@ CHECK_RESULT enum err_code state_load(struct state *state, struct learner *learn
                                       const char *facts, const char *path, size_t epochs,
                                       struct err *err);
 
+/* Checks before any work that path is a checkpoint of a run with these facts. Errors: as above. */
+CHECK_RESULT enum err_code state_check(const char *path, const char *facts, struct err *err);
+
 /* Appends one epoch as JSON, numbers with all their digits. False when the buffer is full. */
-bool state_append_epoch(const struct epoch_result *result, struct buf *out);
+bool state_append_epoch(const struct epoch_result *result, const struct tasks *tasks,
+                        struct buf *out);
 
 #endif

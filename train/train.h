@@ -12,36 +12,49 @@
 #include "base/err.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/rows.h"
 #include "train/schedule.h"
 
 enum { TRAIN_FREEZE_MAX = 64, TRAIN_THREADS_MAX = 256 };
 
+enum train_keep { KEEP_AUTO, KEEP_LAST, KEEP_BEST }; /* auto: best with patience, else last */
+
 /* Strings are borrowed for the call. */
 struct train_options {
     const char *model_dir;
-    const char *data;       /* JSONL */
+    const char *data;
     const char *output;     /* folder, made where missing */
     const char *init_heads; /* NULL: heads as nn.Linear starts them */
     const char *eval_data;  /* NULL: none */
-    double eval_split;      /* share of the data held back, 0: none */
+    enum rows_format format;
+    const char *text_column;          /* "text" */
+    const char *const *label_columns; /* words of --label-column, HEAD=COLUMN */
+    size_t n_label_columns;
+    double eval_split;    /* share of the data held back, 0: none */
+    const char *split_by; /* column whose values are never divided, or NULL */
+    const char *stratify; /* head whose classes are divided alike, or NULL */
+    struct task_words tasks;
     size_t epochs, batch_size;
+    size_t parts;       /* batches in a step (--grad-accumulation) */
     double lr, head_lr; /* head_lr < 0: lr */
     struct optimizer_options optimizer;
     enum schedule_kind schedule;
     uint64_t warmup_steps;
+    double warmup_ratio;       /* of all steps; 0: warmup_steps */
     const char *const *freeze; /* words of --freeze */
     size_t n_freeze;
-    const char *const *labels; /* words of --labels */
-    size_t n_labels;
     double layer_decay;
-    const char *loss_weights; /* "classifier=1,sentiment=1" */
-    double dropout;           /* < 0: the config's */
+    double dropout; /* < 0: the config's */
     bool shuffle;
     uint64_t seed;
-    size_t patience;   /* epochs without a lower evaluation loss before the end; 0: none */
-    size_t max_length; /* tokens a text; 0: 128, or the model's positions where they are fewer */
+    size_t patience; /* epochs without a better metric before the end; 0: none */
+    enum train_keep keep;
+    const char *metric; /* loss, accuracy, macro_f1, or HEAD.loss and so on; NULL: loss */
+    size_t max_length;  /* tokens a text; 0: 128, or the model's positions where they are fewer */
     unsigned threads;
-    bool resume;
+    const char *embedding_cache; /* folder, or NULL: none */
+    const char *version;         /* of the program, for the lineage; NULL: none */
+    bool resume, overwrite, no_checkpoint;
 };
 
 /* The defaults of INTERFACE.md; the three paths still empty, one thread. */
@@ -51,7 +64,7 @@ void train_options_default(struct train_options *ret_options);
 struct split_result {
     size_t n;    /* examples */
     double loss; /* the weighted sum */
-    struct tally_score head[HEAD_COUNT];
+    struct tally_score head[TASKS_MAX];
 };
 
 struct epoch_result {
@@ -69,12 +82,15 @@ struct train_callbacks {
     /* done of total examples in this stage; epoch counts from 1, 0 outside. Members may be NULL. */
     void (*on_progress)(void *context, enum train_stage stage, size_t epoch, uint64_t done,
                         uint64_t total);
-    void (*on_epoch)(void *context, const struct epoch_result *result);
+    void (*on_epoch)(void *context, const struct tasks *tasks, const struct epoch_result *result);
     void (*on_note)(void *context, const char *text); /* one line worth telling */
+    bool (*stopped)(void *context); /* asked between steps: true saves a checkpoint and ends */
 };
 
-/* Trains; on return the folder is complete. Errors: ERR_USAGE for an option, ERR_INVALID for data
- * ("file:line: …"), whatever loading and writing give, ERR_INVALID for a loss that is no number. */
+/* Trains; on return the folder is complete. What is not usable (train/usable.h) replaces nothing.
+ * Errors: ERR_USAGE for an option, ERR_INVALID for data
+ * ("file:line: …") and for a run that diverged, ERR_CONFLICT where it was stopped or another run
+ * has the folder, whatever loading and writing give. */
 CHECK_RESULT enum err_code train_run(const struct train_options *options,
                                      const struct train_callbacks *callbacks, struct err *err);
 

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/jval.h"
+#include "tests/support/tasks.h"
 #include "tests/support/testing.h"
 #include "train/learner.h"
 #include "train/train.h"
@@ -25,7 +26,7 @@ struct fixture {
     struct jval *golden;
     int32_t ids[TEXTS][TOKENS_MAX];
     size_t n_ids[TEXTS];
-    int32_t labels[HEAD_COUNT][TEXTS];
+    int32_t labels[TWO_TASKS][TEXTS];
 };
 
 static double number(const struct jval *value)
@@ -80,7 +81,7 @@ static int set_up(void **state)
     }
     read_ids(&fixture);
     static const char *const keys[] = {"classifier_labels", "sentiment_labels"};
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+    for (size_t kind = 0; kind < TWO_TASKS; kind++) {
         for (size_t i = 0; i < TEXTS; i++) {
             fixture.labels[kind][i] = (int32_t)number(
                 jval_at(jval_get(fixture.golden, keys[kind]), i));
@@ -100,7 +101,7 @@ static int tear_down(void **state)
 
 /* The mode's words as the trainer's options. */
 static void read_mode(const struct jval *mode, size_t layers, struct plan *plan,
-                      struct learner_options *options)
+                      struct learner_options *options, struct tasks *tasks)
 {
     struct err err = ERR_INIT;
     bool truth = false;
@@ -109,22 +110,22 @@ static void read_mode(const struct jval *mode, size_t layers, struct plan *plan,
     size_t size = 0;
     *plan = (struct plan){.layer_decay = 1};
     if (jval_bool(jval_get(mode, "freeze_backbone"), &truth) && truth) {
-        assert_int_equal(plan_freeze(plan, "backbone", layers, &err), ERR_OK);
+        assert_int_equal(plan_freeze(plan, "backbone", layers, tasks, &err), ERR_OK);
     }
     const struct jval *heads = jval_get(mode, "freeze_heads");
     for (size_t i = 0; i < jval_array_size(heads); i++) {
         assert_true(jval_string(jval_at(heads, i), &word, &size));
-        assert_int_equal(plan_freeze(plan, word, layers, &err), ERR_OK);
+        assert_int_equal(plan_freeze(plan, word, layers, tasks, &err), ERR_OK);
     }
     if (jval_int(jval_get(mode, "freeze_layers"), &n)) {
         char range[32];
         snprintf(range, sizeof range, "layers:0-%d", (int)n - 1);
-        assert_int_equal(plan_freeze(plan, "embeddings", layers, &err), ERR_OK);
-        assert_int_equal(plan_freeze(plan, range, layers, &err), ERR_OK);
+        assert_int_equal(plan_freeze(plan, "embeddings", layers, tasks, &err), ERR_OK);
+        assert_int_equal(plan_freeze(plan, range, layers, tasks, &err), ERR_OK);
     }
     jval_double(jval_get(mode, "layer_decay"), &plan->layer_decay);
     for (size_t i = 0; i < jval_array_size(jval_get(mode, "loss_weights")); i++) {
-        options->loss_weights[i] = number(jval_at(jval_get(mode, "loss_weights"), i));
+        tasks->at[i].weight = number(jval_at(jval_get(mode, "loss_weights"), i));
     }
     if (jval_double(jval_get(mode, "weight_decay"), &options->optimizer.weight_decay)) {
         options->optimizer.kind = OPTIMIZER_ADAMW;
@@ -172,13 +173,13 @@ static void check_heads(struct learner *learner, const struct jval *heads)
 
 /* One pass over the texts in order; returns how many texts each head got right. */
 static void run_epoch(const struct fixture *fixture, struct learner *learner, struct batch *batch,
-                      const struct jval *run, size_t *step, double weights[HEAD_COUNT],
+                      const struct jval *run, size_t *step, const struct tasks *tasks,
                       const struct jval *epoch)
 {
     const struct jval *steps = jval_get(run, "steps");
     static const char *const names[] = {"classifier_accuracy", "sentiment_accuracy"};
     double sum = 0;
-    size_t right[HEAD_COUNT] = {0};
+    size_t right[TWO_TASKS] = {0};
     for (size_t first = 0; first < TEXTS; first += 2) {
         struct losses losses;
         struct lesson lesson = {.batch = batch};
@@ -187,20 +188,20 @@ static void run_epoch(const struct fixture *fixture, struct learner *learner, st
             size_t i = first + lesson.n++;
             assert_true(batch_add(batch, fixture->ids[i], fixture->n_ids[i]));
         }
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-            lesson.labels[kind] = fixture->labels[kind] + first;
+        for (size_t kind = 0; kind < TWO_TASKS; kind++) {
+            lesson.labels.labels[kind] = fixture->labels[kind] + first;
         }
         learner_gradients(learner, &lesson, &losses);
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+        for (size_t kind = 0; kind < TWO_TASKS; kind++) {
             char what[32];
-            snprintf(what, sizeof what, "step %zu, %s", *step + 1, head_name(kind));
+            snprintf(what, sizeof what, "step %zu, %s", *step + 1, tasks->at[kind].name);
             near(losses_mean(&losses, kind), number(jval_at(jval_at(steps, *step), kind)),
                  loss_tolerance, 0, what);
             for (size_t i = 0; i < lesson.n; i++) {
-                right[kind] += learner_predicted(learner, kind)[i] == lesson.labels[kind][i];
+                right[kind] += learner_predicted(learner, kind)[i] == lesson.labels.labels[kind][i];
             }
         }
-        sum += losses_total(&losses, weights) * (double)lesson.n;
+        sum += losses_total(&losses, tasks) * (double)lesson.n;
         if (*step == 0) {
             check_norms(learner, jval_get(run, "grad_norms_step1"));
         }
@@ -208,7 +209,7 @@ static void run_epoch(const struct fixture *fixture, struct learner *learner, st
         ++*step;
     }
     near(sum / TEXTS, number(jval_get(epoch, "loss")), loss_tolerance, 0, "the epoch's loss");
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+    for (size_t kind = 0; kind < TWO_TASKS; kind++) {
         near((double)right[kind] / TEXTS, number(jval_get(epoch, names[kind])), 0, 1e-6,
              names[kind]);
     }
@@ -219,29 +220,26 @@ static void check_run(const struct fixture *fixture, const struct jval *run)
     const struct config *config = &fixture->checkpoint->config;
     struct err err = ERR_INIT;
     struct plan plan;
-    const size_t classes[HEAD_COUNT] = {6, 3};
+    struct tasks tasks = two_tasks(1, 1, fixture->heads);
     struct learner_options options = {
         .plan = &plan,
         .pooling = POOLING_MEAN,
-        .loss_weights = {1, 1},
         .max_texts = 2,
         .max_tokens = 2 * TOKENS_MAX,
         .longest = TOKENS_MAX,
         .threads = 2,
     };
-    read_mode(jval_get(run, "mode"), config->layers, &plan, &options);
+    read_mode(jval_get(run, "mode"), config->layers, &plan, &options, &tasks);
     struct learner *learner;
-    assert_int_equal(learner_create(config, fixture->checkpoint, classes, &options, &learner, &err),
+    assert_int_equal(learner_create(config, fixture->checkpoint, &tasks, &options, &learner, &err),
                      ERR_OK);
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        params_load_head(learner_params(learner), kind, kinds_head(fixture->heads, kind));
-    }
+    params_init_heads(learner_params(learner), 0);
     struct batch batch;
     assert_true(batch_init(&batch, 2, 2 * TOKENS_MAX));
     size_t step = 0;
     const struct jval *epochs = jval_get(run, "epochs");
     for (size_t i = 0; i < jval_array_size(epochs); i++) {
-        run_epoch(fixture, learner, &batch, run, &step, options.loss_weights, jval_at(epochs, i));
+        run_epoch(fixture, learner, &batch, run, &step, &tasks, jval_at(epochs, i));
     }
     assert_int_equal(step, jval_array_size(jval_get(run, "steps")));
     check_heads(learner, jval_get(run, "final_heads"));
@@ -250,7 +248,7 @@ static void check_run(const struct fixture *fixture, const struct jval *run)
     assert_true(batch_add(&batch, fixture->ids[0], fixture->n_ids[0]));
     struct losses losses;
     struct lesson lesson = {
-        .n = 1, .batch = &batch, .labels = {fixture->labels[0], fixture->labels[1]}};
+        .n = 1, .batch = &batch, .labels = {.labels = {fixture->labels[0], fixture->labels[1]}}};
     learner_evaluate(learner, &lesson, &losses);
     const struct jval *embedding = jval_get(run, "final_embedding_first24_of_text0");
     for (size_t i = 0; i < jval_array_size(embedding); i++) {
@@ -287,7 +285,7 @@ static void check_whole(const struct fixture *fixture, size_t index, const char 
         assert_true(jval_string(jval_at(texts, i), &text, &size));
         assert_true(jval_append_string(&line, text, size));
         fprintf(file, "{\"text\": %s, \"classifier\": %d, \"sentiment\": %d}\n", line.data,
-                (int)fixture->labels[HEAD_CLASSIFIER][i], (int)fixture->labels[HEAD_SENTIMENT][i]);
+                (int)fixture->labels[CLASSIFIER][i], (int)fixture->labels[SENTIMENT][i]);
         buf_done(&line);
     }
     assert_int_equal(fclose(file), 0);

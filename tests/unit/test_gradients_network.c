@@ -1,6 +1,7 @@
 /* The whole network's way back on the tiny model against finite differences of a double reference:
  * mean and first-token pooling, with dropout, partly frozen. */
 #include "tests/support/reference.h"
+#include "tests/support/tasks.h"
 #include "train/dropout.h"
 #include "train/learner.h"
 
@@ -8,8 +9,8 @@ struct reference {
     const struct params *params;
     double **w; /* [n] values in double, in the params' order */
     const struct batch *batch;
-    const int32_t *labels[HEAD_COUNT];
-    double weights[HEAD_COUNT];
+    const int32_t *labels[TWO_TASKS];
+    double weights[TWO_TASKS];
     enum pooling pooling;
     double rate;
     uint64_t seed;
@@ -156,15 +157,15 @@ static void pooled_reference(const struct reference *ref, size_t text, double *p
 static double loss_reference(const struct reference *ref)
 {
     const struct params *params = ref->params;
-    double total[HEAD_COUNT] = {0};
-    double labelled[HEAD_COUNT] = {0};
+    double total[TWO_TASKS] = {0};
+    double labelled[TWO_TASKS] = {0};
     for (size_t i = 0; i < ref->batch->n; i++) {
         double pooled[WIDE_MAX];
         pooled_reference(ref, i, pooled);
         double *const *w = ref->w + params->n_encoder;
-        for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++, w += 2) {
+        for (size_t kind = 0; kind < TWO_TASKS; kind++, w += 2) {
             int32_t label = ref->labels[kind][i];
-            size_t classes = params->classes[kind];
+            size_t classes = params->tasks.at[kind].classes;
             double logits[16];
             const float zeros[16] = {0};
             double p[16];
@@ -178,7 +179,7 @@ static double loss_reference(const struct reference *ref)
         }
     }
     double loss = 0;
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
+    for (size_t kind = 0; kind < TWO_TASKS; kind++) {
         loss += labelled[kind] > 0 ? ref->weights[kind] * total[kind] / labelled[kind] : 0;
     }
     return loss;
@@ -188,7 +189,7 @@ struct tiny {
     struct checkpoint *checkpoint;
     struct learner *learner;
     struct batch batch;
-    int32_t labels[HEAD_COUNT][3];
+    int32_t labels[TWO_TASKS][3];
     struct lesson lesson;
 };
 
@@ -199,11 +200,10 @@ static void tiny_open(struct tiny *tiny, const struct plan *plan, float rate, en
         {2, 50, 51, 50, 3}, {2, 3}, {2, 100, 70, 7, 50, 400, 412, 99, 3}};
     static const size_t n[3] = {5, 2, 9};
     struct err err = ERR_INIT;
-    const size_t classes[HEAD_COUNT] = {6, 3};
+    struct tasks tasks = two_tasks(1, 0.5, NULL);
     struct learner_options options = {
         .plan = plan,
         .pooling = pooling,
-        .loss_weights = {1, 0.5},
         .hidden_dropout = rate,
         .attention_dropout = rate,
         .seed = 42,
@@ -215,18 +215,16 @@ static void tiny_open(struct tiny *tiny, const struct plan *plan, float rate, en
     *tiny = (struct tiny){.labels = {{5, 0, 2}, {LABEL_NONE, 2, 1}}};
     assert_int_equal(
         checkpoint_open(ORTHRUS_TEST_DATA "/golden/tiny-bert", 1, &tiny->checkpoint, &err), ERR_OK);
-    assert_int_equal(learner_create(&tiny->checkpoint->config, tiny->checkpoint, classes, &options,
+    assert_int_equal(learner_create(&tiny->checkpoint->config, tiny->checkpoint, &tasks, &options,
                                     &tiny->learner, &err),
                      ERR_OK);
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        params_init_head(learner_params(tiny->learner), kind, 1);
-    }
+    params_init_heads(learner_params(tiny->learner), 1);
     assert_true(batch_init(&tiny->batch, 3, 16));
     for (size_t i = 0; i < 3; i++) {
         assert_true(batch_add(&tiny->batch, texts[i], n[i]));
     }
     tiny->lesson = (struct lesson){
-        .n = 3, .batch = &tiny->batch, .labels = {tiny->labels[0], tiny->labels[1]}};
+        .n = 3, .batch = &tiny->batch, .labels = {.labels = {tiny->labels[0], tiny->labels[1]}}};
 }
 
 static void tiny_close(struct tiny *tiny)
@@ -288,7 +286,7 @@ static void check_tiny(float rate, enum pooling pooling)
         }
     }
     learner_gradients(tiny.learner, &tiny.lesson, &losses);
-    near(losses_total(&losses, ref.weights), loss_reference(&ref), 2e-6, "loss", 0);
+    near(losses_total(&losses, &params->tasks), loss_reference(&ref), 2e-6, "loss", 0);
     for (size_t i = 0; i < params->n; i++) {
         check_param(&ref, i);
     }
@@ -323,8 +321,9 @@ static void check_frozen(const char *const *what, size_t n_what)
     struct plan plan = {.layer_decay = 1};
     struct plan frozen = {.layer_decay = 1};
     struct err err = ERR_INIT;
+    struct tasks tasks = two_tasks(1, 1, NULL);
     for (size_t i = 0; i < n_what; i++) {
-        assert_int_equal(plan_freeze(&frozen, what[i], 2, &err), ERR_OK);
+        assert_int_equal(plan_freeze(&frozen, what[i], 2, &tasks, &err), ERR_OK);
     }
     struct tiny whole, part;
     struct losses losses;

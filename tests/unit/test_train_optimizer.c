@@ -2,6 +2,7 @@
  * clipping, both kinds of weight decay, each part's own learning rate, rows without gradient. */
 #include <math.h>
 
+#include "tests/support/tasks.h"
 #include "tests/support/testing.h"
 #include "train/learner.h"
 
@@ -26,10 +27,9 @@ static void open_learner(struct fixture *fixture, const struct optimizer_options
 {
     struct err err = ERR_INIT;
     const struct plan plan = {.layer_decay = 0.8};
-    const size_t classes[HEAD_COUNT] = {6, 3};
+    struct tasks tasks = two_tasks(1, 1, NULL);
     struct learner_options options = {
         .plan = &plan,
-        .loss_weights = {1, 1},
         .optimizer = *optimizer,
         .max_texts = TEXTS,
         .max_tokens = TEXTS * TOKENS,
@@ -39,14 +39,12 @@ static void open_learner(struct fixture *fixture, const struct optimizer_options
     assert_int_equal(
         checkpoint_open(ORTHRUS_TEST_DATA "/golden/tiny-bert", 1, &fixture->checkpoint, &err),
         ERR_OK);
-    assert_int_equal(learner_create(&fixture->checkpoint->config, fixture->checkpoint, classes,
+    assert_int_equal(learner_create(&fixture->checkpoint->config, fixture->checkpoint, &tasks,
                                     &options, &fixture->learner, &err),
                      ERR_OK);
     assert_true(batch_init(&fixture->batch, TEXTS, TEXTS * TOKENS));
     struct params *params = learner_params(fixture->learner);
-    for (enum head_kind kind = 0; kind < HEAD_COUNT; kind++) {
-        params_init_head(params, kind, 5);
-    }
+    params_init_heads(params, 5);
     fixture->shadows = calloc(params->n, sizeof *fixture->shadows);
     assert_non_null(fixture->shadows);
     for (size_t i = 0; i < params->n; i++) {
@@ -148,7 +146,7 @@ static void check(struct optimizer_options options)
     for (int t = 1; t <= STEPS; t++) {
         struct losses losses;
         struct lesson lesson = {
-            .n = TEXTS, .batch = &fixture.batch, .labels = {classifier, sentiment}};
+            .n = TEXTS, .batch = &fixture.batch, .labels = {.labels = {classifier, sentiment}}};
         double expected;
         batch_clear(&fixture.batch);
         for (size_t i = 0; i < TEXTS; i++) {

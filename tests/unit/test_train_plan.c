@@ -1,6 +1,7 @@
 /* What freezes, how fast each part learns, and the rate over the steps. */
 #include <math.h>
 
+#include "tests/support/tasks.h"
 #include "tests/support/testing.h"
 #include "train/plan.h"
 #include "train/schedule.h"
@@ -13,6 +14,9 @@ static void near(double found, double expected)
         fail_msg("%.17g, expected %.17g", found, expected);
     }
 }
+
+/* What a name in --freeze may mean. */
+static struct tasks two;
 
 static void test_freeze_words(void **state)
 {
@@ -34,15 +38,15 @@ static void test_freeze_words(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct plan plan = {.layer_decay = 1};
         struct err err = ERR_INIT;
-        assert_int_equal(plan_freeze(&plan, cases[i].what, LAYERS, &err), ERR_OK);
+        assert_int_equal(plan_freeze(&plan, cases[i].what, LAYERS, &two, &err), ERR_OK);
         size_t frozen = 0;
         for (size_t layer = 0; layer < LAYERS; layer++) {
             frozen += !plan_trains(&plan, PLAN_LAYER, layer);
         }
         assert_int_equal(frozen, cases[i].frozen_layers);
         assert_int_equal(plan_trains(&plan, PLAN_EMBEDDINGS, 0), !cases[i].embeddings);
-        assert_int_equal(plan_trains(&plan, PLAN_CLASSIFIER, 0), !cases[i].classifier);
-        assert_int_equal(plan_trains(&plan, PLAN_SENTIMENT, 0), !cases[i].sentiment);
+        assert_int_equal(plan_trains(&plan, PLAN_HEAD, CLASSIFIER), !cases[i].classifier);
+        assert_int_equal(plan_trains(&plan, PLAN_HEAD, SENTIMENT), !cases[i].sentiment);
         assert_int_equal(plan_lowest(&plan, LAYERS), cases[i].lowest);
     }
 }
@@ -52,8 +56,8 @@ static void test_lowest_layer(void **state)
     (void)state;
     struct plan plan = {.layer_decay = 1};
     struct err err = ERR_INIT;
-    assert_int_equal(plan_freeze(&plan, "embeddings", LAYERS, &err), ERR_OK);
-    assert_int_equal(plan_freeze(&plan, "layers:0-7", LAYERS, &err), ERR_OK);
+    assert_int_equal(plan_freeze(&plan, "embeddings", LAYERS, &two, &err), ERR_OK);
+    assert_int_equal(plan_freeze(&plan, "layers:0-7", LAYERS, &two, &err), ERR_OK);
     assert_int_equal(plan_lowest(&plan, LAYERS), 9);
 }
 
@@ -67,7 +71,8 @@ static void test_freeze_refuses(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct plan plan = {.layer_decay = 1};
         struct err err = ERR_INIT;
-        expect_error(&err, plan_freeze(&plan, bad[i], LAYERS, &err), ERR_USAGE, WORDS("--freeze"));
+        expect_error(&err, plan_freeze(&plan, bad[i], LAYERS, &two, &err), ERR_USAGE,
+                     WORDS("--freeze"));
     }
 }
 
@@ -75,7 +80,7 @@ static void test_layer_decay(void **state)
 {
     (void)state;
     struct plan plan = {.layer_decay = 0.9};
-    near(plan_lr_scale(&plan, PLAN_CLASSIFIER, 0, LAYERS), 1);
+    near(plan_lr_scale(&plan, PLAN_HEAD, 0, LAYERS), 1);
     near(plan_lr_scale(&plan, PLAN_LAYER, 11, LAYERS), 0.9);
     near(plan_lr_scale(&plan, PLAN_LAYER, 0, LAYERS), pow(0.9, 12));
     near(plan_lr_scale(&plan, PLAN_EMBEDDINGS, 0, LAYERS), pow(0.9, 13));
@@ -84,14 +89,18 @@ static void test_layer_decay(void **state)
 static void test_loss_weights(void **state)
 {
     (void)state;
-    double weights[HEAD_COUNT] = {1, 1};
     struct err err = ERR_INIT;
-    assert_int_equal(plan_loss_weights("sentiment=0.25", weights, &err), ERR_OK);
-    near(weights[HEAD_CLASSIFIER], 1);
-    near(weights[HEAD_SENTIMENT], 0.25);
-    assert_int_equal(plan_loss_weights("classifier=2,sentiment=0", weights, &err), ERR_OK);
-    near(weights[HEAD_CLASSIFIER], 2);
-    near(weights[HEAD_SENTIMENT], 0);
+    struct arena arena;
+    struct tasks tasks;
+    arena_init(&arena, 1 << 20);
+    struct task_words words = {.loss_weights = "sentiment=0.25"};
+    assert_int_equal(tasks_make(&words, NULL, &arena, &tasks, &err), ERR_OK);
+    near(tasks.at[0].weight, 1);
+    near(tasks.at[1].weight, 0.25);
+    words.loss_weights = "classifier=2,sentiment=0";
+    assert_int_equal(tasks_make(&words, NULL, &arena, &tasks, &err), ERR_OK);
+    near(tasks.at[0].weight, 2);
+    near(tasks.at[1].weight, 0);
     static const char *const bad[] = {"classifier",
                                       "classifier=",
                                       "tone=1",
@@ -101,10 +110,53 @@ static void test_loss_weights(void **state)
                                       "=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err = ERR_INIT;
-        expect_error(&err, plan_loss_weights(bad[i], weights, &err), ERR_USAGE,
+        words.loss_weights = bad[i];
+        expect_error(&err, tasks_make(&words, NULL, &arena, &tasks, &err), ERR_USAGE,
                      WORDS("--loss-weights"));
     }
-    near(weights[HEAD_CLASSIFIER], 2);
+    arena_done(&arena);
+}
+
+static void test_head_words(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct arena arena;
+    struct tasks tasks;
+    arena_init(&arena, 1 << 20);
+    const char *const good[] = {"topic", "tags:sigmoid", "stars:score:dense=8,relu",
+                                "tone:dense=64", "mood:dense=4,gelu:softmax"};
+    struct task_words words = {.heads = good, .n_heads = 5};
+    assert_int_equal(tasks_make(&words, NULL, &arena, &tasks, &err), ERR_OK);
+    assert_int_equal(tasks.n, 5);
+    assert_int_equal(tasks.at[1].type, HEAD_SIGMOID);
+    assert_int_equal(tasks.at[2].type, HEAD_SCORE);
+    assert_int_equal(tasks.at[2].inner, 8);
+    assert_int_equal(tasks.at[2].activation, HEAD_RELU);
+    assert_int_equal(tasks.at[3].activation, HEAD_TANH);
+    assert_int_equal(tasks.at[4].activation, HEAD_GELU);
+    static const char *const bad[] = {"",
+                                      "Topic",
+                                      "embed",
+                                      "a:tokens",
+                                      "a:dense",
+                                      "a:dense=0",
+                                      "a:dense=9999",
+                                      "a:dense=4,sin",
+                                      "a:sigmoid:",
+                                      "a:score:sigmoid",
+                                      "a:dense=4:dense=4"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        err = ERR_INIT;
+        words = (struct task_words){.heads = &bad[i], .n_heads = 1};
+        expect_error(&err, tasks_make(&words, NULL, &arena, &tasks, &err), ERR_USAGE,
+                     WORDS("--head"));
+    }
+    const char *const twice[] = {"a", "a"};
+    words = (struct task_words){.heads = twice, .n_heads = 2};
+    err = ERR_INIT;
+    expect_error(&err, tasks_make(&words, NULL, &arena, &tasks, &err), ERR_USAGE, WORDS("twice"));
+    arena_done(&arena);
 }
 
 /* transformers' get_linear_schedule_with_warmup and get_constant_schedule_with_warmup. */
@@ -132,10 +184,12 @@ static void test_schedules(void **state)
 
 int main(void)
 {
+    two = two_tasks(1, 1, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_freeze_words),   cmocka_unit_test(test_lowest_layer),
         cmocka_unit_test(test_freeze_refuses), cmocka_unit_test(test_layer_decay),
-        cmocka_unit_test(test_loss_weights),   cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_loss_weights),   cmocka_unit_test(test_head_words),
+        cmocka_unit_test(test_schedules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
