@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "cli/flags.h"
+#include "cli/manual.h"
 #include "model/encoder/encoder.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -21,6 +22,15 @@ int command_eval(int argc, char **argv);
 int command_health(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_calibrate(int argc, char **argv);
+int command_merge_heads(int argc, char **argv);
+int command_man(int argc, char **argv);
+int command_completion(int argc, char **argv);
+
+/* Every command's part in a style, with what stands around them (for MANUAL_MAN the overview
+ * alone), and one command's; returns the exit status. */
+void command_list(enum manual_style style);
+int command_manual(const char *name, enum manual_style style);
 
 /* flags_parse, and what every command does with its outcome. True: go on. False: the command has
  * ended, with its help or a usage error printed, and *ret_status is its exit status. */

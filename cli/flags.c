@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/manual.h"
+#include "cli/suggest.h"
+
 void flags_environment_name(const char *flag, char *out, size_t size)
 {
     int used = snprintf(out, size, "ORTHRUS_%s", flag);
@@ -233,7 +236,12 @@ static enum err_code read_flag(const struct command *command, int argc, char **a
         (void)snprintf(shown, sizeof shown, "%.2s", word);
     }
     if (!flag) {
-        return err_set(err, ERR_USAGE, "%s: no such flag; see orthrus %s --help", shown,
+        struct suggestion near = {0};
+        for (const struct flag *f = command->flags; word[1] == '-' && f->name; f++) {
+            suggest(&near, word + 2, strcspn(word + 2, "="), f->name);
+        }
+        return err_set(err, ERR_USAGE, "%s: no such flag%s%s; see orthrus %s --help", shown,
+                       near.best ? ", did you mean --" : "", near.best ? near.best : "",
                        command->name);
     }
     if (flag->type == FLAG_BOOL) {
@@ -254,6 +262,7 @@ enum err_code flags_parse(const struct command *command, int argc, char **argv,
 {
     size_t n = 0;
     bool only_arguments = false;
+    enum manual_style style;
     if (read_environment(command, err) != ERR_OK) {
         return ERR_USAGE;
     }
@@ -265,6 +274,10 @@ enum err_code flags_parse(const struct command *command, int argc, char **argv,
             only_arguments = true;
         } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
             print_help(command);
+            *ret_help = true;
+            return ERR_OK;
+        } else if (strncmp(word, "--help=", 7) == 0 && manual_style_parse(word + 7, &style)) {
+            manual_print(command, style); /* how orthrus man and orthrus completion ask */
             *ret_help = true;
             return ERR_OK;
         } else if (read_flag(command, argc, argv, &i, err) != ERR_OK) {

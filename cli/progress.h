@@ -1,4 +1,5 @@
-/* A progress bar on stderr: drawn on a terminal only, at most ten times a second. */
+/* Progress on stderr: a bar on a terminal, in one line whatever its width, at most ten times a
+ * second; elsewhere a line every thirty seconds. */
 #ifndef ORTHRUS_CLI_PROGRESS_H
 #define ORTHRUS_CLI_PROGRESS_H
 

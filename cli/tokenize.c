@@ -79,6 +79,7 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
         return code;
     }
     code = tokenizer_open(model_dir, &config.tokenizer, &tokenizer, err);
+    config_done(&config);
     if (code != ERR_OK) {
         return code;
     }

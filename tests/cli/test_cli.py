@@ -12,7 +12,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
 TINY = ROOT / "tests/data/golden/tiny-bert"
-COMMANDS = ["serve", "embed", "predict", "tokenize", "train", "eval", "inspect", "health", "bench"]
+COMMANDS = ["serve", "embed", "predict", "tokenize", "train", "eval", "calibrate", "merge-heads", "inspect",
+            "health", "bench", "man", "completion"]
 TEXTS = json.loads((TINY / "texts.json").read_text(encoding="utf-8"))["texts"]
 LINES = [t for t in TEXTS if "\n" not in t and "\r" not in t]
 

@@ -1,0 +1,293 @@
+"""orthrus train, eval, calibrate, merge-heads and inspect as a data scientist meets them: results that are
+usable or not written, data as people have it."""
+import csv
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import random
+import re
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
+TINY = ROOT / "tests/data/golden/tiny-bert"
+WORDS = {"sport": "goal match team player win league", "art": "paint canvas museum sculpture color line",
+         "tech": "chip code network data server cache"}
+FROZEN = ("--freeze", "backbone", "--embedding-cache", "off")
+
+
+def run(command, *args, **options):
+    options.setdefault("timeout", 120)
+    model = [] if command in ("inspect", "merge-heads", "man", "completion") else ["--model", str(TINY)]
+    return subprocess.run([BIN, command, *model, *map(str, args)], capture_output=True, **options)
+
+
+def good(command, *args, **options):
+    done = run(command, *args, **options)
+    assert done.returncode == 0, done.stderr.decode()
+    return done
+
+
+def failed(status, command, *args, **options):
+    done = run(command, *args, **options)
+    text = done.stderr.decode()
+    assert done.returncode == status, (done.returncode, text)
+    return text.splitlines()[-1]
+
+
+def header(path):
+    raw = pathlib.Path(path).read_bytes()
+    return json.loads(raw[8:8 + struct.unpack("<Q", raw[:8])[0]])
+
+
+def rows(n=240, seed=1):
+    draw = random.Random(seed)
+    out = []
+    for i in range(n):
+        topic = draw.choice(list(WORDS))
+        tags = [w for w in WORDS if w == topic or draw.random() < 0.3]
+        out.append({"text": f"{' '.join(draw.choices(WORDS[topic].split(), k=5))} {i}", "topic": topic, "tags": tags,
+                    "stars": round(draw.random(), 3), "doc": i // 4})
+    return out
+
+
+def jsonl(path, data):
+    path.write_text("".join(json.dumps(row) + "\n" for row in data))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    return jsonl(tmp_path / "data.jsonl", rows())
+
+
+def train(data, out, *args, **options):
+    return run("train", "--data", data, "--output", out, "--head", "topic", *FROZEN, *args, **options)
+
+
+def test_any_heads_from_any_format_serve(tmp_path, data, start):
+    heads = ("--head", "topic:dense=8,gelu", "--head", "tags:sigmoid", "--head", "stars:score")
+    settings = (*FROZEN, *heads, "--epochs", "3", "--lr", "0.01", "--batch-size", "16", "--eval-split", "0.2")
+    good("train", "--data", data, "--output", tmp_path / "a", *settings)
+    table = tmp_path / "data.csv"
+    with open(table, "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "body", "subject", "tags", "stars"])
+        for i, row in enumerate(rows()):
+            out.writerow([i, row["text"], row["topic"], "|".join(row["tags"]), row["stars"]])
+    good("train", "--data", table, "--output", tmp_path / "b", *settings, "--text-column", "body",
+         "--label-column", "topic=subject")
+    a, b = header(tmp_path / "a/heads.safetensors"), header(tmp_path / "b/heads.safetensors")
+    lineage = json.loads(a["__metadata__"].pop("lineage"))
+    b["__metadata__"].pop("lineage")
+    assert a == b and (tmp_path / "a/heads.safetensors").read_bytes()[-400:] == (tmp_path / "b/heads.safetensors").read_bytes()[-400:]
+    assert a["__metadata__"]["topic.labels"] == '["art","sport","tech"]'
+    assert a["__metadata__"]["tags.kind"] == "sigmoid" and a["__metadata__"]["stars.kind"] == "score"
+    assert float(a["__metadata__"]["topic.temperature"]) > 0
+    assert lineage["epoch"] == 3 and lineage["metrics"]["topic"]["labelled"] == 48
+    start("--heads", str(tmp_path / "a/heads.safetensors"))
+    done = good("predict", "--heads", tmp_path / "a/heads.safetensors", input=b"goal match\n")
+    assert {"topic", "tags", "stars"} <= set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("rate", ["1e3", "1000"])
+def test_a_run_that_diverges_leaves_nothing(tmp_path, data, rate):
+    text = failed(1, "train", "--data", data, "--output", tmp_path / "out", "--head", "topic", *FROZEN, "--lr", rate)
+    assert "diverged" in text and "--lr" in text
+    assert not (tmp_path / "out/heads.safetensors").exists()
+    assert "nan" not in (tmp_path / "out/train.jsonl").read_text().lower()
+    for line in (tmp_path / "out/train.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(word))
+
+
+def test_divergence_keeps_the_last_good_epoch(tmp_path, data):
+    out = tmp_path / "out"
+    assert train(data, out, "--epochs", "2", "--batch-size", "16", "--lr", "1e-3").returncode == 0
+    before = (out / "heads.safetensors").read_bytes()
+    text = failed(1, "train", "--data", data, "--output", out, "--head", "topic", *FROZEN, "--overwrite", "--lr", "1000")
+    assert "diverged" in text and (out / "heads.safetensors").read_bytes() == before
+
+
+def test_an_evaluation_that_nothing_can_be_judged_by(tmp_path, data):
+    other = jsonl(tmp_path / "eval.jsonl", [{"text": "x", "stars": 1}])
+    for flags in (("--patience", "1"), ("--keep", "best")):
+        text = failed(1, "train", "--data", data, "--output", tmp_path / "out", "--head", "topic", *FROZEN,
+                      "--eval-data", other, *flags)
+        assert "eval.jsonl" in text and flags[0] in text
+
+
+def test_a_frozen_head_without_values_is_left_out(tmp_path, data):
+    done = train(data, tmp_path / "out", "--head", "tags:sigmoid", "--freeze", "tags", "--epochs", "1")
+    assert done.returncode == 0 and b"tags is frozen" in done.stderr
+    assert not any(name.startswith("tags") for name in header(tmp_path / "out/heads.safetensors"))
+    assert "--freeze" in failed(2, "train", "--data", data, "--output", tmp_path / "no", "--freeze", "all")
+    assert not (tmp_path / "no").exists()
+
+
+def test_whole_numbers_that_could_be_two_things(tmp_path):
+    stars = jsonl(tmp_path / "stars.jsonl", [{"text": f"t{i}", "stars": 1 + i % 5} for i in range(20)])
+    flags = ("train", "--data", stars, "--output", tmp_path / "out", *FROZEN, "--head", "stars")
+    assert "stars.jsonl:" in failed(1, *flags)
+    assert "names" in failed(1, *flags, "--labels", "stars=1,2,3,4,5")
+    jsonl(stars, [{"text": f"t{i}", "stars": str(1 + i % 5)} for i in range(20)])
+    good(*flags, "--epochs", "1")
+    assert header(tmp_path / "out/heads.safetensors")["__metadata__"]["stars.labels"] == '["1","2","3","4","5"]'
+
+
+def test_another_runs_folder_is_not_overwritten_unasked(tmp_path, data):
+    out = tmp_path / "out"
+    assert train(data, out, "--epochs", "1").returncode == 0
+    assert "--overwrite" in failed(1, "train", "--data", data, "--output", out, "--head", "topic", *FROZEN)
+    assert train(data, out, "--epochs", "1", "--overwrite").returncode == 0
+    lock = os.open(out, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert "another run" in failed(1, "train", "--data", data, "--output", out, "--head", "topic", *FROZEN, "--overwrite")
+    os.close(lock)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_resume_goes_on_to_the_same_bits(tmp_path, data, number):
+    # A deep run: its epochs take long enough to be stopped within one.
+    flags = ["--data", data, "--head", "topic", "--epochs", "6", "--eval-split", "0.1", "--batch-size", "2"]
+    good("train", "--output", tmp_path / "whole", *flags)
+    out = tmp_path / "parts"
+    stopped = 0
+    for attempt in range(20):
+        process = subprocess.Popen([BIN, "train", "--model", str(TINY), "--output", str(out), *map(str, flags),
+                                    *(["--resume"] if stopped else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while process.poll() is None and not (out / "train.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.1 + 0.05 * attempt)
+        if stopped < 3:
+            process.send_signal(number)
+        _, error = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == 1 and b"--resume" in error, error
+        stopped += 1
+    assert stopped >= 1
+    for name in ("heads.safetensors", "model.safetensors", "train.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_no_checkpoint_writes_none(tmp_path, data):
+    assert train(data, tmp_path / "out", "--epochs", "1", "--no-checkpoint").returncode == 0
+    assert not (tmp_path / "out/checkpoint.safetensors").exists()
+
+
+def test_a_second_trial_takes_the_vectors_from_the_cache(tmp_path, data):
+    flags = ("train", "--data", data, "--head", "topic", "--freeze", "backbone", "--epochs", "1",
+             "--embedding-cache", tmp_path / "cache")
+    first = good(*flags, "--output", tmp_path / "a")
+    second = good(*flags, "--output", tmp_path / "b")
+    assert b"cache" not in first.stderr and b"come from the cache" in second.stderr
+    assert (tmp_path / "a/heads.safetensors").read_bytes() == (tmp_path / "b/heads.safetensors").read_bytes()
+    kept = next((tmp_path / "cache").iterdir())
+    kept.write_bytes(kept.read_bytes()[:-4])
+    assert b"come from the cache" not in good(*flags, "--output", tmp_path / "c").stderr
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path, data):
+    flags = ("train", "--data", data, "--head", "topic", "--head", "tags:sigmoid", *FROZEN, "--epochs", "2", "--lr", "1e-2")
+    losses = []
+    for name, split in (("a", ("--batch-size", "12")), ("b", ("--batch-size", "4", "--grad-accumulation", "3"))):
+        good(*flags, "--output", tmp_path / name, *split)
+        losses.append([json.loads(line)["loss"] for line in (tmp_path / name / "train.jsonl").read_text().splitlines()])
+    assert len(losses[0]) == 40 and losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_groups_and_classes_are_kept_in_splits(tmp_path, data):
+    flags = ("train", "--data", data, "--head", "topic", *FROZEN, "--epochs", "1", "--eval-split", "0.25")
+    done = good(*flags, "--output", tmp_path / "a", "--stratify", "topic")
+    assert b"training data too" not in done.stderr
+    report = json.loads((tmp_path / "a/report.json").read_text())
+    total = {w: sum(r["topic"] == w for r in rows()) for w in WORDS}
+    for row in report["eval"]["topic"]["classes"]:
+        assert abs(row["support"] - total[row["label"]] / 4) < 1
+    # Every text twice, in one group: never on both sides.
+    jsonl(data, [row for r in rows() for row in (r, r)])
+    done = good(*flags, "--output", tmp_path / "b")
+    assert b"evaluation texts are in the training data too" in done.stderr
+    done = good(*flags, "--output", tmp_path / "c", "--split-by", "doc")
+    assert b"training data too" not in done.stderr
+
+
+def test_calibrate_and_merge_heads(tmp_path, data):
+    assert train(data, tmp_path / "out", "--epochs", "4", "--lr", "0.05", "--batch-size", "16").returncode == 0
+    heads = tmp_path / "out/heads.safetensors"
+    done = good("calibrate", "--heads", heads, "--data", data, "-o", tmp_path / "c.safetensors")
+    assert b"ECE" in done.stdout and b"Brier" in done.stdout
+    assert "<svg" in (tmp_path / "c.safetensors.svg").read_text()
+    assert float(header(tmp_path / "c.safetensors")["__metadata__"]["topic.temperature"]) > 0
+    losses = [json.loads(good("eval", "--heads", path, "--data", data, "--json").stdout)["topic"]["loss"]
+              for path in (heads, tmp_path / "c.safetensors")]
+    assert losses[1] <= losses[0] + 1e-6
+    good("merge-heads", heads, TINY / "heads.safetensors", "-o", tmp_path / "m.safetensors")
+    merged = json.loads(good("inspect", "--json", tmp_path / "m.safetensors").stdout)
+    assert [h["name"] for h in merged["heads"]] == ["classifier", "sentiment", "topic"]
+    assert "--output" in failed(2, "merge-heads", heads)
+    changed = bytearray(heads.read_bytes())
+    at = changed.index(b'"encoder.sha256":"') + len(b'"encoder.sha256":"')
+    changed[at:at + 4] = b"0000" if changed[at:at + 4] != b"0000" else b"1111"
+    (tmp_path / "other.safetensors").write_bytes(changed)
+    assert "encoder.sha256" in failed(1, "merge-heads", heads, tmp_path / "other.safetensors", "-o", tmp_path / "x")
+
+
+def test_inspect_prints_no_control_characters(tmp_path):
+    text = json.dumps({"__metadata__": {"note": "\u001b[31mred\u009b\r\n", "classifier.labels": '["a","b"]'},
+                       "classifier.weight": {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]},
+                       "classifier.bias": {"dtype": "F32", "shape": [2], "data_offsets": [32, 40]}},
+                      ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path = tmp_path / "h.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(40))
+    shown = good("inspect", path).stdout.decode()
+    assert not any(ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160 for c in shown)
+    assert json.loads(good("inspect", "--json", path).stdout)["metadata"]["note"] == "\u001b[31mred\u009b\r\n"
+
+
+def test_mistyped_words_are_answered_with_the_likely_one():
+    done = subprocess.run([BIN, "trian"], capture_output=True)
+    assert done.returncode == 2 and b"did you mean train" in done.stderr
+    assert "did you mean --epochs" in failed(2, "train", "--epoch", "3")
+
+
+def test_pages_and_completions_name_every_flag():
+    flags = set(re.findall(r"^  .*?(--[a-z-]+)", good("embed", "--help").stdout.decode(), re.M)) - {"--help"}
+    page = good("man", "embed").stdout.decode().replace("\\-", "-")
+    for shell in ("bash", "zsh", "fish"):
+        script = good("completion", shell).stdout.decode()
+        assert len(flags) > 10 and all(flag[2:] in script and flag in page for flag in flags)
+    assert "merge-heads" in good("man").stdout.decode().replace("\\-", "-")
+    done = subprocess.run(["bash", "-n"], input=good("completion", "bash").stdout)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+def test_the_bar_fits_the_terminal(tmp_path, columns):
+    source = tmp_path / "in.txt"
+    source.write_text("some words\n" * 60000)
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen([BIN, "embed", "--model", str(TINY), "--normalize", "-i", str(source), "-o", "/dev/null"],
+                               stderr=follower, env={**os.environ, "TERM": "xterm"})
+    os.close(follower)
+    seen = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            seen += chunk
+    except OSError:
+        pass
+    assert process.wait(60) == 0
+    draws = [part for part in seen.decode().replace("\r\n", "").split("\r\x1b[K") if part]
+    assert draws and all(len(part) < columns for part in draws)
+    os.close(leader)
