@@ -136,7 +136,9 @@ void check_entered(struct world *world, struct request *request)
     for (const struct queue_entry *one = world->policy.entries.fresh.first; one;
          one = one->link[BY_TURN].next) {
         const struct request *before = (const struct request *)(const void *)one;
-        request->turns_before += before->texts_cut ? 0 : least(one->n, 16);
+        /* Only the first can be in the middle of its turn. */
+        bool turn = before->texts_cut == 0 || one == world->policy.entries.fresh.first;
+        request->turns_before += turn ? least(one->n, 16) : 0;
     }
 }
 

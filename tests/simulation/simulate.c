@@ -7,12 +7,16 @@
 
 static const char usage[] =
     "usage: simulate [--from SEED] [--seeds N] [--requests N]\n"
+    "       simulate --like WORKERS SPEED PASS BUDGET TOKENS SINGLES BULKS SECONDS\n"
     "       simulate --seed SEED [--without HEX] [--off N] [--until-ms MS] [--trace]\n"
     "\n"
     "The first form runs N seeds, or as many as it takes to N requests; a seed that breaks an\n"
     "invariant is shrunk, printed with the command that replays it, and ends the run. The second\n"
-    "form runs one seed. --without: bits of clients left out; --off: bits of 1 stalls, 2\n"
-    "neighbour, 4 leaving clients, 8 deadlines, 16 the wait for a batch to fill.\n";
+    "form is one scenario by numbers (compare.py). The third form runs one seed. --without: bits "
+    "of\n"
+    "clients left out; --off: bits of 1 stalls, 2 neighbour, 4 leaving clients, 8 deadlines, 16 "
+    "the\n"
+    "wait for a batch to fill.\n";
 
 /* What is left out of a scenario. */
 struct smaller {
@@ -130,8 +134,26 @@ static int run_one(uint64_t seed, const struct smaller *smaller, bool trace)
     return name != NULL;
 }
 
+static int run_like(char **values)
+{
+    const struct like like = {
+        .workers = (unsigned)strtoul(values[0], NULL, 10),
+        .speed = strtod(values[1], NULL),
+        .pass_tokens = strtod(values[2], NULL),
+        .budget = strtoul(values[3], NULL, 10),
+        .tokens = strtoul(values[4], NULL, 10),
+        .singles = (unsigned)strtoul(values[5], NULL, 10),
+        .bulks = (unsigned)strtoul(values[6], NULL, 10),
+        .seconds = strtod(values[7], NULL),
+    };
+    return like_run(&world, &like);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 10 && strcmp(argv[1], "--like") == 0) {
+        return run_like(argv + 2);
+    }
     uint64_t from = 1;
     uint64_t seeds = 1000;
     uint64_t requests = 0;

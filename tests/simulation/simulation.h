@@ -194,6 +194,7 @@ struct world {
     size_t n_heap;
     uint64_t made; /* events */
     bool ticking, stopped;
+    bool like; /* like_answered hears of each answer */
     struct totals totals;
     /* checks.c */
     size_t waiting_tokens, waiting_requests, live;
@@ -208,6 +209,20 @@ struct world {
     const char *broken;       /* the invariant that did not hold */
     char text[256];
 };
+
+/* A scenario by numbers: what the daemon measured of itself, and which clients. */
+enum { LIKE_BULK_TEXTS = 100 };
+struct like {
+    unsigned workers;
+    double speed, pass_tokens;
+    size_t budget, tokens; /* of a batch, of each text */
+    unsigned singles, bulks;
+    double seconds;
+};
+/* Prints what the clients saw, as JSON. Returns an exit status. */
+int like_run(struct world *world, const struct like *like);
+/* For it: a request was answered. */
+void like_answered(const struct request *request, uint64_t took_ns);
 
 /* Runs a scenario without the clients whose bit in `without` is set (of the first 64), until
  * until_ns (0: to its end). trace: NULL, or where each event becomes a line. The world is the

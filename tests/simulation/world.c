@@ -195,6 +195,9 @@ static void end_request(struct world *world, struct request *request)
     world->totals.stopped += why == POLICY_STOPPED;
     if (why == POLICY_COMPUTED) {
         client->answers++;
+        if (world->like) {
+            like_answered(request, request->entry.ended_ns - request->entry.entered_ns);
+        }
         policy_answered(&client->patience);
     }
     go_on(world, request->client, 0);

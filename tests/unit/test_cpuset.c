@@ -102,6 +102,19 @@ static void test_threads(void **state)
     assert_int_equal(cpuset_threads(&set), 8);
 }
 
+/* On a whole machine others run too: there the kernel must be able to move a thread away. */
+static void test_pinned_only_on_cpus_set_aside(void **state)
+{
+    (void)state;
+    const struct cpuset part = {.n = 2, .machine = 8};
+    const struct cpuset whole = {.n = 8, .machine = 8};
+    assert_true(cpuset_exclusive(&part, 2));
+    assert_false(cpuset_exclusive(&part, 1));
+    assert_false(cpuset_exclusive(&part, 3));
+    assert_false(cpuset_exclusive(&whole, 8));
+    assert_false(cpuset_exclusive(&whole, 2));
+}
+
 static void *pin_self(void *argument)
 {
     struct cpuset *set = argument;
@@ -133,6 +146,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_version_1_host_path_inside_a_container, setup,
                                         teardown),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_pinned_only_on_cpus_set_aside),
         cmocka_unit_test(test_pin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,89 @@
+/* One scenario by numbers instead of a seed, to be compared with the daemon (compare.py). */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "tests/simulation/simulation.h"
+
+/* Of one kind of clients. */
+struct latencies {
+    double *s;
+    size_t n, room;
+};
+
+static struct latencies kinds[2]; /* of one text, of more */
+
+void like_answered(const struct request *request, uint64_t took_ns)
+{
+    struct latencies *kind = &kinds[request->entry.n > 1];
+    if (kind->n == kind->room) {
+        kind->room = kind->room ? 2 * kind->room : 1024;
+        kind->s = realloc(kind->s, kind->room * sizeof *kind->s);
+        CHECK(kind->s);
+    }
+    kind->s[kind->n++] = (double)took_ns / 1e9;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double percentile(struct latencies *kind, double share)
+{
+    return kind->n ? kind->s[(size_t)((double)kind->n * share)] : 0;
+}
+
+/* Clients in closed loops that all send so many texts of so many tokens. */
+static void add_clients(struct scenario *scenario, unsigned n, size_t texts, size_t tokens)
+{
+    for (unsigned i = 0; i < n && scenario->n_clients < CLIENTS_MAX; i++) {
+        scenario->clients[scenario->n_clients++] = (struct client_plan){
+            .kind = CLIENT_CLOSED,
+            .end_ns = UINT64_MAX,
+            .pause_ns = 200 * NS_PER_US,
+            .texts_min = texts,
+            .texts_max = texts,
+            .size_min = tokens,
+            .size_max = tokens,
+            .timeout_ns = 60 * NS_PER_S,
+        };
+    }
+}
+
+int like_run(struct world *world, const struct like *like)
+{
+    struct scenario scenario = {
+        .seed = 1,
+        .kind = SCENARIO_MIXED,
+        .stop_ns = (uint64_t)(like->seconds * 1e9),
+        .speed = like->speed,
+        .pass_tokens = like->pass_tokens,
+        .team_gain = 0.7,
+        .barrier_s = 0.0002,
+        .policy = {.workers = like->workers,
+                   .batch_tokens = like->budget,
+                   .batch_texts = like->budget,
+                   .member_tokens = 4,
+                   .queue_requests = 512,
+                   .tokens_per_s = like->speed * like->workers,
+                   .pass_tokens = like->pass_tokens},
+    };
+    add_clients(&scenario, like->singles, 1, like->tokens);
+    add_clients(&scenario, like->bulks, LIKE_BULK_TEXTS, like->tokens);
+    world->like = true;
+    simulate(world, &scenario, 0, 0, NULL);
+    if (world->broken) {
+        printf("broken: %s: %s\n", world->broken, world->text);
+        return 1;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        qsort(kinds[i].s, kinds[i].n, sizeof *kinds[i].s, compare);
+    }
+    printf("{\"texts_per_s\": %.3f, \"single_p50_s\": %.5f, \"single_p99_s\": %.5f, "
+           "\"bulk_p50_s\": %.5f}\n",
+           ((double)kinds[0].n + (double)kinds[1].n * LIKE_BULK_TEXTS) / like->seconds,
+           percentile(&kinds[0], 0.5), percentile(&kinds[0], 0.99), percentile(&kinds[1], 0.5));
+    return 0;
+}
