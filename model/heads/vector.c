@@ -272,5 +272,4 @@ void vector_describe(const struct vector *vector, struct buf *out)
                        activation_name(step->activation), step->digest);
         }
     }
-    buf_printf(out, "dimensions %zu\n", vector->out);
 }

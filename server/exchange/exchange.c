@@ -122,6 +122,7 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
         {"X-Request-Id", &headers->request_id, false},
         {"X-Request-Timeout-Ms", &headers->timeout_ms, false},
         {"If-Match", &headers->if_match, true},
+        {"If-Embedding-Space", &headers->if_space, false},
         {"If-None-Match", &headers->if_none_match, false},
         {"traceparent", &headers->traceparent, false},
     };

@@ -37,6 +37,7 @@ struct request_headers {
     const char *host, *content_length, *transfer_encoding, *authorization;
     const char *content_type, *content_encoding, *expect, *origin;
     const char *request_id, *timeout_ms, *if_match, *if_none_match, *traceparent;
+    const char *if_space;        /* If-Embedding-Space */
     const char *request_headers; /* Access-Control-Request-Headers */
     struct accept accept;
     const char *forwarded_for[FORWARDED_LINES_MAX]; /* the last lines, in order */

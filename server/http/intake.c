@@ -75,9 +75,10 @@ static void allow_headers(struct exchange *x)
     bool reflect = asked && *asked && strlen(asked) <= PREFLIGHT_HEADERS_MAX &&
                    strspn(asked, list) == strlen(asked);
     exchange_header(x, "Access-Control-Allow-Headers", "%s",
-                    reflect ? asked
-                            : "Accept, Authorization, Content-Type, X-Request-Id, "
-                              "X-Request-Timeout-Ms, traceparent");
+                    reflect
+                        ? asked
+                        : "Accept, Authorization, Content-Type, If-Embedding-Space, X-Request-Id, "
+                          "X-Request-Timeout-Ms, traceparent");
 }
 
 static void find_route(struct exchange *x)
@@ -276,9 +277,10 @@ void intake_common_headers(struct exchange *x)
     if (origin_allowed(x)) {
         const char *allowed = x->server->settings->cors_origin;
         exchange_header(x, "Access-Control-Allow-Origin", "%s", allowed);
-        exchange_header(x, "Access-Control-Expose-Headers",
-                        "Retry-After, Server-Timing, X-Compute-Tokens, X-Encoder, X-Heads, "
-                        "X-Request-Id, X-Shape, X-Truncated");
+        exchange_header(
+            x, "Access-Control-Expose-Headers",
+            "Retry-After, Server-Timing, X-Compute-Tokens, X-Embedding-Space, X-Encoder, X-Heads, "
+            "X-Request-Id, X-Shape, X-Truncated");
     }
     if (x->server->settings->cors_origin && strcmp(x->server->settings->cors_origin, "*") != 0) {
         exchange_header(x, "Vary", "Origin");

@@ -97,7 +97,9 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     (void)snprintf(engine->encoder_id, sizeof engine->encoder_id, "%.12s-%s",
                    engine->model->encoder_sha256,
                    precision_name(encoder_precision(engine->model->encoder)));
-    return fill_limits(engine, err);
+    enum err_code code = space_make(engine->model, engine->pooling, engine->max_length,
+                                    &engine->space, err);
+    return code == ERR_OK ? fill_limits(engine, err) : code;
 }
 
 static enum err_code choose_budgets(struct engine *engine, struct err *err)
@@ -220,11 +222,15 @@ enum err_code engine_create(const struct settings *settings, const struct engine
     for (size_t i = 0; i < config->lists->n_warnings; i++) {
         LOG(LOG_WARN, "model folder", LOG_S("what", config->lists->warnings[i]));
     }
+    for (size_t i = 0; i < tokenizer_warnings(engine->model->tokenizer); i++) {
+        LOG(LOG_WARN, "model folder",
+            LOG_S("what", tokenizer_warning(engine->model->tokenizer, i)));
+    }
     if (engine->isa_warning.code != ERR_OK) {
         LOG(LOG_WARN, "an instruction set is left out", LOG_S("why", engine->isa_warning.text));
     }
     LOG(LOG_INFO, "model loaded", LOG_S("model", engine->model_name),
-        LOG_S("encoder", engine->encoder_id),
+        LOG_S("encoder", engine->encoder_id), LOG_S("embedding_space", engine->space.id),
         LOG_S("architecture", config->architecture->model_type),
         LOG_S("folder", folder_name(config->folder)),
         LOG_S("isa", isa_name(encoder_isa(engine->model->encoder))),

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "model/model.h"
+#include "model/space.h"
 #include "server/heads/headstore.h"
 #include "server/metrics/metrics.h"
 #include "server/queue/job.h"
@@ -49,6 +50,7 @@ struct engine {
     struct prepare_pool *prepare; /* owned */
     const char *model_name;       /* --served-model-name, else the folder's; borrowed */
     char encoder_id[40];          /* X-Encoder: <12 hex>-<precision> */
+    struct space space;           /* what makes this server's vectors */
     struct api_limits limits;
     const char **prompt_names; /* [limits.n_prompts], owned; the names are the model's */
     size_t longest_prompt;     /* bytes */

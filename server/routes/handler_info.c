@@ -104,6 +104,12 @@ static void append_ours(struct exchange *x, struct engine *engine)
                "\"attention_heads\":%zu,\"intermediate\":%zu,\"vocab\":%zu,\"positions\":%zu}",
                engine->encoder_id, engine->model->encoder_sha256, config->hidden, config->layers,
                config->heads, config->intermediate, config->vocab, config->positions);
+    buf_printf(out, ",\"embedding_space\":{\"id\":\"%s\",\"parts\":{", engine->space.id);
+    for (enum space_part part = 0; part < SPACE_PARTS; part++) {
+        buf_printf(out, "%s\"%s\":\"%s\"", part ? "," : "", space_part_name(part),
+                   engine->space.parts[part]);
+    }
+    buf_append_str(out, "}}");
     append_heads(out, engine);
     buf_printf(out, ",\"precision\":\"%s\",\"isa\":\"%s\",\"isa_warning\":",
                precision_name(encoder_precision(engine->model->encoder)),

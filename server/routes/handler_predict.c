@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "server/answer/answer.h"
@@ -53,6 +54,39 @@ static bool head_of(struct exchange *x, char name[HEADS_NAME_MAX + 1])
     return true;
 }
 
+/* Routes that answer or compare vectors. */
+static bool gives_vectors(const struct exchange *x)
+{
+    return x->route->kind == API_EMBED || x->route->kind == API_OPENAI ||
+           x->route->kind == API_ANALYZE;
+}
+
+/* If-Embedding-Space: the first hexadecimal digits, 12 or more and in either case, of the space
+ * that the client's index was made in. */
+static bool space_fits(struct exchange *x, const struct engine *engine)
+{
+    enum { DIGITS_MIN = 12 };
+    const char *text = x->headers.if_space;
+    if (!text || !gives_vectors(x)) {
+        return true;
+    }
+    size_t size = strlen(text);
+    if (size < DIGITS_MIN || strspn(text, "0123456789abcdefABCDEF") != size) {
+        exchange_fail(x, PROBLEM_HEADER_VALUE, "If-Embedding-Space",
+                      "If-Embedding-Space: %d or more hexadecimal digits are allowed", DIGITS_MIN);
+        return false;
+    }
+    if (size > SHA256_HEX_SIZE || strncasecmp(text, engine->space.id, size) != 0) {
+        exchange_header(x, "X-Embedding-Space", "%.12s", engine->space.id);
+        exchange_fail(x, PROBLEM_PRECONDITION, "If-Embedding-Space",
+                      "this server's embedding space is %.12s: its vectors can't be compared with "
+                      "those of the space that is asked for",
+                      engine->space.id);
+        return false;
+    }
+    return true;
+}
+
 static void begin(struct exchange *x)
 {
     struct engine *engine = server_engine(x->server);
@@ -62,7 +96,8 @@ static void begin(struct exchange *x)
         exchange_fail(x, PROBLEM_DRAINING, NULL, "the server is shutting down");
     } else if (!engine) {
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
-    } else if (take_timeout(x) && head_of(x, head) && engine_full(engine)) {
+    } else if (take_timeout(x) && space_fits(x, engine) && head_of(x, head) &&
+               engine_full(engine)) {
         struct problem problem = {0};
         (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
         exchange_problem(x, &problem, engine_retry_after_s(engine));
@@ -90,6 +125,9 @@ static void reply(struct exchange *x)
     exchange_header(x, "X-Encoder", "%s", engine->encoder_id);
     if (job->heads_id[0]) {
         exchange_header(x, "X-Heads", "%s", job->heads_id);
+    }
+    if (gives_vectors(x)) {
+        exchange_header(x, "X-Embedding-Space", "%.12s", engine->space.id);
     }
     exchange_header(x, "X-Compute-Tokens", "%zu", job->total_tokens);
     exchange_header(x, "X-Truncated", "%zu", job->n_truncated);

@@ -6,7 +6,7 @@ import struct
 import subprocess
 
 import pytest
-from conftest import BIN, TINY
+from conftest import BIN, TINY, Server
 
 TEXT = "the end of it"
 TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
@@ -277,3 +277,162 @@ def test_shards_that_do_not_fit_their_index(folder, harm, said):
         path.write_bytes(path.read_bytes()[:-4])
     write(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
     assert said in refused(folder)
+
+
+def space(folder, *flags):
+    """The whole id, from a start."""
+    with_server = Server("--threads", "1", *flags, model=folder)
+    try:
+        found = with_server.get("/info").json()["embedding_space"]
+        assert len(found["parts"]) == 9
+        return found["id"]
+    finally:
+        with_server.stop()
+
+
+def change_weight(path, tensor="encoder.layer.1.output.dense.bias"):
+    """The lowest bit of one number."""
+    data = bytearray(path.read_bytes())
+    size = struct.unpack("<Q", data[:8])[0]
+    at = 8 + size + json.loads(data[8 : 8 + size])[tensor]["data_offsets"][0]
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def full_folder(folder):
+    """Every kind of file that a space is made of."""
+    write(folder / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 60})
+    write(folder / "config_sentence_transformers.json",
+          {"prompts": {"query": "to end: ", "document": "text: "}, "default_prompt_name": "query",
+           "truncate_dim": None})
+    write(folder / "sentence_bert_config.json", {"max_seq_length": 50})
+    write_modules(folder, TRANSFORMER, POOLING, DENSE, NORMALIZE, pooling={"pooling_mode": "mean"})
+    write(folder / "2_Dense" / "config.json", {"in_features": WIDTH, "out_features": 5, "bias": True,
+                                               "activation_function": "torch.nn.modules.activation.Tanh"})
+    write_dense(folder, 0.25)
+
+
+def write_dense(folder, first, shift=0.0):
+    write_tensors(folder / "2_Dense" / "model.safetensors",
+                  {"linear.weight": ([5, WIDTH], [first] + [0.5] * (5 * WIDTH - 1)),
+                   "linear.bias": ([5], [shift] + [0.25] * 4)})
+
+
+def swap_words(folder):
+    words = (folder / "vocab.txt").read_text().split("\n")
+    words[-4], words[-3] = words[-3], words[-4]
+    (folder / "vocab.txt").write_text("\n".join(words))
+
+
+CONFIG, ST = "config.json", "config_sentence_transformers.json"
+# What changes a vector, one thing each.
+MUTATIONS = {
+    "a weight": lambda f: change_weight(f / "model.safetensors"),
+    "attention heads": lambda f: change(f / CONFIG, num_attention_heads=8),
+    "eps": lambda f: change(f / CONFIG, layer_norm_eps=1e-5),
+    "activation": lambda f: change(f / CONFIG, hidden_act="relu"),
+    "two words": swap_words,
+    "lower case": lambda f: change(f / "tokenizer_config.json", do_lower_case=False),
+    "accents": lambda f: change(f / "tokenizer_config.json", strip_accents=False),
+    "CJK": lambda f: change(f / "tokenizer_config.json", tokenize_chinese_chars=False),
+    "a prompt's text": lambda f: change(f / ST, prompts={"query": "to end:", "document": "text: "}),
+    "a prompt's name": lambda f: change(f / ST, prompts={"query": "to end: ", "passage": "text: "}),
+    "no prompt": lambda f: change(f / ST, prompts={"query": "to end: "}),
+    "default prompt": lambda f: change(f / ST, default_prompt_name="document"),
+    "no default prompt": lambda f: change(f / ST, default_prompt_name=None),
+    "include_prompt": lambda f: change(f / "1_Pooling" / CONFIG, include_prompt=False),
+    "truncate_dim": lambda f: change(f / ST, truncate_dim=3),
+    "pooling": lambda f: change(f / "1_Pooling" / CONFIG, pooling_mode="weightedmean"),
+    "Dense's activation": lambda f: change(f / "2_Dense" / CONFIG, activation_function="torch.nn.Identity"),
+    "Dense's weight": lambda f: write_dense(f, 0.25001),
+    "Dense's bias": lambda f: write_dense(f, 0.25, 0.001),
+    "Normalize": lambda f: write(f / "modules.json", [TRANSFORMER, POOLING, DENSE]),
+    "Normalize before Dense": lambda f: write(f / "modules.json", [TRANSFORMER, POOLING, NORMALIZE, DENSE]),
+    "the limit": lambda f: change(f / "sentence_bert_config.json", max_seq_length=49),
+    "no own limit": lambda f: change(f / "sentence_bert_config.json", max_seq_length=None),
+}
+
+
+def write_half(path):
+    """The same numbers as F32 under a prefix, in another order."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__", None)
+    out, blob = {}, b""
+    for name in sorted(header, reverse=True):
+        a, b = header[name]["data_offsets"]
+        out["bert." + name] = {**header[name], "data_offsets": [len(blob), len(blob) + b - a]}
+        blob += data[8 + size + a : 8 + size + b]
+    text = json.dumps(out).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + blob)
+
+
+# What saving again without loss does.
+KEPT = {
+    "sharded": shard,
+    "prefixed and reordered": lambda f: write_half(f / "model.safetensors"),
+    "versions": lambda f: change(f / CONFIG, transformers_version="9.9", torch_dtype="float32", use_cache=False),
+    "older pooling keys": lambda f: write(f / "1_Pooling" / CONFIG, {"pooling_mode_mean_tokens": True,
+                                                                   "word_embedding_dimension": WIDTH}),
+    "newer class names": lambda f: write(f / "modules.json", [
+        {**TRANSFORMER, "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {**POOLING, "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}, DENSE, NORMALIZE]),
+    "an empty prompt": lambda f: change(f / ST, prompts={"document": "text: ", "query": "to end: ", "none": ""}),
+    "a README": lambda f: (f / "README.md").write_text("hello"),
+    "activation's short name": lambda f: change(f / "2_Dense" / CONFIG, activation_function="torch.nn.Tanh"),
+}
+
+
+def test_the_embedding_space_changes_with_what_changes_a_vector(folder, tmp_path):
+    full_folder(folder)
+    before = space(folder)
+    seen = {before: "nothing"}
+    for name, mutate in MUTATIONS.items():
+        copy = tmp_path / "mutated"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        mutate(copy)
+        found = space(copy)
+        assert found not in seen, f"{name} has the space of {seen[found]}"
+        seen[found] = name
+    assert space(folder, "--max-length", "20") not in seen
+    assert space(folder, "--pooling", "cls") not in seen
+    assert space(folder, "--precision", "int8", "--isa", "auto") == before
+
+
+def test_the_embedding_space_stays_with_what_changes_no_vector(folder, tmp_path):
+    full_folder(folder)
+    before = space(folder)
+    for name, rewrite in KEPT.items():
+        copy = tmp_path / "kept"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        rewrite(copy)
+        assert space(copy) == before, name
+
+
+VECTOR_ROUTES = [("/embed", {"inputs": "a"}), ("/", {"inputs": "a"}), ("/v1/embeddings", {"input": "a"}),
+                 ("/embeddings", {"input": "a"}), ("/analyze", {"inputs": "a"})]
+
+
+@pytest.mark.parametrize(("path", "body"), VECTOR_ROUTES)
+def test_if_embedding_space(server, path, body):
+    whole = server.get("/info").json()["embedding_space"]["id"]
+    reply = server.post(path, body)
+    assert (reply.status, reply.header("X-Embedding-Space")) == (200, whole[:12])
+    for asked in (whole, whole[:12], whole[:13].upper()):
+        assert server.post(path, body, [("If-Embedding-Space", asked)]).status == 200
+    other = ("0" if whole[0] != "0" else "1") + whole[1:]
+    for asked in (other, other[:12], whole + "0", whole[:12] + other[0] * 52):
+        reply = server.post(path, body, [("If-Embedding-Space", asked)])
+        assert reply.status == 412, asked
+        assert "precondition_failed" in reply.body.decode()
+    for asked in (whole[:11], "", whole[:12] + "g", '"' + whole + '"', "*"):
+        reply = server.post(path, body, [("If-Embedding-Space", asked)])
+        assert reply.status == 400 and b"bad_header" in reply.body, asked
+
+
+def test_if_embedding_space_elsewhere(server):
+    for path, body in (("/classify", {"inputs": "a"}), ("/tokenize", {"inputs": "a"})):
+        assert server.post(path, body, [("If-Embedding-Space", "0" * 12)]).status == 200
