@@ -82,8 +82,7 @@ static bool describe(const struct model *model, enum space_part part, enum pooli
         describe_computation(config, out);
         break;
     case SPACE_TOKENIZER:
-        buf_printf(out, "%s\nlower-case first %d\n", tokenizer_digest(model->tokenizer),
-                   config->lower_case_first);
+        buf_append_str(out, tokenizer_digest(model->tokenizer));
         break;
     case SPACE_PROMPTS:
         whole = describe_prompts(config, out);

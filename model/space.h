@@ -13,7 +13,7 @@ struct model;
 enum space_part {
     SPACE_WEIGHTS,       /* the encoder digest */
     SPACE_COMPUTATION,   /* attention heads, LayerNorm's eps, activation, position rule */
-    SPACE_TOKENIZER,     /* vocabulary and rules, and what comes before them */
+    SPACE_TOKENIZER,     /* vocabulary and rules */
     SPACE_PROMPTS,       /* names and texts, the default, whether pooling sees them */
     SPACE_POOLING,       /* the one in force */
     SPACE_MODULES,       /* Dense and Normalize in order, with the weights as numbers */

@@ -118,7 +118,6 @@ struct config {
     enum pooling pooling;    /* the folder's, else mean */
     bool include_prompt;     /* a prompt's tokens take part in pooling; true unless the folder says
                                 otherwise */
-    bool lower_case_first;   /* do_lower_case of sentence_bert_config.json */
     bool has_modules;        /* modules.json is there */
     bool folder_normalize;   /* the folder ends in a Normalize module */
     size_t truncate_dim;     /* 0: none */

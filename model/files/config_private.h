@@ -12,6 +12,9 @@ CHECK_RESULT enum err_code config_read_file(const char *dir, const char *name, b
                                                                   struct config *config),
                                             struct config *config, struct err *err);
 
+/* Applies the rules of config.json; config->architecture gives the names of its own fields. */
+CHECK_RESULT enum err_code config_apply_rules(const struct fields *fields, struct config *config);
+
 /* modules.json, where there is one: which module stands where. Fills lists->transformer, pooling
  * and modules (kind and path), has_modules, folder_normalize. */
 CHECK_RESULT enum err_code modules_open(const char *dir, struct config *config, struct err *err);

@@ -447,7 +447,7 @@ static enum err_code read_sentence(const struct fields *fields, struct config *c
         code = fields_limit(fields, "max_seq_length", LENGTH_MIN, &config->saved_max_length);
     }
     if (code == ERR_OK) {
-        code = fields_bool(fields, "do_lower_case", false, &config->lower_case_first);
+        code = fields_bool(fields, "do_lower_case", false, &config->tokenizer.lower_case_first);
     }
     return code == ERR_OK ? read_task(fields) : code;
 }

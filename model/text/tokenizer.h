@@ -20,6 +20,8 @@ struct tokenizer_options {
     bool lower_case;    /* do_lower_case */
     bool strip_accents; /* strip_accents; where the file has null: as lower_case */
     bool tokenize_chinese_chars;
+    bool lower_case_first; /* lower-case before all else, beside a tokenizer.json too, unless it
+                              does so itself: sentence_bert_config.json's do_lower_case */
 };
 
 /* Process lifetime, immutable: any number of threads may encode with one. */

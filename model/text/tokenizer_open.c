@@ -115,13 +115,37 @@ static enum err_code try_bert(struct tokenizer *tokenizer, struct err *err)
     return code;
 }
 
-static enum err_code open_json(const char *path, struct tokenizer **ret_tokenizer, struct err *err)
+/* sentence-transformers' do_lower_case: a Lowercase before the other steps, where there is none. */
+static enum err_code lower_first(struct tokenizer *tokenizer, struct err *err)
+{
+    struct normalizer *normalizer = &tokenizer->rules.pipeline.normalizer;
+    for (size_t i = 0; i < normalizer->n; i++) {
+        if (normalizer->steps[i].kind == NORMALIZER_LOWERCASE) {
+            return ERR_OK;
+        }
+    }
+    if (normalizer->n == NORMALIZER_STEPS_MAX) {
+        return err_set(err, ERR_LIMIT, "%s: more than %d normalizers with do_lower_case",
+                       tokenizer->source, NORMALIZER_STEPS_MAX - 1);
+    }
+    memmove(&normalizer->steps[1], &normalizer->steps[0],
+            normalizer->n * sizeof *normalizer->steps);
+    normalizer->steps[0] = (struct normalizer_step){.kind = NORMALIZER_LOWERCASE};
+    normalizer->n++;
+    return ERR_OK;
+}
+
+static enum err_code open_json(const char *path, const struct tokenizer_options *options,
+                               struct tokenizer **ret_tokenizer, struct err *err)
 {
     struct tokenizer *tokenizer = make(path, err);
     if (!tokenizer) {
         return ERR_NOMEM;
     }
     enum err_code code = rules_read(path, &tokenizer->rules, &tokenizer->warnings, err);
+    if (code == ERR_OK && options->lower_case_first) {
+        code = lower_first(tokenizer, err);
+    }
     code = code == ERR_OK ? try_bert(tokenizer, err) : code;
     code = code == ERR_OK ? finish(tokenizer, err) : code;
     return give(tokenizer, code, ret_tokenizer);
@@ -148,6 +172,9 @@ static enum err_code read_vocab(struct tokenizer *tokenizer,
                           : code;
     code = code == ERR_OK ? copy_words(vocab, &tokenizer->rules.pipeline.subword.words, err) : code;
     code = code == ERR_OK ? rules_of_bert(options, &tokenizer->rules, err) : code;
+    if (code == ERR_OK && options->lower_case_first) {
+        return lower_first(tokenizer, err); /* the general way: not what bert.c does */
+    }
     tokenizer->is_bert = code == ERR_OK;
     return code;
 }
@@ -173,7 +200,7 @@ enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *op
     if (!json || !vocab) {
         (void)err_nomem(err, strlen(dir));
     } else if (file_exists(json)) {
-        code = open_json(json, ret_tokenizer, err);
+        code = open_json(json, options, ret_tokenizer, err);
     } else if (file_exists(vocab)) {
         code = tokenizer_create(vocab, options, ret_tokenizer, err);
     } else {

@@ -380,7 +380,7 @@ static void test_tokenizer_config(void **state)
     }
     /* sentence-transformers' own lower-casing comes before whatever the tokenizer does. */
     scratch_text(scratch, "sentence_bert_config.json", "{\"do_lower_case\":true}");
-    assert_true(load(scratch).lower_case_first);
+    assert_true(load(scratch).tokenizer.lower_case_first);
 }
 
 static void test_max_length(void **state)
