@@ -13,8 +13,9 @@
 #include "cli/offline.h"
 #include "cli/progress.h"
 #include "cli/target.h"
+#include "model/space.h"
 
-enum { FACTS_MAX = 1024 * 1024 };
+enum { FACTS_MAX = 1024 * 1024, TEXT_MAX = 256 * 1024 * 1024 };
 
 struct embed_flags {
     struct offline_flags offline;
@@ -22,6 +23,7 @@ struct embed_flags {
     const char *output;
     const char *format, *dtype;
     const char *shard;
+    const char *prompt_name; /* NULL: the folder's default */
     bool normalize, no_normalize;
     bool resume;
 };
@@ -38,10 +40,13 @@ struct embed {
     const struct embed_flags *flags;
     struct corpus corpus;
     struct target target;
-    struct ids *ids; /* [bulk_slots], owned; NULL without --id-field */
-    struct buf rows; /* of one window */
+    struct ids *ids;    /* [bulk_slots], owned; NULL without --id-field */
+    struct buf rows;    /* of one window */
+    const char *prompt; /* before every text; NULL: none */
+    struct buf text;    /* prompt and text */
     struct buf facts;
     struct progress progress;
+    struct space space;
     uint64_t skipped;   /* texts that an earlier run has done */
     uint64_t announced; /* rows the header was promised; UINT64_MAX: none */
     uint64_t truncated;
@@ -66,6 +71,21 @@ static enum err_code keep_id(struct embed *embed, const struct bulk_window *wind
     return ERR_OK;
 }
 
+static enum err_code add_text(struct embed *embed, struct bulk_window *window,
+                              const struct line *text, struct err *err)
+{
+    const struct tokenizer *tokenizer = embed->offline->model->tokenizer;
+    if (!embed->prompt) {
+        return bulk_add_text(window, tokenizer, text->text, text->size, err);
+    }
+    buf_clear(&embed->text);
+    buf_append_str(&embed->text, embed->prompt);
+    if (!buf_append(&embed->text, text->text, text->size)) {
+        return err_nomem(err, text->size);
+    }
+    return bulk_add_text(window, tokenizer, embed->text.data, embed->text.size, err);
+}
+
 static enum err_code fill(void *context, struct bulk_window *window, bool wait, bool *ret_end,
                           struct err *err)
 {
@@ -83,7 +103,7 @@ static enum err_code fill(void *context, struct bulk_window *window, bool wait, 
         if (corpus->texts > embed->announced) {
             return err_set(err, ERR_CONFLICT, "%s: grew while it was read", corpus->reader.label);
         }
-        code = bulk_add_text(window, embed->offline->model->tokenizer, text.text, text.size, err);
+        code = add_text(embed, window, &text, err);
         if (code == ERR_OK && embed->ids) {
             code = keep_id(embed, window, err);
         }
@@ -165,6 +185,11 @@ static void add_input_facts(struct embed *embed)
 
 static enum err_code make_facts(struct embed *embed, struct err *err)
 {
+    enum err_code code = space_make(embed->offline->model, embed->offline->model->config.pooling,
+                                    embed->offline->max_length, &embed->space, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     const struct embed_flags *flags = embed->flags;
     const struct offline *offline = embed->offline;
     const struct encoder *encoder = offline->model->encoder;
@@ -177,6 +202,8 @@ static enum err_code make_facts(struct embed *embed, struct err *err)
     facts_add(facts, "--precision", precision_name(encoder_precision(encoder)));
     facts_add(facts, "--isa", isa_name(encoder_isa(encoder)));
     char pooling[POOLING_TEXT_SIZE];
+    facts_add(facts, "the embedding space", embed->space.id);
+    facts_add(facts, "--prompt-name", embed->prompt ? embed->prompt : "(none)");
     facts_add(facts, "pooling", pooling_name(offline->model->config.pooling, pooling));
     facts_add_number(facts, "--max-length", (double)offline->max_length);
     facts_add(facts, "--field", flags->corpus.field ? flags->corpus.field : "(nothing)");
@@ -216,6 +243,7 @@ static enum err_code write_manifest(struct embed *embed, const char *sha256, str
     jval_append_string(&json, model->name, strlen(model->name));
     buf_printf(&json, ",\n  \"encoder_sha256\": \"%s\",\n  \"normalized\": %s,\n",
                model->encoder_sha256, embed->normalize ? "true" : "false");
+    buf_printf(&json, "  \"embedding_space\": \"%s\",\n", embed->space.id);
     buf_printf(&json, "  \"orthrus\": \"%s\",\n  \"settings\": ", ORTHRUS_VERSION);
     buf_append(&json, embed->facts.data, embed->facts.size);
     buf_append_str(&json, "\n}\n");
@@ -314,12 +342,43 @@ static enum err_code run(struct embed *embed, struct err *err)
     return code;
 }
 
+/* The prompt that --prompt-name or the folder's default names. */
+static enum err_code choose_prompt(struct embed *embed, struct err *err)
+{
+    const struct model *model = embed->offline->model;
+    const struct config_lists *lists = model->config.lists;
+    const char *name = embed->flags->prompt_name;
+    const struct prompt *prompt = name ? config_prompt(&model->config, name)
+                                       : lists->default_prompt;
+    if (name && name[0] && !prompt) {
+        struct buf names;
+        buf_init(&names, 4096);
+        for (size_t i = 0; i < lists->n_prompts; i++) {
+            buf_printf(&names, "%s%s", i ? ", " : "", tensor_shown_name(lists->prompts[i].name));
+        }
+        enum err_code code = err_set(err, ERR_USAGE, "--prompt-name: the model's prompts are: %.*s",
+                                     (int)size_min(names.size, 400),
+                                     names.size ? names.data : "none");
+        buf_done(&names);
+        return code;
+    }
+    embed->prompt = prompt && prompt->text[0] ? prompt->text : NULL;
+    size_t skip;
+    enum err_code code = model_prompt_skip(model, embed->prompt, embed->offline->max_length, &skip,
+                                           err);
+    if (code == ERR_OK) {
+        bulk_leave_out(embed->offline->bulk, skip);
+    }
+    return code;
+}
+
 static enum err_code open_buffers(struct embed *embed, size_t width, struct err *err)
 {
     size_t slots = bulk_slots(embed->offline->bulk);
     /* Longer than any float's text with its comma, and an id with its frame. */
     buf_init(&embed->rows, BULK_WINDOW_TEXTS * (width * 24 + 65536));
     buf_init(&embed->facts, FACTS_MAX);
+    buf_init(&embed->text, TEXT_MAX);
     if (!embed->flags->corpus.id_field) {
         return ERR_OK;
     }
@@ -343,6 +402,9 @@ static enum err_code embed(const struct offline *offline, const struct embed_fla
     options->width = vector_out(offline->model->vector);
     enum err_code code = open_buffers(&embed, options->width, err);
     if (code == ERR_OK) {
+        code = choose_prompt(&embed, err);
+    }
+    if (code == ERR_OK) {
         code = corpus_open(&flags->corpus, &embed.corpus, err);
     }
     if (code == ERR_OK) {
@@ -359,6 +421,7 @@ static enum err_code embed(const struct offline *offline, const struct embed_fla
     free(embed.ids);
     buf_done(&embed.facts);
     buf_done(&embed.rows);
+    buf_done(&embed.text);
     target_close(&embed.target);
     corpus_close(&embed.corpus);
     return code;
@@ -397,6 +460,8 @@ int command_embed(int argc, char **argv)
          "divide each vector by its Euclidean norm", 0, 0, false},
         {"no-normalize", 0, FLAG_BOOL, &f.no_normalize, NULL, "off",
          "leave the vectors as they are", 0, 0, false},
+        {"prompt-name", 0, FLAG_TEXT, &f.prompt_name, "NAME", "the folder's default",
+         "this prompt of the model folder before every text; \"\" for none", 0, 0, false},
         {"shard", 0, FLAG_STRING, &f.shard, "I/N", "0/1",
          "embed only every N-th line, from line I on", 0, 0, false},
         {"resume", 0, FLAG_BOOL, &f.resume, NULL, "off",

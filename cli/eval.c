@@ -12,7 +12,7 @@
 #include "cli/offline.h"
 #include "cli/progress.h"
 
-enum { JSON_CEILING = 64 * 1024 * 1024, MAX_LENGTH_DEFAULT = 128 };
+enum { JSON_CEILING = 64 * 1024 * 1024 };
 
 struct eval_flags {
     const char *model_dir;
@@ -153,7 +153,8 @@ static enum err_code measure(const struct model *model, const struct eval_flags 
         .label_columns = flags->label_columns.at,
         .n_label_columns = flags->label_columns.n,
         .pooling = model->config.pooling,
-        .max_length = size_min(flags->max_length, model->config.positions),
+        .max_length = size_min(flags->max_length ? flags->max_length : model->config.max_length,
+                               model->config.positions),
         .threads = flags->threads,
         .progress = &hook,
     };
@@ -204,14 +205,15 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
 
 int command_eval(int argc, char **argv)
 {
-    struct eval_flags f = {.max_length = MAX_LENGTH_DEFAULT};
+    struct eval_flags f = {0};
     const struct flag flags[] = {
         OFFLINE_FLAG_MODEL(f.model_dir),
         OFFLINE_FLAG_HEADS(f.heads),
         {"data", 0, FLAG_STRING, &f.data, "FILE", "none", "labelled texts, as train reads them", 0,
          0, false},
         OFFLINE_FLAGS_COLUMNS(f.format, f.text_column, f.label_columns),
-        {"max-length", 0, FLAG_SIZE, &f.max_length, "N", "128", "tokens per text", 2, 65536, true},
+        {"max-length", 0, FLAG_SIZE, &f.max_length, "N", "the model's, else 128", "tokens per text",
+         2, 65536, true},
         OFFLINE_FLAG_THREADS(f.threads),
         {"json", 0, FLAG_BOOL, &f.json, NULL, "off", "one JSON object", 0, 0, false},
         {0},

@@ -107,6 +107,9 @@ static enum err_code set_value(const struct flag *flag, const char *shown, const
         }
         *(const char **)flag->target = text;
         return ERR_OK;
+    case FLAG_TEXT:
+        *(const char **)flag->target = text;
+        return ERR_OK;
     case FLAG_STRINGS: {
         struct flag_strings *list = flag->target;
         if (list->n == FLAG_STRINGS_MAX) {

@@ -12,7 +12,8 @@
 
 enum flag_type {
     FLAG_BOOL,    /* bool: present or not; in the environment 1, 0, true, false */
-    FLAG_STRING,  /* const char * */
+    FLAG_STRING,  /* const char *, not empty */
+    FLAG_TEXT,    /* const char *, perhaps empty */
     FLAG_STRINGS, /* struct flag_strings: repeatable */
     FLAG_UINT,    /* unsigned */
     FLAG_SIZE,    /* size_t; K, M, G (or KiB, MiB, GiB) multiply by powers of 1024 */

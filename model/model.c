@@ -133,6 +133,30 @@ void model_destroy(struct model *model)
     }
 }
 
+enum err_code model_prompt_skip(const struct model *model, const char *prompt, size_t max_length,
+                                size_t *ret_skip, struct err *err)
+{
+    size_t skip = 0;
+    if (prompt && prompt[0] && !model->config.include_prompt) {
+        struct tokens tokens = {0};
+        const struct encode_options options = {.max_length = max_length,
+                                               .add_special_tokens = true};
+        enum err_code code = tokenizer_encode(model->tokenizer, prompt, strlen(prompt), &options,
+                                              &tokens, err);
+        if (code != ERR_OK) {
+            tokens_done(&tokens);
+            return code;
+        }
+        skip = tokens.n;
+        if (skip > 0 && tokenizer_is_special(model->tokenizer, tokens.ids[skip - 1])) {
+            skip--;
+        }
+        tokens_done(&tokens);
+    }
+    *ret_skip = skip;
+    return ERR_OK;
+}
+
 /* While the candidates are tried; heads stays NULL until one fits. */
 struct search {
     struct heads_fit fit;

@@ -35,6 +35,12 @@ void model_destroy(struct model *model);
 /* What a heads file must fit to serve with this model under that pooling. */
 struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling);
 
+/* How many tokens of a text that begins with the prompt pooling leaves out: 0 where the folder
+ * includes prompts or prompt is NULL or ""; else what the prompt alone encodes to, but for a
+ * special token at its end (sentence-transformers' rule). Errors: ERR_NOMEM, ERR_LIMIT. */
+CHECK_RESULT enum err_code model_prompt_skip(const struct model *model, const char *prompt,
+                                             size_t max_length, size_t *ret_skip, struct err *err);
+
 /* Finds the default heads as INTERFACE.md orders them: DIR/heads.safetensors, heads inside the
  * checkpoint, then the heads that ship with the project (shipped_path, may be NULL). A candidate
  * that does not fit is skipped, the first one's reason left in *ret_warning (empty when none).

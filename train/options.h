@@ -4,7 +4,7 @@
 
 #include "train/run.h"
 
-enum { BATCH_SIZE_MAX = 65536, PARTS_MAX = 4096, MAX_LENGTH_DEFAULT = 128 };
+enum { BATCH_SIZE_MAX = 65536, PARTS_MAX = 4096 };
 
 /* Bounds of every number and what goes with what. Errors: ERR_USAGE, naming flag and bounds. */
 CHECK_RESULT enum err_code options_check(const struct train_options *options, struct err *err);

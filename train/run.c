@@ -117,14 +117,17 @@ static enum err_code open_model(struct run *run, struct err *err)
     }
     run->max_length = options->max_length;
     if (run->max_length == 0) {
-        run->max_length = size_min(MAX_LENGTH_DEFAULT, run->config.positions);
+        run->max_length = run->checkpoint->config.max_length;
     }
     if (run->max_length < 2 || run->max_length > run->config.positions) {
         return err_set(err, ERR_USAGE, "--max-length: must be 2 to %zu, the model's positions",
                        run->config.positions);
     }
     memcpy(run->encoder_sha256, run->checkpoint->encoder_sha256, sizeof run->encoder_sha256);
-    code = tokenizer_open(options->model_dir, &run->config.tokenizer, &run->tokenizer, err);
+    char *inside = config_transformer_dir(options->model_dir, &run->config);
+    code = inside ? tokenizer_open(inside, &run->config.tokenizer, &run->tokenizer, err)
+                  : err_nomem(err, strlen(options->model_dir));
+    free(inside);
     if (code == ERR_OK && tokenizer_vocab_size(run->tokenizer) > run->config.vocab) {
         code = err_set(err, ERR_MISMATCH, "%s: more words than config.json says",
                        tokenizer_source(run->tokenizer));

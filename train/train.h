@@ -50,7 +50,7 @@ struct train_options {
     size_t patience; /* epochs without a better metric before the end; 0: none */
     enum train_keep keep;
     const char *metric; /* loss, accuracy, macro_f1, or HEAD.loss and so on; NULL: loss */
-    size_t max_length;  /* tokens a text; 0: 128, or the model's positions where they are fewer */
+    size_t max_length;  /* tokens a text; 0: as config.h settles it */
     unsigned threads;
     const char *embedding_cache; /* folder, or NULL: none */
     const char *version;         /* of the program, for the lineage; NULL: none */

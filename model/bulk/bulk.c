@@ -43,6 +43,7 @@ struct worker {
 struct bulk {
     struct bulk_options options;
     size_t hidden; /* of a pooled row */
+    size_t skip;   /* first tokens of a text that pooling leaves out */
     struct tokens tokens;
     size_t slots;
     struct bulk_window *windows; /* [slots], owned; a ring: text windows in order */
@@ -90,7 +91,9 @@ static size_t encode_batch(struct worker *worker, struct bulk_window *window, si
     for (size_t i = from; i < to; i++) {
         size_t text = window->order[i];
         size_t length = window->starts[text + 1] - window->starts[text];
-        CHECK(batch_add(&worker->batch, window->ids + window->starts[text], length));
+        const struct batch_text added = {
+            .ids = window->ids + window->starts[text], .n = length, .skip = worker->bulk->skip};
+        CHECK(batch_add_text(&worker->batch, &added));
         worker->flops += encoder_flops(options->encoder, length);
     }
     struct team team;
@@ -258,6 +261,11 @@ void bulk_counts(struct bulk *bulk, struct bulk_counts *ret_counts)
     (void)pthread_mutex_lock(&bulk->lock);
     *ret_counts = bulk->counts;
     (void)pthread_mutex_unlock(&bulk->lock);
+}
+
+void bulk_leave_out(struct bulk *bulk, size_t tokens)
+{
+    bulk->skip = tokens;
 }
 
 size_t bulk_slots(const struct bulk *bulk)

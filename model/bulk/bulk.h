@@ -49,6 +49,9 @@ CHECK_RESULT enum err_code bulk_create(const struct bulk_options *options, struc
 void bulk_destroy(struct bulk *bulk);
 
 void bulk_counts(struct bulk *bulk, struct bulk_counts *ret_counts);
+/* Before a run: how many first tokens of every text pooling leaves out (a prompt's); 0 as it is
+ * made. */
+void bulk_leave_out(struct bulk *bulk, size_t tokens);
 /* How many windows may be on their way together: what bulk_window_slot counts to. */
 size_t bulk_slots(const struct bulk *bulk);
 

@@ -139,27 +139,23 @@ static bool add_prompt(struct job *job, const char *prompt)
     return true;
 }
 
-/* Where the folder says include_prompt false, pooling leaves out what the prompt alone encodes to,
- * but for a special token at its end (sentence-transformers' rule). */
-static bool note_prompt(struct job *job, const struct engine *engine, const char *prompt,
-                        struct tokens *tokens)
+/* Where the folder says include_prompt false, pooling leaves the prompt's tokens out. */
+static bool note_prompt(struct job *job, const struct engine *engine, const char *prompt)
 {
-    if (!prompt || engine->model->config.include_prompt || job->kind == API_TOKENIZE) {
+    size_t skip = 0;
+    if (job->kind == API_TOKENIZE) {
         return true;
     }
-    const struct tokenizer *tokenizer = engine->model->tokenizer;
-    const struct encode_options options = {.max_length = engine->max_length,
-                                           .add_special_tokens = true};
-    job->skips = calloc(job->request.n, sizeof *job->skips);
-    if (!job->skips ||
-        tokenizer_encode(tokenizer, prompt, strlen(prompt), &options, tokens, NULL) != ERR_OK) {
+    if (model_prompt_skip(engine->model, prompt, engine->max_length, &skip, NULL) != ERR_OK) {
         return out_of_memory(job);
     }
-    size_t skip = tokens->n;
-    if (skip > 0 && tokenizer_is_special(tokenizer, tokens->ids[skip - 1])) {
-        skip--;
+    if (skip > 0) {
+        job->skips = calloc(job->request.n, sizeof *job->skips);
+        if (!job->skips) {
+            return out_of_memory(job);
+        }
     }
-    for (size_t i = 0; i < job->request.n; i++) {
+    for (size_t i = 0; skip > 0 && i < job->request.n; i++) {
         job->skips[i] = job->request.inputs[i].text ? skip : 0;
     }
     return true;
@@ -292,7 +288,7 @@ static bool prepare(struct job *job, const struct engine *engine)
     }
     struct tokens tokens = {0};
     const char *prompt = prompt_of(job, engine);
-    bool prepared = add_prompt(job, prompt) && note_prompt(job, engine, prompt, &tokens) &&
+    bool prepared = add_prompt(job, prompt) && note_prompt(job, engine, prompt) &&
                     (job->kind == API_TOKENIZE ? answer_tokenize(job, engine, &tokens)
                                                : tokenize_inputs(job, engine, &tokens));
     tokens_done(&tokens);

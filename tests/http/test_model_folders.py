@@ -436,3 +436,24 @@ def test_if_embedding_space(server, path, body):
 def test_if_embedding_space_elsewhere(server):
     for path, body in (("/classify", {"inputs": "a"}), ("/tokenize", {"inputs": "a"})):
         assert server.post(path, body, [("If-Embedding-Space", "0" * 12)]).status == 200
+
+
+def embed_command(folder, *flags):
+    done = subprocess.run([BIN, "embed", "--model", str(folder), "--no-normalize", "--precision", "fp32", *flags],
+                          input=TEXT + "\n", capture_output=True, text=True, timeout=60)
+    return json.loads(done.stdout or "null") if done.returncode == 0 else (done.returncode, done.stderr)
+
+
+def test_bulk_embed_follows_the_folder_as_the_route_does(start, folder):
+    full_folder(folder)
+    change(folder / "1_Pooling" / "config.json", include_prompt=False)
+    server = start("--precision", "fp32", model=folder)
+    assert near(embed_command(folder), embed(server))
+    assert near(embed_command(folder, "--prompt-name", "document"), embed(server, prompt_name="document"))
+    assert near(embed_command(folder, "--prompt-name", ""), embed(server, prompt_name=""))
+    status, said = embed_command(folder, "--prompt-name", "absent")
+    assert status == 2 and "query, document" in said
+    out = folder / "out.npy"
+    embed_command(folder, "--format", "npy", "-o", str(out))
+    manifest = json.loads((folder / "out.npy.manifest.json").read_text())
+    assert manifest["embedding_space"] == server.get("/info").json()["embedding_space"]["id"]
