@@ -18,3 +18,8 @@ if(ORTHRUS_COVERAGE)
   target_compile_options(orthrus_flags INTERFACE --coverage)
   target_link_options(orthrus_flags INTERFACE --coverage)
 endif()
+# Coverage of the whole program, not of the fuzz target alone, is what guides the fuzzers.
+if(ORTHRUS_FUZZ)
+  target_compile_options(orthrus_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(orthrus_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()

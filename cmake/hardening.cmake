@@ -4,6 +4,8 @@ include(CheckCCompilerFlag)
 include(CheckCSourceCompiles)
 include(CheckLinkerFlag)
 
+# clang takes another architecture's flag with a warning.
+set(CMAKE_REQUIRED_FLAGS "-Werror")
 foreach(flag -fstack-clash-protection -fcf-protection=full -mbranch-protection=standard)
   string(MAKE_C_IDENTIFIER "ORTHRUS_HAS${flag}" known)
   check_c_compiler_flag(${flag} ${known})
@@ -11,6 +13,7 @@ foreach(flag -fstack-clash-protection -fcf-protection=full -mbranch-protection=s
     target_compile_options(orthrus_flags INTERFACE ${flag})
   endif()
 endforeach()
+unset(CMAKE_REQUIRED_FLAGS)
 
 # Addresses differ from run to run; what the linker has resolved is read-only before main().
 target_compile_options(orthrus_flags INTERFACE -fPIE)

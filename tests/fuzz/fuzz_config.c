@@ -67,7 +67,6 @@ static void check_config(const struct config *config)
     CHECK(config->layer_norm_eps > 0 && config->layer_norm_eps <= 1);
     CHECK(config->hidden_dropout >= 0 && config->hidden_dropout < 1);
     CHECK(config->attention_dropout >= 0 && config->attention_dropout < 1);
-    CHECK(config->pooling == POOLING_MEAN || config->pooling == POOLING_CLS);
     CHECK(config->max_length >= 2 && config->max_length <= config->positions);
 }
 
@@ -91,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err = ERR_INIT;
     if (config_load(folder, &config, &err) == ERR_OK) {
         check_config(&config);
+        config_done(&config);
     } else {
         CHECK(err.code != ERR_OK && err.text[0]);
     }
