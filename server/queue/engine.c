@@ -301,5 +301,6 @@ struct queue_state engine_queue(const struct engine *engine)
 {
     struct queue_state state;
     scheduler_queue(engine->scheduler, &state.tokens, &state.requests);
+    state.bound = scheduler_bound(engine->scheduler);
     return state;
 }

@@ -89,7 +89,8 @@ unsigned engine_retry_after_s(const struct engine *engine);
 bool engine_alive(const struct engine *engine);
 
 struct queue_state {
-    size_t tokens, requests;
+    size_t tokens, requests; /* that wait */
+    size_t bound;            /* tokens that may wait now */
 };
 struct queue_state engine_queue(const struct engine *engine);
 

@@ -182,8 +182,8 @@ static size_t single_texts_until_room(const struct policy *policy, size_t tokens
 }
 
 /* Seconds until a newcomer with that many tokens finds room if nobody else comes. Clients that
- * don't wait ask again and again: until one is admitted, or the next tick, they are told the same.
- */
+ * don't wait ask again and again: until the queue changes by more than a batch, they are told the
+ * same. */
 static unsigned room_after_s(struct policy *policy, size_t tokens)
 {
     struct policy_told *told = &policy->told[tokens % POLICY_TOLD];
@@ -491,6 +491,7 @@ static void hear_client(struct policy *policy, struct queue_entry *entry, enum p
         return;
     }
     entry->client = client;
+    memset(policy->told, 0, sizeof policy->told);
     if (!entry_ready(entry)) {
         return;
     }

@@ -51,6 +51,9 @@ static void tell(struct job *job)
     };
     enum policy_why why = job->entry.why;
     (void)problem_set(&job->problem, problems[why].kind, NULL, "%s", problems[why].text);
+    if (why == POLICY_STOPPED) {
+        job->retry_after_s = 1; /* another one is to be asked */
+    }
 }
 
 /* Publishes what others read without the lock. Lock held. */

@@ -57,7 +57,7 @@ static bool metrics(struct exchange *x)
         struct queue_state queue = engine_queue(engine);
         metrics_gauge_set(metrics, METRICS_QUEUE_TOKENS, queue.tokens);
         metrics_gauge_set(metrics, METRICS_QUEUE_REQUESTS, queue.requests);
-        metrics_gauge_limit(metrics, METRICS_QUEUE_TOKENS, engine->max_queue_tokens);
+        metrics_gauge_limit(metrics, METRICS_QUEUE_TOKENS, queue.bound);
         headstore_acquire(engine->headstore, &heads);
         now = (struct metrics_now){
             .encoder = engine->encoder_id,

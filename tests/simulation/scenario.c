@@ -117,7 +117,8 @@ static uint64_t time_for(const struct scenario *scenario, double tokens)
     return (uint64_t)(tokens / (scenario->speed * scenario->policy.workers) * 1e9);
 }
 
-/* Three times as much as is computed at once, and all of it finds room. */
+/* Three times as many as have a text in work at once, and all of them find room. Fewer can all be
+ * in one batch, and whoever is not has the next one for himself. */
 static void make_fair(struct scenario *scenario, struct dice *dice)
 {
     struct policy_options *policy = &scenario->policy;
@@ -131,10 +132,10 @@ static void make_fair(struct scenario *scenario, struct dice *dice)
     size_t size = dice_range(dice, 4, 40);
     size_t texts = dice_chance(dice, 0.5) ? 1 : dice_range(dice, 2, 12);
     size_t at_once = policy->workers * policy->batch_tokens;
-    unsigned n = (unsigned)(3 * at_once / (texts * size) + 2);
+    unsigned n = (unsigned)(3 * at_once / size + 2);
     n = n < CLIENTS_MAX ? n : CLIENTS_MAX;
     make_equal(scenario, n, texts, size);
-    scenario->stop_ns = time_for(scenario, 30 * (double)(n * texts * size));
+    scenario->stop_ns = time_for(scenario, 15 * (double)(n * texts * size));
 }
 
 static void make_storm(struct scenario *scenario, struct dice *dice)

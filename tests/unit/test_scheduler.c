@@ -482,6 +482,7 @@ static void test_stop_ends_what_waits_and_what_comes(void **state)
     assert_int_equal(admitted.job->problem.kind, PROBLEM_DRAINING);
     assert_false(scheduler_admit(scheduler, late.job));
     assert_int_equal(late.job->problem.kind, PROBLEM_DRAINING);
+    assert_int_equal(late.job->retry_after_s, 1);
     end(scheduler);
     client_done(&waits);
     client_done(&admitted);
