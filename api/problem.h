@@ -26,18 +26,22 @@ enum problem_kind {
     PROBLEM_ROUTE_UNKNOWN,   /* route_unknown */
     PROBLEM_HEAD_ABSENT,     /* head_absent */
     PROBLEM_VERSION_UNKNOWN, /* version_unknown */
+    PROBLEM_SHADOW_ABSENT,   /* shadow_absent */
     PROBLEM_MODEL_UNKNOWN,   /* model_unknown (/v1/models/{id}) */
     PROBLEM_METHOD,          /* method_not_allowed, 405 + Allow */
     /* 409, 412 */
     PROBLEM_SWAP_BUSY,     /* swap_in_progress */
     PROBLEM_MANAGED,       /* managed */
+    PROBLEM_LAST_HEAD,     /* last_head */
+    PROBLEM_SHADOW_STALE,  /* shadow_stale: the active set changed since */
     PROBLEM_OTHER_ENCODER, /* other_encoder */
     PROBLEM_PRECONDITION,  /* precondition_failed, 412 */
     /* 408 */
     PROBLEM_BODY_SLOW, /* body_timeout */
     /* 413 */
-    PROBLEM_BODY_LARGE, /* body_too_large */
-    PROBLEM_TOO_MANY,   /* too_many_inputs */
+    PROBLEM_BODY_LARGE,     /* body_too_large */
+    PROBLEM_TOO_MANY,       /* too_many_inputs */
+    PROBLEM_RESPONSE_LARGE, /* response_too_large */
     /* 415 */
     PROBLEM_NOT_JSON_TYPE, /* unsupported_media_type */
     PROBLEM_ENCODING,      /* unsupported_content_encoding */
@@ -52,6 +56,10 @@ enum problem_kind {
     PROBLEM_TOO_LONG,        /* input_too_long, error_type Validation */
     PROBLEM_HEADER_VALUE,    /* bad_header (X-Request-Timeout-Ms, If-Match) , 400 */
     PROBLEM_HEADS_INVALID,   /* heads_invalid */
+    PROBLEM_EXPLAIN,         /* explain_unavailable */
+    PROBLEM_NO_DECODER,      /* no_decoder */
+    /* 424, TEI's for a model that does something else */
+    PROBLEM_NOT_RANKER, /* not_a_ranker, error_type Backend */
     /* 429, 503, 504, 500 */
     PROBLEM_OVERLOADED, /* overloaded + Retry-After */
     PROBLEM_NOT_READY,  /* not_ready, error_type Unhealthy, + Retry-After */

@@ -14,11 +14,14 @@ struct member;
 typedef bool member_reader(struct reader *reader, const struct member *member, const json_t *value);
 static member_reader read_text_inputs, read_openai_inputs, read_parameters, read_bool,
     read_dimensions, read_top_k, read_direction, read_prompt_name, read_format, read_function,
-    read_tasks, read_ignored_string;
+    read_tasks_member, read_ignored_string, read_ignored_object, read_long, read_aggregation,
+    read_ignore_labels, read_stride, read_pairs_member, read_decode_ids;
 
 #define ON(kind)   (1u << (kind))
-#define CLASSIFIER (ON(API_CLASSIFY) | ON(API_SENTIMENT))
+#define CLASSIFIER (ON(API_CLASSIFY) | ON(API_SENTIMENT) | ON(API_HEAD))
 #define PREDICTION (CLASSIFIER | ON(API_PREDICT))
+#define VECTORS    (ON(API_EMBED) | ON(API_EMBED_ALL))
+#define HUGGING    (PREDICTION | VECTORS | ON(API_SIMILARITY))
 
 static const struct member {
     const char *name;
@@ -27,29 +30,44 @@ static const struct member {
     member_reader *read;
     size_t offset; /* of the bool in struct api_request */
 } members[] = {
-    {"inputs", PREDICTION | ON(API_EMBED) | ON(API_ANALYZE) | ON(API_TOKENIZE), 0, read_text_inputs,
-     0},
+    {"inputs", HUGGING | ON(API_ANALYZE) | ON(API_TOKENIZE), 0, read_text_inputs, 0},
     {"input", ON(API_OPENAI), 0, read_openai_inputs, 0},
-    {"tasks", ON(API_ANALYZE), 0, read_tasks, 0},
+    {"query", ON(API_RERANK), 0, read_pairs_member, 0},
+    {"texts", ON(API_RERANK), 0, read_pairs_member, 0},
+    {"ids", ON(API_DECODE), 0, read_decode_ids, 0},
+    {"tasks", ON(API_ANALYZE), 0, read_tasks_member, 0},
     /* huggingface_hub 0.26 and 0.27 put the fields of /embed here too. */
-    {"parameters", PREDICTION | ON(API_EMBED), 0, read_parameters, 0},
+    {"parameters", PREDICTION | ON(API_EMBED) | ON(API_SIMILARITY), 0, read_parameters, 0},
     {"top_k", CLASSIFIER, PREDICTION, read_top_k, 0},
     {"function_to_apply", 0, PREDICTION, read_function, 0},
-    {"raw_scores", PREDICTION | ON(API_ANALYZE), 0, read_bool,
+    {"raw_scores", PREDICTION | ON(API_ANALYZE) | ON(API_RERANK), 0, read_bool,
      offsetof(struct api_request, raw_scores)},
+    {"return_text", ON(API_RERANK), 0, read_bool, offsetof(struct api_request, return_text)},
+    {"abstain", CLASSIFIER, CLASSIFIER, read_bool, offsetof(struct api_request, abstain)},
+    {"explain", CLASSIFIER, CLASSIFIER, read_bool, offsetof(struct api_request, explain)},
+    {"long", CLASSIFIER | ON(API_EMBED) | ON(API_OPENAI) | ON(API_ANALYZE), CLASSIFIER, read_long,
+     0},
+    {"aggregation_strategy", ON(API_HEAD), ON(API_HEAD), read_aggregation, 0},
+    {"ignore_labels", ON(API_HEAD), ON(API_HEAD), read_ignore_labels, 0},
+    {"stride", 0, ON(API_HEAD), read_stride, 0},
     {"normalize", ON(API_EMBED) | ON(API_ANALYZE), ON(API_EMBED), read_bool,
      offsetof(struct api_request, normalize)},
-    {"truncate", PREDICTION | ON(API_EMBED) | ON(API_ANALYZE), ON(API_EMBED), read_bool,
-     offsetof(struct api_request, truncate)},
-    {"truncation_direction", PREDICTION | ON(API_EMBED), ON(API_EMBED), read_direction, 0},
+    {"truncate", PREDICTION | VECTORS | ON(API_ANALYZE) | ON(API_RERANK),
+     ON(API_EMBED) | ON(API_SIMILARITY), read_bool, offsetof(struct api_request, truncate)},
+    {"truncation_direction", PREDICTION | VECTORS | ON(API_RERANK),
+     ON(API_EMBED) | ON(API_SIMILARITY), read_direction, 0},
     {"dimensions", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_dimensions, 0},
-    {"prompt_name", ON(API_EMBED) | ON(API_OPENAI) | ON(API_TOKENIZE), ON(API_EMBED),
+    {"prompt_name", VECTORS | ON(API_TOKENIZE) | ON(API_OPENAI), ON(API_EMBED) | ON(API_SIMILARITY),
      read_prompt_name, 0},
     {"encoding_format", ON(API_EMBED) | ON(API_OPENAI), ON(API_EMBED), read_format, 0},
     {"add_special_tokens", ON(API_TOKENIZE), 0, read_bool,
      offsetof(struct api_request, special_tokens)},
+    {"skip_special_tokens", ON(API_DECODE), 0, read_bool,
+     offsetof(struct api_request, skip_special)},
     {"model", ON(API_OPENAI), 0, read_ignored_string, 0},
     {"user", ON(API_OPENAI), 0, read_ignored_string, 0},
+    /* How Hugging Face's hosted service waits and caches; its older clients send it. */
+    {"options", HUGGING, 0, read_ignored_object, 0},
 };
 enum { N_MEMBERS = sizeof(members) / sizeof(members[0]) };
 
@@ -123,17 +141,16 @@ bool reader_integer(struct reader *reader, const json_t *value, const struct pat
     return true;
 }
 
-static bool is_text(const json_t *value, const char *text)
+bool reader_is_text(const json_t *value, const char *text)
 {
     return json_is_string(value) && json_string_length(value) == strlen(text) &&
            memcmp(json_string_value(value), text, strlen(text)) == 0;
 }
 
-/* PROBLEM_FIELD_VALUE for a string, PROBLEM_FIELD_TYPE for anything else. */
-static bool wrong_choice(struct reader *reader, const struct member *member, const json_t *value,
+bool reader_wrong_choice(struct reader *reader, const char *name, const json_t *value,
                          const char *allowed)
 {
-    struct path path = path_of(reader, member->name);
+    struct path path = path_of(reader, name);
     if (!json_is_string(value)) {
         return reader_wrong_type(reader, &path, allowed);
     }
@@ -189,9 +206,9 @@ static bool read_top_k(struct reader *reader, const struct member *member, const
 
 static bool read_direction(struct reader *reader, const struct member *member, const json_t *value)
 {
-    bool left = is_text(value, "left") || is_text(value, "Left");
-    if (!left && !is_text(value, "right") && !is_text(value, "Right")) {
-        return wrong_choice(reader, member, value, "\"left\" or \"right\"");
+    bool left = reader_is_text(value, "left") || reader_is_text(value, "Left");
+    if (!left && !reader_is_text(value, "right") && !reader_is_text(value, "Right")) {
+        return reader_wrong_choice(reader, member->name, value, "\"left\" or \"right\"");
     }
     reader->request->truncate_left = left;
     return true;
@@ -259,11 +276,12 @@ static bool read_prompt_name(struct reader *reader, const struct member *member,
 static bool read_format(struct reader *reader, const struct member *member, const json_t *value)
 {
     bool openai = reader->kind == API_OPENAI;
-    bool base64 = is_text(value, "base64");
-    if (!is_text(value, "float") && !(base64 && openai)) {
-        return wrong_choice(reader, member, value,
-                            openai ? "\"float\" or \"base64\""
-                                   : "\"float\" on this route; /v1/embeddings answers base64");
+    bool base64 = reader_is_text(value, "base64");
+    if (!reader_is_text(value, "float") && !(base64 && openai)) {
+        return reader_wrong_choice(reader, member->name, value,
+                                   openai
+                                       ? "\"float\" or \"base64\""
+                                       : "\"float\" on this route; /v1/embeddings answers base64");
     }
     reader->request->base64 = base64;
     return true;
@@ -271,45 +289,85 @@ static bool read_format(struct reader *reader, const struct member *member, cons
 
 static bool read_function(struct reader *reader, const struct member *member, const json_t *value)
 {
-    bool none = is_text(value, "none");
-    if (!none && !is_text(value, "softmax")) {
-        return wrong_choice(reader, member, value, "\"softmax\" or \"none\"");
+    bool none = reader_is_text(value, "none");
+    bool sigmoid = reader_is_text(value, "sigmoid");
+    if (!none && !sigmoid && !reader_is_text(value, "softmax")) {
+        return reader_wrong_choice(reader, member->name, value,
+                                   "\"softmax\", \"sigmoid\" or \"none\"");
     }
     reader->request->raw_scores = none;
+    reader->request->function = none      ? API_FUNCTION_UNSAID
+                                : sigmoid ? API_FUNCTION_SIGMOID
+                                          : API_FUNCTION_SOFTMAX;
     return true;
 }
 
-static bool read_tasks(struct reader *reader, const struct member *member, const json_t *value)
+static bool read_tasks_member(struct reader *reader, const struct member *member,
+                              const json_t *value)
 {
-    static const char allowed[] =
-        "an array of distinct tasks out of \"embed\", \"classify\", \"sentiment\"";
-    static const char *const names[API_TASKS] = {"embed", "classify", "sentiment"};
+    return read_tasks(reader, member->name, value);
+}
+
+static bool read_pairs_member(struct reader *reader, const struct member *member,
+                              const json_t *value)
+{
+    return member->name[0] == 'q' ? read_query(reader, member->name, value)
+                                  : read_rerank_texts(reader, member->name, value);
+}
+
+static bool read_decode_ids(struct reader *reader, const struct member *member, const json_t *value)
+{
+    return read_id_lists(reader, member->name, value);
+}
+
+static bool read_long(struct reader *reader, const struct member *member, const json_t *value)
+{
+    if (!reader_is_text(value, "windows")) {
+        return reader_wrong_choice(reader, member->name, value, "\"windows\" or null");
+    }
+    reader->request->windows = true;
+    return true;
+}
+
+static bool read_aggregation(struct reader *reader, const struct member *member,
+                             const json_t *value)
+{
+    static const char *const names[] = {"none", "simple", "first", "average", "max"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        if (reader_is_text(value, names[i])) {
+            reader->request->aggregation = (enum api_aggregation)(API_AGGREGATE_NONE + i);
+            return true;
+        }
+    }
+    return reader_wrong_choice(reader, member->name, value,
+                               "\"none\", \"simple\", \"first\", \"average\" or \"max\"");
+}
+
+static bool read_ignore_labels(struct reader *reader, const struct member *member,
+                               const json_t *value)
+{
     struct path path = path_of(reader, member->name);
-    if (!json_is_array(value)) {
-        return reader_wrong_type(reader, &path, allowed);
+    reader->request->ignore_said = true;
+    return read_names(reader, &path, value, API_IGNORE_LABELS_MAX, &reader->request->ignore_labels,
+                      &reader->request->n_ignore_labels);
+}
+
+static bool read_stride(struct reader *reader, const struct member *member, const json_t *value)
+{
+    (void)value;
+    struct path path = path_of(reader, member->name);
+    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path.text,
+                       "%s must be left out or null; long: \"windows\" reads the whole text",
+                       path.text);
+}
+
+static bool read_ignored_object(struct reader *reader, const struct member *member,
+                                const json_t *value)
+{
+    if (!json_is_object(value)) {
+        struct path path = path_of(reader, member->name);
+        return reader_wrong_type(reader, &path, "an object");
     }
-    if (json_array_size(value) == 0) {
-        return problem_set(reader->problem, PROBLEM_FIELD_RANGE, path.text,
-                           "tasks must not be empty; it must be %s", allowed);
-    }
-    unsigned tasks = 0;
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *item = json_array_get(value, i);
-        struct path at = path_at(&path, i);
-        unsigned task = 0;
-        for (unsigned name = 0; name < API_TASKS; name++) {
-            task |= is_text(item, names[name]) ? 1u << name : 0;
-        }
-        if (!json_is_string(item)) {
-            return reader_wrong_type(reader, &at, "a string");
-        }
-        if (!task || (tasks & task)) {
-            return problem_set(reader->problem, PROBLEM_FIELD_VALUE, at.text, "tasks must be %s",
-                               allowed);
-        }
-        tasks |= task;
-    }
-    reader->request->tasks = tasks;
     return true;
 }
 
@@ -327,7 +385,7 @@ static bool read_ignored_string(struct reader *reader, const struct member *memb
 
 static bool unknown_member(struct reader *reader, const char *name)
 {
-    char allowed[200] = "";
+    char allowed[240] = "";
     size_t used = 0;
     for (size_t i = 0; i < N_MEMBERS; i++) {
         if (member_allowed(reader, &members[i]) && used < sizeof(allowed)) {
@@ -387,8 +445,14 @@ static bool read_request(struct reader *reader, const json_t *tree)
     if (!read_object(reader, tree)) {
         return false;
     }
+    if (reader->kind == API_RERANK && !join_query(reader)) {
+        return false;
+    }
     if (reader->request->n == 0) {
-        const char *name = reader->kind == API_OPENAI ? "input" : "inputs";
+        const char *name = reader->kind == API_OPENAI   ? "input"
+                           : reader->kind == API_RERANK ? "texts"
+                           : reader->kind == API_DECODE ? "ids"
+                                                        : "inputs";
         return problem_set(reader->problem, PROBLEM_FIELD_MISSING, name, "field %s is missing",
                            name);
     }
@@ -410,6 +474,7 @@ bool request_parse(enum api_kind kind, const char *body, size_t size,
         .truncate = true,
         .normalize = true,
         .special_tokens = true,
+        .skip_special = true,
         .prompt = kind == API_TOKENIZE ? API_PROMPT_NONE : API_PROMPT_DEFAULT,
         .tasks = API_TASK_EMBED | API_TASK_CLASSIFY | API_TASK_SENTIMENT,
     };

@@ -10,8 +10,7 @@ static bool empty(struct reader *reader, const struct path *path)
                        path->text);
 }
 
-/* 1 … client_batch elements, and room for them. */
-static bool start_batch(struct reader *reader, const struct path *path, size_t n)
+bool inputs_start(struct reader *reader, const struct path *path, size_t n)
 {
     if (n == 0) {
         return empty(reader, path);
@@ -30,13 +29,23 @@ static bool start_batch(struct reader *reader, const struct path *path, size_t n
     return true;
 }
 
+static char *move_text(char *at, const char **text, size_t size)
+{
+    if (size) {
+        memcpy(at, *text, size);
+    }
+    *text = at;
+    return at + size;
+}
+
 /* The texts point into the tree until now: copies all of them side by side into the arena. */
-static bool keep_texts(struct reader *reader)
+bool inputs_keep(struct reader *reader)
 {
     struct api_request *request = reader->request;
     size_t total = 0;
     for (size_t i = 0; i < request->n; i++) {
-        if (!size_add(total, request->inputs[i].size, &total)) {
+        if (!size_add(total, request->inputs[i].size, &total) ||
+            !size_add(total, request->inputs[i].second_size, &total)) {
             return reader_no_memory(reader);
         }
     }
@@ -46,79 +55,37 @@ static bool keep_texts(struct reader *reader)
     }
     for (size_t i = 0; i < request->n; i++) {
         struct api_input *input = &request->inputs[i];
-        if (input->size) {
-            memcpy(at, input->text, input->size);
+        if (input->text) {
+            at = move_text(at, &input->text, input->size);
         }
-        input->text = at;
-        at += input->size;
+        if (input->second) {
+            at = move_text(at, &input->second, input->second_size);
+        }
     }
     return true;
 }
 
-static void set_text(struct api_input *input, const json_t *value)
+void input_set_text(struct api_input *input, const json_t *value)
 {
     input->text = json_string_value(value);
     input->size = json_string_length(value);
 }
 
-static bool read_one_text(struct reader *reader, const struct path *path, const json_t *value)
+bool inputs_read_one(struct reader *reader, const struct path *path, const json_t *value)
 {
-    if (!start_batch(reader, path, 1)) {
+    if (!inputs_start(reader, path, 1)) {
         return false;
     }
-    set_text(&reader->request->inputs[0], value);
+    input_set_text(&reader->request->inputs[0], value);
     reader->request->single = true;
-    return keep_texts(reader);
-}
-
-static bool pair(struct reader *reader, const struct path *path)
-{
-    return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path->text,
-                       "%s is a pair of texts, which these heads do not take; "
-                       "for a batch send [[\"text\"],[\"text\"]]",
-                       path->text);
-}
-
-static const char predict_allowed[] =
-    "a string or an array of one-string arrays, as in [[\"text\"],[\"text\"]]";
-
-/* TEI's /predict: "a" and ["a"] are one text, [["a"],["b"]] a batch, ["a","b"] a pair. */
-static bool read_predict_inputs(struct reader *reader, const struct path *path, const json_t *value)
-{
-    size_t n = json_array_size(value);
-    if (json_is_string(json_array_get(value, 0))) {
-        if (n > 1) {
-            return json_is_string(json_array_get(value, 1))
-                       ? pair(reader, path)
-                       : reader_wrong_type(reader, path, predict_allowed);
-        }
-        return read_one_text(reader, path, json_array_get(value, 0));
-    }
-    if (!start_batch(reader, path, n)) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(value, i);
-        const json_t *text = json_array_get(item, 0);
-        if (!json_is_string(text) || json_array_size(item) > 2 ||
-            (json_array_size(item) == 2 && !json_is_string(json_array_get(item, 1)))) {
-            struct path at = path_at(path, i);
-            return reader_wrong_type(reader, &at, "an array of one string");
-        }
-        if (json_array_size(item) == 2) {
-            struct path at = path_at(path, i);
-            return pair(reader, &at);
-        }
-        set_text(&reader->request->inputs[i], text);
-    }
-    return keep_texts(reader);
+    return inputs_keep(reader);
 }
 
 static bool read_texts(struct reader *reader, const struct path *path, const json_t *value,
                        bool empty_ok)
 {
     size_t n = json_array_size(value);
-    if (!start_batch(reader, path, n)) {
+    if (!inputs_start(reader, path, n)) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
@@ -128,28 +95,13 @@ static bool read_texts(struct reader *reader, const struct path *path, const jso
             struct path at = path_at(path, i);
             return reader_wrong_type(reader, &at, "a string");
         }
-        set_text(input, item);
+        input_set_text(input, item);
         if (input->size == 0 && !empty_ok) {
             struct path at = path_at(path, i);
             return empty(reader, &at);
         }
     }
-    return keep_texts(reader);
-}
-
-bool read_inputs(struct reader *reader, const char *name, const json_t *value)
-{
-    struct path path = path_of(reader, name);
-    bool predict = reader->kind == API_PREDICT;
-    if (json_is_string(value)) {
-        return read_one_text(reader, &path, value);
-    }
-    if (!json_is_array(value)) {
-        return reader_wrong_type(reader, &path,
-                                 predict ? predict_allowed : "a string or an array of strings");
-    }
-    return predict ? read_predict_inputs(reader, &path, value)
-                   : read_texts(reader, &path, value, true);
+    return inputs_keep(reader);
 }
 
 /* One array of ids; those behind max_length are checked, then dropped. */
@@ -160,7 +112,8 @@ static bool read_ids(struct reader *reader, const struct path *path, const json_
     if (n == 0) {
         return empty(reader, path);
     }
-    size_t kept = size_min(n, reader->limits->max_length);
+    /* Decoding has no limit of tokens. */
+    size_t kept = reader->kind == API_DECODE ? n : size_min(n, reader->limits->max_length);
     int32_t *ids = arena_calloc(reader->arena, kept, sizeof(*ids));
     if (!ids) {
         return reader_no_memory(reader);
@@ -188,7 +141,7 @@ static bool read_ids(struct reader *reader, const struct path *path, const json_
 static bool read_id_arrays(struct reader *reader, const struct path *path, const json_t *value)
 {
     size_t n = json_array_size(value);
-    if (!start_batch(reader, path, n)) {
+    if (!inputs_start(reader, path, n)) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
@@ -204,12 +157,85 @@ static bool read_id_arrays(struct reader *reader, const struct path *path, const
     return true;
 }
 
+/* Strings, and arrays of ids, in any order: what /embed takes beside a single one of each. */
+static bool read_mixed(struct reader *reader, const struct path *path, const json_t *value)
+{
+    size_t n = json_array_size(value);
+    if (!inputs_start(reader, path, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        struct api_input *input = &reader->request->inputs[i];
+        struct path at = path_at(path, i);
+        if (json_is_string(item)) {
+            input_set_text(input, item);
+        } else if (!json_is_array(item) ||
+                   (json_array_size(item) && !reader_is_integer(json_array_get(item, 0)))) {
+            return reader_wrong_type(reader, &at, "a string or an array of token ids");
+        } else if (!read_ids(reader, &at, item, input)) {
+            return false;
+        }
+    }
+    return inputs_keep(reader);
+}
+
+/* An array of numbers: one text's ids. */
+static bool read_one_ids(struct reader *reader, const struct path *path, const json_t *value)
+{
+    if (!inputs_start(reader, path, 1) ||
+        !read_ids(reader, path, value, &reader->request->inputs[0])) {
+        return false;
+    }
+    reader->request->single = true;
+    return true;
+}
+
+bool read_inputs(struct reader *reader, const char *name, const json_t *value)
+{
+    struct path path = path_of(reader, name);
+    bool vectors = reader->kind == API_EMBED || reader->kind == API_EMBED_ALL;
+    if (reader->kind == API_SIMILARITY) {
+        return read_similarity(reader, &path, value);
+    }
+    if (json_is_string(value)) {
+        return inputs_read_one(reader, &path, value);
+    }
+    if (reader->kind == API_PREDICT) {
+        return read_predict_inputs(reader, &path, value);
+    }
+    if (!json_is_array(value)) {
+        return reader_wrong_type(reader, &path,
+                                 vectors
+                                     ? "a string, an array of token ids, or an array of strings "
+                                       "and arrays of token ids"
+                                     : "a string or an array of strings");
+    }
+    if (!vectors) {
+        return read_texts(reader, &path, value, true);
+    }
+    const json_t *first = json_array_get(value, 0);
+    return first && reader_is_integer(first) ? read_one_ids(reader, &path, value)
+                                             : read_mixed(reader, &path, value);
+}
+
+bool read_id_lists(struct reader *reader, const char *name, const json_t *value)
+{
+    struct path path = path_of(reader, name);
+    const json_t *first = json_array_get(value, 0);
+    if (!json_is_array(value)) {
+        return reader_wrong_type(reader, &path, "an array of token ids or an array of such arrays");
+    }
+    return json_is_array(first) || !first ? read_id_arrays(reader, &path, value)
+                                          : read_one_ids(reader, &path, value);
+}
+
 /* OpenAI's `input`: the first element tells which of the four forms it is. */
 bool read_openai_input(struct reader *reader, const char *name, const json_t *value)
 {
     struct path path = path_of(reader, name);
     if (json_is_string(value)) {
-        return json_string_length(value) ? read_one_text(reader, &path, value)
+        return json_string_length(value) ? inputs_read_one(reader, &path, value)
                                          : empty(reader, &path);
     }
     const json_t *first = json_array_get(value, 0);
@@ -220,12 +246,7 @@ bool read_openai_input(struct reader *reader, const char *name, const json_t *va
         return read_id_arrays(reader, &path, value);
     }
     if (first && reader_is_integer(first)) {
-        if (!start_batch(reader, &path, 1) ||
-            !read_ids(reader, &path, value, &reader->request->inputs[0])) {
-            return false;
-        }
-        reader->request->single = true;
-        return true;
+        return read_one_ids(reader, &path, value);
     }
     return reader_wrong_type(reader, &path,
                              "a string, an array of strings, an array of token ids or an array "

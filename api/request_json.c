@@ -56,10 +56,12 @@ static bool values_within(const char *body, size_t size, size_t max)
 static size_t values_max(enum api_kind kind, const struct api_limits *limits)
 {
     size_t values = 0;
-    bool fits = kind == API_OPENAI ? size_mul(limits->client_batch, limits->max_length, &values) &&
-                                         size_add(values, OPENAI_SLACK, &values)
-                                   : size_mul(limits->client_batch, 2, &values) &&
-                                         size_add(values, VALUES_SLACK, &values);
+    bool ids = kind == API_OPENAI || kind == API_EMBED || kind == API_EMBED_ALL ||
+               kind == API_DECODE;
+    bool fits = ids ? size_mul(limits->client_batch, limits->max_length, &values) &&
+                          size_add(values, OPENAI_SLACK, &values)
+                    : size_mul(limits->client_batch, 2, &values) &&
+                          size_add(values, VALUES_SLACK, &values);
     return fits ? values : SIZE_MAX;
 }
 

@@ -16,6 +16,7 @@ struct reader {
     bool in_parameters;  /* inside Hugging Face's "parameters" */
     bool has_parameters; /* it was there */
     bool has_prompt;     /* prompt_name was there and not null */
+    const json_t *query; /* of /rerank, borrowed from the tree */
 };
 
 /* Names as messages and `param` carry them: "name", "parameters.name", "name[3]", "name[3][0]". */
@@ -35,6 +36,36 @@ bool reader_integer(struct reader *reader, const json_t *value, const struct pat
 
 /* JSON Schema's meaning: any number without a fraction, 5.0 too. */
 bool reader_is_integer(const json_t *value);
+
+/* True for a string of exactly that text. */
+bool reader_is_text(const json_t *value, const char *text);
+/* False: PROBLEM_FIELD_VALUE for a string, PROBLEM_FIELD_TYPE for anything else. */
+bool reader_wrong_choice(struct reader *reader, const char *name, const json_t *value,
+                         const char *allowed);
+
+/* request_names.c: a name into the arena; an array of them; the tasks of /analyze. */
+bool read_name(struct reader *reader, const struct path *path, const json_t *value,
+               const char **ret_name);
+bool read_names(struct reader *reader, const struct path *path, const json_t *value, size_t most,
+                struct api_name **ret_names, size_t *ret_n);
+bool read_tasks(struct reader *reader, const char *name, const json_t *value);
+
+/* request_pairs.c: the query and texts of /rerank, joined once both are known; the object of
+ * /similarity; a pair or a single text of /predict. */
+bool read_query(struct reader *reader, const char *name, const json_t *value);
+bool read_rerank_texts(struct reader *reader, const char *name, const json_t *value);
+bool join_query(struct reader *reader);
+bool read_similarity(struct reader *reader, const struct path *path, const json_t *value);
+bool read_predict_inputs(struct reader *reader, const struct path *path, const json_t *value);
+
+/* request_inputs.c, for request_pairs.c: 1 … client_batch inputs and room for them; a string into
+ * an input; all strings out of the tree into the arena, once. */
+bool inputs_start(struct reader *reader, const struct path *path, size_t n);
+void input_set_text(struct api_input *input, const json_t *value);
+bool inputs_keep(struct reader *reader);
+bool inputs_read_one(struct reader *reader, const struct path *path, const json_t *value);
+/* One array of ids or several, as /decode takes them. */
+bool read_id_lists(struct reader *reader, const char *name, const json_t *value);
 
 /* The grammars of `inputs` and of OpenAI's `input`: fill request->inputs, n and single. */
 bool read_inputs(struct reader *reader, const char *name, const json_t *value);

@@ -3,16 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/response_private.h"
 #include "base/jval.h"
 #include "base/size.h"
 #include "base/utf8.h"
 
-static void append_text(struct buf *out, const char *text)
+void append_text(struct buf *out, const char *text)
 {
     jval_append_string(out, text, strlen(text));
 }
 
-static void append_float(struct buf *out, float value)
+void append_float(struct buf *out, float value)
 {
     char text[FLOAT_TEXT_MAX];
     buf_append(out, text, float_text(value, text));
@@ -23,8 +24,7 @@ static void append_size(struct buf *out, size_t value)
     buf_printf(out, "%zu", value);
 }
 
-/* [f32,…], printed in place. */
-static void append_row(struct buf *out, const float *row, size_t width)
+void append_row(struct buf *out, const float *row, size_t width)
 {
     size_t room;
     char *start = size_mul(width, RESPONSE_FLOAT_ROOM, &room) && size_add(room, 2, &room)
@@ -102,14 +102,19 @@ static int compare_classes(const void *a, const void *b, void *context)
     return left < right ? -1 : 1;
 }
 
+void rank_classes(const float *scores, size_t classes, size_t *order)
+{
+    for (size_t k = 0; k < classes; k++) {
+        order[k] = k;
+    }
+    qsort_r(order, classes, sizeof(*order), compare_classes, (void *)(uintptr_t)scores);
+}
+
 /* order: scratch [K] */
 static void append_ranking(struct buf *out, const struct response_head *head, const float *scores,
                            size_t top_k, size_t *order)
 {
-    for (size_t k = 0; k < head->classes; k++) {
-        order[k] = k;
-    }
-    qsort_r(order, head->classes, sizeof(*order), compare_classes, (void *)(uintptr_t)scores);
+    rank_classes(scores, head->classes, order);
     buf_append_char(out, '[');
     for (size_t k = 0; k < top_k; k++) {
         buf_append_str(out, k ? ",{\"label\":" : "{\"label\":");
@@ -145,13 +150,9 @@ void response_classify(const struct response_head *head, size_t n, size_t top_k,
     free(order);
 }
 
-/* ,"name":{"label","score","scores":{label: score,…}}; nothing for an absent head. */
-static void append_verdict(struct buf *out, const char *name, const struct response_head *head,
-                           size_t text)
+/* {"label","score","scores":{label: score,…}} */
+static void append_judgement(struct buf *out, const struct response_head *head, size_t text)
 {
-    if (!head->classes) {
-        return;
-    }
     const float *scores = head->scores + text * head->classes;
     size_t best = 0;
     for (size_t k = 1; k < head->classes; k++) {
@@ -160,9 +161,7 @@ static void append_verdict(struct buf *out, const char *name, const struct respo
             best = k;
         }
     }
-    buf_append_char(out, ',');
-    append_text(out, name);
-    buf_append_str(out, ":{\"label\":");
+    buf_append_str(out, "{\"label\":");
     append_text(out, head->labels[best]);
     buf_append_str(out, ",\"score\":");
     append_float(out, scores[best]);
@@ -176,6 +175,37 @@ static void append_verdict(struct buf *out, const char *name, const struct respo
         append_float(out, scores[k]);
     }
     buf_append_str(out, "}}");
+}
+
+/* ,"name":{…}; nothing for an absent head. */
+static void append_verdict(struct buf *out, const char *name, const struct response_head *head,
+                           size_t text)
+{
+    if (head->classes) {
+        buf_append_char(out, ',');
+        append_text(out, name);
+        buf_append_char(out, ':');
+        append_judgement(out, head, text);
+    }
+}
+
+/* ,"named":{name: …,…}; nothing where no other head was asked. */
+static void append_named(struct buf *out, const struct response_analyze *analyze, size_t text)
+{
+    for (size_t i = 0; i < analyze->n_named; i++) {
+        const struct response_named *named = &analyze->named[i];
+        buf_append_str(out, i ? "," : ",\"named\":{");
+        append_text(out, named->name);
+        buf_append_char(out, ':');
+        if (named->head.classes) {
+            append_judgement(out, &named->head, text);
+        } else {
+            analyze->append_spans(analyze->context, i, text, out);
+        }
+    }
+    if (analyze->n_named) {
+        buf_append_char(out, '}');
+    }
 }
 
 void response_analyze(const struct response_analyze *analyze, size_t n, struct buf *out)
@@ -196,12 +226,17 @@ void response_analyze(const struct response_analyze *analyze, size_t n, struct b
         append_size(out, analyze->tokens[i]);
         buf_append_str(out, ",\"truncated\":");
         buf_append_str(out, analyze->truncated[i] ? "true" : "false");
+        if (analyze->windows) {
+            buf_append_str(out, ",\"windows\":");
+            append_size(out, analyze->windows[i]);
+        }
         if (analyze->embeddings) {
             buf_append_str(out, ",\"embedding\":");
             append_row(out, analyze->embeddings + i * analyze->hidden, analyze->hidden);
         }
         append_verdict(out, "classify", &analyze->classify, i);
         append_verdict(out, "sentiment", &analyze->sentiment, i);
+        append_named(out, analyze, i);
         buf_append_char(out, '}');
     }
     buf_append_str(out, "],\"usage\":{\"tokens\":");
@@ -264,12 +299,6 @@ void response_openai(const float *embeddings, size_t n, size_t width, size_t str
     buf_append_str(out, "}}");
 }
 
-/* A place in the text, by bytes and by scalars. */
-struct place {
-    size_t byte;
-    size_t scalar;
-};
-
 static struct place advance(struct place place, const char *text, size_t size, size_t scalar)
 {
     while (place.scalar < scalar && place.byte < size) {
@@ -277,6 +306,22 @@ static struct place advance(struct place place, const char *text, size_t size, s
         place.scalar++;
     }
     return place;
+}
+
+void append_token_text(struct buf *out, const struct response_token *token, const char *text,
+                       size_t size, struct place *start)
+{
+    if (token->special) {
+        append_text(out, token->word);
+        return;
+    }
+    if (token->start < start->scalar) {
+        *start = (struct place){0};
+    }
+    /* Starts only grow, but tokens of one character (as of U+00BD) share theirs. */
+    *start = advance(*start, text, size, token->start);
+    struct place stop = advance(*start, text, size, token->stop);
+    jval_append_string(out, text + start->byte, stop.byte - start->byte);
 }
 
 void response_tokens(const struct response_token *tokens, size_t n, const char *text, size_t size,
@@ -287,20 +332,13 @@ void response_tokens(const struct response_token *tokens, size_t n, const char *
     for (size_t i = 0; i < n; i++) {
         const struct response_token *token = &tokens[i];
         buf_printf(out, "%s{\"id\":%d,\"text\":", i ? "," : "", (int)token->id);
+        append_token_text(out, token, text, size, &start);
         if (token->special) {
-            append_text(out, token->word);
             buf_append_str(out, ",\"special\":true,\"start\":null,\"stop\":null}");
-            continue;
+        } else {
+            buf_printf(out, ",\"special\":false,\"start\":%u,\"stop\":%u}", (unsigned)token->start,
+                       (unsigned)token->stop);
         }
-        if (token->start < start.scalar) {
-            start = (struct place){0};
-        }
-        /* Starts only grow, but tokens of one character (as of U+00BD) share theirs. */
-        start = advance(start, text, size, token->start);
-        struct place stop = advance(start, text, size, token->stop);
-        jval_append_string(out, text + start.byte, stop.byte - start.byte);
-        buf_printf(out, ",\"special\":false,\"start\":%u,\"stop\":%u}", (unsigned)token->start,
-                   (unsigned)token->stop);
     }
     buf_append_char(out, ']');
 }

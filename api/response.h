@@ -37,6 +37,12 @@ void response_embed_raw(const float *embeddings, size_t n, size_t width, size_t 
 void response_classify(const struct response_head *head, size_t n, size_t top_k, bool single,
                        struct buf *out);
 
+/* Another head's part in /analyze; head.classes 0: its spans are appended by the caller. */
+struct response_named {
+    const char *name;
+    struct response_head head;
+};
+
 /* /analyze, per text. embeddings NULL and heads with classes 0 are left out. */
 struct response_analyze {
     const char *encoder; /* X-Encoder's value */
@@ -47,6 +53,12 @@ struct response_analyze {
     const float *embeddings; /* [N,H] or NULL */
     size_t hidden;
     struct response_head classify, sentiment;
+    const struct response_named *named; /* [n_named] */
+    size_t n_named;
+    const size_t *windows; /* [N] or NULL */
+    /* Appends the array of the spans that named[i], a token head, found in a text. */
+    void (*append_spans)(void *context, size_t named, size_t text, struct buf *out);
+    void *context;
     size_t total_tokens;
 };
 void response_analyze(const struct response_analyze *analyze, size_t n, struct buf *out);

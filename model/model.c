@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "model/files/checkpoint.h"
+#include "model/heads/own.h"
 
 /* The last component of the folder as it was given, so that a link keeps its own name; of what it
  * resolves to for ".", ".." and "/". */
@@ -51,17 +52,22 @@ struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling
     return (struct heads_fit){.hidden = model->config.hidden,
                               .pooled = pooling_count(pooling) * model->config.hidden,
                               .encoder_sha256 = model->encoder_sha256,
+                              .tokenizer_sha256 = tokenizer_digest(model->tokenizer),
                               .pooling = pooling};
 }
 
-/* Takes the heads out of a multi-task checkpoint. Which pooling will be asked for is not known
- * yet: model_default_heads checks it. */
-static enum err_code load_own_heads(const struct safetensors *file, struct model *model,
+/* Takes the heads out of the checkpoint: the folder's own, or a multi-task one's pair. Which
+ * pooling will be asked for is not known yet: model_default_heads checks it. */
+static enum err_code load_own_heads(const struct checkpoint *checkpoint, struct model *model,
                                     struct err *err)
 {
     static const enum pooling poolings[] = {POOLING_MEAN, POOLING_CLS};
+    const struct safetensors *file = weights_file(checkpoint->weights, 0);
     if (model->config.folder != FOLDER_PAIR) {
-        return ERR_OK;
+        struct heads_fit fit = model_heads_fit(model, model->config.pooling);
+        enum err_code code = heads_of_folder(checkpoint, &fit, &model->own_heads,
+                                             &model->own_heads_error);
+        return code == ERR_NOMEM ? err_set(err, code, "%s", model->own_heads_error.text) : ERR_OK;
     }
     size_t size;
     const unsigned char *data = safetensors_bytes(file, &size);
@@ -84,7 +90,6 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
         return code;
     }
     model->config = checkpoint->config;
-    checkpoint->config.lists = NULL; /* the model's from now on */
     memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
     code = load_tokenizer(model, err);
     if (code == ERR_OK) {
@@ -94,8 +99,9 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
         code = encoder_create(checkpoint, options, &model->encoder, err);
     }
     if (code == ERR_OK) {
-        code = load_own_heads(weights_file(checkpoint->weights, 0), model, err);
+        code = load_own_heads(checkpoint, model, err);
     }
+    checkpoint->config.lists = NULL; /* the model's, on failure too */
     checkpoint_close(checkpoint);
     return code;
 }

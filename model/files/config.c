@@ -360,11 +360,25 @@ static enum err_code read_model(const struct fields *fields, struct config *conf
     return code;
 }
 
+/* transformers 5 saves its generic class, TokenizersBackend, whose inputs have no token types
+ * unless model_input_names lists them: such a model is asked with all types 0, pairs too. */
+static bool gives_token_types(const struct fields *fields)
+{
+    const struct jval *names = fields_get(fields, "model_input_names");
+    bool listed = false;
+    for (size_t i = 0; i < jval_array_size(names); i++) {
+        listed = listed || fields_is_word(jval_at(names, i), "token_type_ids");
+    }
+    return names ? listed
+                 : !fields_is_word(fields_get(fields, "tokenizer_class"), "TokenizersBackend");
+}
+
 /* Defaults are BertTokenizer's. What tokenizer.json rules over is the tokenizer's own to compare.
  */
 static enum err_code read_tokenizer(const struct fields *fields, struct config *config)
 {
     struct tokenizer_options *options = &config->tokenizer;
+    config->token_types = gives_token_types(fields);
     enum err_code code = fields_bool(fields, "do_lower_case", true, &options->lower_case);
     if (code == ERR_OK) {
         code = fields_bool(fields, "strip_accents", options->lower_case, &options->strip_accents);

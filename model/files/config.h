@@ -110,6 +110,7 @@ struct config {
     size_t position_rows;  /* max_position_embeddings */
     size_t position_first; /* of a text's first token: 0, or RoBERTa's pad + 1 */
     size_t types;          /* type_vocab_size, ≥ 1 (DistilBERT: 1, without a table) */
+    bool token_types; /* what the tokenizer says of types reaches the encoder; else all are 0 */
     enum activation activation;
     float layer_norm_eps;
     float hidden_dropout;    /* for training */

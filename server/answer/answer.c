@@ -1,134 +1,15 @@
-/* The end of a job: embeddings → heads → response body. */
-#include "server/answer/answer.h"
-
+/* The end of a job: vectors and what the heads said → response body. */
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "api/response.h"
+#include "api/response_heads.h"
 #include "base/size.h"
-#include "server/answer/ask.h"
-#include "server/queue/engine.h"
+#include "server/answer/answer_private.h"
 
 /* Bytes of JSON that one number, one label's entry and one text's frame may take. A label of 256
  * bytes can be six times as long when every one of them is escaped. */
 enum { NUMBER_BYTES = 20, SCORE_BYTES = 64 + 6 * HEADS_LABEL_MAX, TEXT_BYTES = 1024 };
-
-/* What one head said about all texts of a job; [N,K] each. */
-struct opinion {
-    const struct head *head;
-    float *logits;
-    float *scores;
-};
-
-struct answer {
-    struct job *job;
-    const struct engine *engine;
-    struct heads_version version;
-    struct asked asked;
-    struct opinion opinions[HEADS_MAX]; /* [asked.n] */
-};
-
-static void answer_done(struct answer *answer)
-{
-    for (size_t i = 0; i < answer->asked.n; i++) {
-        free(answer->opinions[i].logits);
-        free(answer->opinions[i].scores);
-    }
-    heads_version_release(&answer->version);
-}
-
-static bool out_of_memory(struct job *job)
-{
-    return problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");
-}
-
-/* Both the float32 printer and JSON know finite numbers alone. */
-static bool finite_embeddings(struct job *job, size_t hidden)
-{
-    size_t count = job->request.n * hidden;
-    for (size_t i = 0; i < count; i++) {
-        if (!isfinite(job->embeddings[i])) {
-            return problem_set(&job->problem, PROBLEM_INTERNAL, NULL,
-                               "the encoder gave a number that is not finite");
-        }
-    }
-    return true;
-}
-
-static void count_predictions(const struct answer *answer, const struct opinion *opinion)
-{
-    const struct head *head = opinion->head;
-    for (size_t i = 0; i < answer->job->request.n; i++) {
-        const float *row = opinion->scores + i * head->classes;
-        size_t best = head_best(row, head->classes);
-        metrics_prediction(answer->engine->metrics, head->name, head->labels[best],
-                           (double)row[best]);
-    }
-}
-
-static bool ask_head(struct answer *answer, struct opinion *opinion)
-{
-    struct job *job = answer->job;
-    const struct head *head = opinion->head;
-    size_t count;
-    size_t bytes;
-    if (!size_mul(job->request.n, head->classes, &count) ||
-        !size_mul(count, sizeof(float), &bytes)) {
-        return out_of_memory(job);
-    }
-    opinion->logits = malloc(bytes);
-    opinion->scores = malloc(bytes);
-    if (!opinion->logits || !opinion->scores) {
-        return out_of_memory(job);
-    }
-    head_logits(head, job->embeddings, job->request.n, opinion->logits);
-    for (size_t i = 0; i < job->request.n; i++) {
-        head_scores(head, opinion->logits + i * head->classes, opinion->scores + i * head->classes);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (!isfinite(opinion->logits[i]) || !isfinite(opinion->scores[i])) {
-            return problem_set(&job->problem, PROBLEM_INTERNAL, NULL,
-                               "the %s head gave a score that is not finite", head->name);
-        }
-    }
-    count_predictions(answer, opinion);
-    return true;
-}
-
-static bool ask_heads(struct answer *answer)
-{
-    struct job *job = answer->job;
-    if (answer->asked.n == 0) {
-        return true;
-    }
-    headstore_acquire(answer->engine->headstore, &answer->version);
-    if (!asked_present(&answer->asked, answer->version.heads, &job->problem)) {
-        return false;
-    }
-    (void)snprintf(job->heads_id, sizeof job->heads_id, "%s", answer->version.id);
-    for (size_t i = 0; i < answer->asked.n; i++) {
-        answer->opinions[i].head = heads_find(answer->version.heads, answer->asked.name[i]);
-        if (!ask_head(answer, &answer->opinions[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* What the head of that name said; empty where it was not asked. */
-static struct response_head response_head(const struct answer *answer, const char *name)
-{
-    for (size_t i = 0; i < answer->asked.n; i++) {
-        const struct opinion *opinion = &answer->opinions[i];
-        if (strcmp(answer->asked.name[i], name) == 0) {
-            return (struct response_head){
-                .labels = (const char *const *)opinion->head->labels,
-                .classes = opinion->head->classes,
-                .scores = answer->job->request.raw_scores ? opinion->logits : opinion->scores,
-            };
-        }
-    }
-    return (struct response_head){0};
-}
 
 /* Cuts to the asked dimensions, side by side, then normalizes. Returns the width. */
 static size_t shape_embeddings(struct job *job, size_t hidden, bool normalize)
@@ -160,48 +41,78 @@ static void write_embed(struct job *job, size_t hidden)
     }
 }
 
-static bool write_analyze(struct answer *answer, size_t hidden)
+static void write_similarity(struct job *job, size_t hidden)
 {
-    struct job *job = answer->job;
-    size_t n = job->request.n;
-    uint32_t *tokens = malloc(n * sizeof *tokens);
-    if (!tokens) {
-        return out_of_memory(job);
+    size_t n = job->request.n - 1;
+    embeddings_normalize(job->embeddings, n + 1, hidden);
+    for (size_t i = 0; i < n; i++) {
+        double cosine = 0;
+        for (size_t k = 0; k < hidden; k++) {
+            cosine += (double)job->embeddings[k] * (double)job->embeddings[(i + 1) * hidden + k];
+        }
+        /* Behind the vectors that are still read: row i+1 is done with. */
+        job->embeddings[(i + 1) * hidden] = (float)cosine;
     }
     for (size_t i = 0; i < n; i++) {
-        tokens[i] = (uint32_t)(job->starts[i + 1] - job->starts[i]);
+        job->embeddings[i] = job->embeddings[(i + 1) * hidden];
     }
-    bool embed = job->request.tasks & API_TASK_EMBED;
-    if (embed && job->request.normalize) {
-        embeddings_normalize(job->embeddings, n, hidden);
+    response_floats(job->embeddings, n, &job->response);
+}
+
+static bool write_ranks(struct job *job)
+{
+    const struct answer *answer = job->answer;
+    const struct asked *asked = &answer->asked[0];
+    size_t n = job->request.n;
+    size_t *order = calloc(n, sizeof *order);
+    struct response_text *texts = job->request.return_text ? calloc(n, sizeof *texts) : NULL;
+    bool whole = order && (texts || !job->request.return_text);
+    for (size_t i = 0; whole && texts && i < n; i++) {
+        texts[i] = (struct response_text){job->request.inputs[i].second,
+                                          job->request.inputs[i].second_size};
     }
-    const struct response_analyze analyze = {
-        .encoder = answer->engine->encoder_id,
-        .heads = answer->asked.n ? job->heads_id : NULL,
-        .precision = precision_name(encoder_precision(answer->engine->model->encoder)),
-        .tokens = tokens,
-        .truncated = job->truncated,
-        .embeddings = embed ? job->embeddings : NULL,
-        .hidden = hidden,
-        .classify = response_head(answer, "classifier"),
-        .sentiment = response_head(answer, "sentiment"),
-        .total_tokens = job->total_tokens,
-    };
-    response_analyze(&analyze, n, &job->response);
-    free(tokens);
-    return true;
+    if (whole) {
+        response_ranks(job->request.raw_scores ? asked->joined : asked->scores, texts, n, order,
+                       &job->response);
+    }
+    free(texts);
+    free(order);
+    return whole || answer_no_memory(job);
+}
+
+static void write_token_vectors(struct job *job, size_t hidden)
+{
+    const struct answer *answer = job->answer;
+    buf_append_char(&job->response, '[');
+    for (size_t i = 0; i < job->request.n; i++) {
+        response_token_vectors(answer->hidden + job->starts[i] * hidden,
+                               job->starts[i + 1] - job->starts[i], hidden, i == 0, &job->response);
+    }
+    buf_append_char(&job->response, ']');
 }
 
 /* More than the longest body that the writers can make of this job. */
-static size_t response_ceiling(const struct answer *answer, size_t hidden)
+static size_t response_ceiling(const struct job *job, size_t hidden, size_t token_width)
 {
+    const struct answer *answer = job->answer;
     size_t scores = 0;
-    for (size_t i = 0; i < answer->asked.n; i++) {
-        scores += answer->opinions[i].head->classes;
+    size_t per_token = 0;
+    for (size_t i = 0; i < answer->n_asked; i++) {
+        const struct head *head = answer->asked[i].head;
+        bool tokens = head->type == HEAD_TOKENS;
+        scores += tokens ? 0 : head->classes;
+        per_token += tokens ? 2 * SCORE_BYTES : 0;
     }
+    per_token += answer->hidden ? token_width * NUMBER_BYTES : 0;
+    per_token += answer->shares ? SCORE_BYTES : 0;
     size_t per_text = hidden * NUMBER_BYTES + scores * SCORE_BYTES + TEXT_BYTES;
     size_t ceiling;
-    if (!size_mul(answer->job->request.n + 1, per_text, &ceiling)) {
+    size_t tokens;
+    /* A text that comes back, or a token's share of it, is escaped: six bytes for one at most. */
+    if (!size_mul(job->request.n + 1, per_text, &ceiling) ||
+        !size_mul(job->total_tokens + 1, per_token, &tokens) ||
+        !size_add(ceiling, tokens, &ceiling) || !size_mul(job->body_size, 6, &tokens) ||
+        !size_add(ceiling, tokens, &ceiling)) {
         return SIZE_MAX;
     }
     return ceiling;
@@ -210,25 +121,35 @@ static size_t response_ceiling(const struct answer *answer, size_t hidden)
 /* The heads have had the pooled vectors: what leaves goes through the folder's modules. */
 static bool gives_vectors(const struct job *job)
 {
-    return job->kind == API_EMBED || job->kind == API_OPENAI ||
+    return job->kind == API_EMBED || job->kind == API_OPENAI || job->kind == API_SIMILARITY ||
            (job->kind == API_ANALYZE && (job->request.tasks & API_TASK_EMBED));
 }
 
-static bool write_answer(struct answer *answer)
+/* Pooled vectors → the folder's, of finite numbers. */
+static bool make_vectors(struct job *job, const struct engine *engine)
 {
-    struct job *job = answer->job;
-    const struct engine *engine = answer->engine;
-    const struct api_request *request = &job->request;
-    size_t hidden = vector_out(engine->model->vector);
-    if (gives_vectors(job)) {
-        if (!vector_apply(engine->model->vector, job->embeddings, request->n)) {
-            return out_of_memory(job);
-        }
-        if (!finite_embeddings(job, hidden)) {
-            return false;
+    size_t count = job->request.n * vector_out(engine->model->vector);
+    if (!vector_apply(engine->model->vector, job->embeddings, job->request.n)) {
+        return answer_no_memory(job);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(job->embeddings[i])) {
+            return problem_set(&job->problem, PROBLEM_INTERNAL, NULL,
+                               "the encoder gave a number that is not finite");
         }
     }
-    buf_init(&job->response, response_ceiling(answer, hidden));
+    return true;
+}
+
+static bool write_answer(struct job *job, const struct engine *engine)
+{
+    const struct api_request *request = &job->request;
+    size_t hidden = vector_out(engine->model->vector);
+    bool written = true;
+    if (gives_vectors(job) && !make_vectors(job, engine)) {
+        return false;
+    }
+    buf_init(&job->response, response_ceiling(job, hidden, engine->model->config.hidden));
     switch (job->kind) {
     case API_EMBED:
         write_embed(job, hidden);
@@ -241,32 +162,37 @@ static bool write_answer(struct answer *answer)
     }
     case API_CLASSIFY:
     case API_SENTIMENT:
-    case API_PREDICT: {
-        struct response_head head = response_head(answer, job->head);
-        response_classify(&head, request->n, request->top_k, request->single, &job->response);
+    case API_HEAD:
+    case API_PREDICT:
+        written = write_labels(job, engine);
         break;
-    }
     case API_ANALYZE:
-        if (!write_analyze(answer, hidden)) {
-            return false;
-        }
+        written = write_analyze(job, engine);
+        break;
+    case API_RERANK:
+        written = write_ranks(job);
+        break;
+    case API_SIMILARITY:
+        write_similarity(job, hidden);
+        break;
+    case API_EMBED_ALL:
+        write_token_vectors(job, engine->model->config.hidden);
         break;
     case API_TOKENIZE:
-        break; /* answered by answer_prepare */
+    case API_DECODE:
+    case API_KINDS:
+        break; /* answered when they are prepared */
     }
-    return !buf_failed(&job->response) || out_of_memory(job);
+    return written && (!buf_failed(&job->response) || answer_no_memory(job));
 }
 
 void answer_finish(struct job *job, const struct engine *engine)
 {
-    struct answer answer = {.job = job, .engine = engine};
-    asked_of(job, &answer.asked);
-    if (finite_embeddings(job, vector_in(engine->model->vector)) && ask_heads(&answer) &&
-        write_answer(&answer)) {
+    if (join_pieces(job, engine) && write_answer(job, engine)) {
         metrics_stages(engine->metrics, job->tokenize_ns, job->queue_ns, job->encode_ns);
         metrics_truncated(engine->metrics, job->n_truncated);
     }
-    answer_done(&answer);
 }
 
-const struct engine_answers answers = {.prepare = answer_prepare, .finish = answer_finish};
+const struct engine_answers answers = {
+    .prepare = answer_prepare, .computed = answer_computed, .finish = answer_finish};

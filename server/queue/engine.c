@@ -121,8 +121,7 @@ static void finish_job(struct job *job, void *context)
 static void prepare_job(struct job *job, void *context)
 {
     struct engine *engine = context;
-    if (engine->answers->prepare(job, engine) && job->kind != API_TOKENIZE &&
-        engine_admit(engine, job)) {
+    if (engine->answers->prepare(job, engine) && job->texts > 0 && engine_admit(engine, job)) {
         engine_enqueue(engine, job);
     } else {
         job->done(job);
@@ -160,6 +159,7 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
     const struct workers_options working = {
         .n = engine->threads,
         .pin = cpuset_exclusive(cpus, engine->threads) ? cpus : NULL,
+        .engine = engine,
         .model = engine->model,
         .pooling = engine->pooling,
         .batch_tokens = size_max(engine->max_batch_tokens, engine->max_length),

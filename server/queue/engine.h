@@ -22,12 +22,23 @@ struct scheduler;
 struct workers;
 struct prepare_pool;
 
+/* What a pass leaves of one text; borrowed from the worker for the length of a call. */
+struct computed_text {
+    const float *pooled; /* [P] not normalized */
+    const float *hidden; /* [n,H] fp32 hidden states of its tokens */
+    size_t n;
+};
+
 /* What is asked of a job and what it is answered, of whoever knows the contract (server/answer).
  * Any thread. */
 struct engine_answers {
     /* Body → request and token ids. False with the job's problem set. Where the job is
-     * API_TOKENIZE, its response is complete afterwards. */
+     * API_TOKENIZE or API_DECODE, its response is complete afterwards. */
     bool (*prepare)(struct job *job, const struct engine *engine);
+    /* One text is computed: takes what the answer needs of it. Several workers may be at one job,
+     * each with a text of its own. */
+    void (*computed)(struct job *job, size_t index, const struct computed_text *text,
+                     const struct engine *engine);
     /* All texts are computed: writes the response or sets the problem. */
     void (*finish)(struct job *job, const struct engine *engine);
 };

@@ -42,18 +42,23 @@ struct job {
     /* Made when it is prepared. */
     struct arena arena;
     struct api_request request;
-    int32_t *ids;    /* [total_tokens] packed, owned */
-    size_t *starts;  /* [n+1], owned */
+    size_t texts; /* how many to compute: the request's, or more where they are cut into windows */
+    int32_t *ids; /* [total_tokens] packed, owned */
+    uint8_t *types;  /* [total_tokens] token types, owned; NULL: all 0 */
+    size_t *starts;  /* [texts+1], owned */
     bool *truncated; /* [n], owned */
-    size_t *skips;   /* [n] first tokens that pooling leaves out, owned; NULL: none */
+    size_t *skips;   /* [texts] first tokens that pooling leaves out, owned; NULL: none */
     size_t total_tokens;
     size_t n_truncated;
+
+    void *answer; /* server/answer's, owned through answer_free */
+    void (*answer_free)(void *answer);
 
     struct queue_entry entry; /* the scheduler's, under its lock */
     struct job *next;         /* the preparing pool's */
 
     /* Result. */
-    float *embeddings;          /* [n,H], malloc'ed by the scheduler at admission */
+    float *embeddings;          /* [texts,H], malloc'ed by the scheduler at admission */
     struct problem problem;     /* kind PROBLEM_NONE: answered */
     unsigned retry_after_s;     /* with 429 and 503 */
     struct buf response;        /* whole body; JSON, or raw floats */

@@ -17,7 +17,11 @@ void job_destroy(struct job *job)
     }
     arena_done(&job->arena);
     buf_done(&job->response);
+    if (job->answer_free) {
+        job->answer_free(job->answer);
+    }
     free(job->ids);
+    free(job->types);
     free(job->starts);
     free(job->truncated);
     free(job->skips);

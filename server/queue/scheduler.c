@@ -157,7 +157,7 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
     size_t floats;
     size_t bytes;
     job->embeddings = NULL;
-    if (size_mul(job->request.n, scheduler->options.row_floats, &floats) &&
+    if (size_mul(job->texts, scheduler->options.row_floats, &floats) &&
         size_mul(floats, sizeof(float), &bytes)) {
         job->embeddings = malloc(bytes);
     }
@@ -168,7 +168,7 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
     struct queue_entry *entry = &job->entry;
     (void)pthread_mutex_lock(&scheduler->lock);
     entry->starts = job->starts;
-    entry->n = job->request.n;
+    entry->n = job->texts;
     entry->deadline_ns = job->deadline_ns;
     step(scheduler, &(struct policy_event){.kind = POLICY_ARRIVE, .entry = entry}, &actions);
     (void)pthread_mutex_unlock(&scheduler->lock);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "server/queue/engine.h"
 
 /* Compute threads are a little less urgent than those that answer probes and read requests. */
 enum { COMPUTE_NICE = 5 };
@@ -69,21 +70,32 @@ static void fill_batch(struct worker *worker)
         const struct policy_text *text = &worker->batch->texts[i];
         const struct job *job = job_of(text->entry);
         const size_t *starts = job->starts + text->index;
-        const struct batch_text added_text = {.ids = job->ids + starts[0],
-                                              .n = starts[1] - starts[0],
-                                              .skip = job->skips ? job->skips[text->index] : 0};
-        bool added = batch_add_text(batch, &added_text);
+        const struct batch_text ids = {
+            .ids = job->ids + starts[0],
+            .types = job->types ? job->types + starts[0] : NULL,
+            .n = starts[1] - starts[0],
+            .skip = job->skips ? job->skips[text->index] : 0,
+        };
+        bool added = batch_add_text(batch, &ids);
         CHECK(added);
     }
 }
 
+/* Gives each text of the batch what was computed of it. */
 static void scatter(const struct worker *worker)
 {
-    size_t hidden = worker->workers->hidden;
+    const struct engine *engine = worker->workers->options.engine;
+    const struct batch *batch = &worker->pass.batch;
+    const float *hidden = workspace_hidden(worker->pass.workspace);
+    size_t width = worker->workers->hidden;
     for (size_t i = 0; i < worker->batch->n; i++) {
         const struct policy_text *text = &worker->batch->texts[i];
-        memcpy(job_of(text->entry)->embeddings + text->index * hidden,
-               worker->pass.out + i * hidden, hidden * sizeof(float));
+        const struct computed_text computed = {
+            .pooled = worker->pass.out + i * width,
+            .hidden = hidden + batch->starts[i] * engine->model->config.hidden,
+            .n = batch->starts[i + 1] - batch->starts[i],
+        };
+        engine->answers->computed(job_of(text->entry), text->index, &computed, engine);
     }
 }
 

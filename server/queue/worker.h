@@ -10,11 +10,13 @@
 #include "server/queue/cpuset.h"
 #include "server/queue/scheduler.h"
 
+struct engine;
 struct workers;
 
 struct workers_options {
     unsigned n;
-    const struct cpuset *pin; /* NULL: not pinned, but a little less urgent than I/O threads */
+    const struct cpuset *pin;    /* NULL: not pinned, but a little less urgent than I/O threads */
+    const struct engine *engine; /* for its answers; complete before the first batch is taken */
     const struct model *model;
     enum pooling pooling;
     size_t batch_tokens, batch_texts; /* the most that a batch may hold */

@@ -29,25 +29,41 @@ static bool take_timeout(struct exchange *x)
     return true;
 }
 
-/* The head that the route or ?head= names, "" for none. */
-static bool head_of(struct exchange *x, char name[HEADS_NAME_MAX + 1])
+/* What a request is read as: the route's, but POST / is whatever the folder is for, as TEI's. */
+static enum api_kind kind_of(struct exchange *x)
 {
-    static const char *const of_route[] = {
-        [API_CLASSIFY] = "classifier", [API_SENTIMENT] = "sentiment", [API_PREDICT] = "classifier"};
-    size_t kind = (size_t)x->route->kind;
-    const char *own = kind < sizeof of_route / sizeof *of_route ? of_route[kind] : NULL;
-    (void)snprintf(name, HEADS_NAME_MAX + 1, "%s", own ? own : "");
-    if (x->route->kind != API_PREDICT) {
-        return true;
+    const struct engine *engine = server_engine(x->server);
+    if (x->route->handler != &handler_root || engine->model->config.folder != FOLDER_SEQUENCE) {
+        return x->route->kind;
     }
-    char asked[HEADS_NAME_MAX + 1];
-    bool fits = exchange_query(x, "head", asked, sizeof asked);
-    if (fits && !asked[0]) {
+    return engine->model->config.n_labels == 1 ? API_RERANK : API_PREDICT;
+}
+
+/* The head that the path, the route or ?head= names, "" for none. */
+static bool head_of(struct exchange *x, enum api_kind kind, char name[HEADS_NAME_MAX + 1])
+{
+    static const char *const of_kind[API_KINDS] = {[API_CLASSIFY] = "classifier",
+                                                   [API_SENTIMENT] = "sentiment",
+                                                   [API_PREDICT] = "classifier",
+                                                   [API_RERANK] = "classifier"};
+    char asked[HEADS_NAME_MAX + 1] = "";
+    bool fits = true;
+    (void)snprintf(name, HEADS_NAME_MAX + 1, "%s", of_kind[kind] ? of_kind[kind] : "");
+    if (kind == API_HEAD) {
+        const char *rest = routes_rest(x->route, x->path);
+        fits = strlen(rest) < sizeof asked;
+        (void)snprintf(asked, sizeof asked, "%s", fits ? rest : "");
+    } else if (kind == API_PREDICT || kind == API_RERANK) {
+        fits = exchange_query(x, "head", asked, sizeof asked);
+        if (fits && !asked[0]) {
+            return true;
+        }
+    } else {
         return true;
     }
     if (!fits || !head_name_ok(asked)) {
-        exchange_fail(x, PROBLEM_HEAD_ABSENT, "head",
-                      "head: the name of a head in service is allowed; GET /heads lists them");
+        exchange_fail(x, PROBLEM_HEAD_ABSENT, kind == API_HEAD ? NULL : "head",
+                      "the name of a head in service is allowed; GET /heads lists them");
         return false;
     }
     memcpy(name, asked, sizeof asked);
@@ -55,10 +71,11 @@ static bool head_of(struct exchange *x, char name[HEADS_NAME_MAX + 1])
 }
 
 /* Routes that answer or compare vectors. */
-static bool gives_vectors(const struct exchange *x)
+static bool gives_vectors(struct exchange *x)
 {
-    return x->route->kind == API_EMBED || x->route->kind == API_OPENAI ||
-           x->route->kind == API_ANALYZE;
+    enum api_kind kind = kind_of(x);
+    return kind == API_EMBED || kind == API_OPENAI || kind == API_ANALYZE ||
+           kind == API_SIMILARITY || kind == API_EMBED_ALL;
 }
 
 /* If-Embedding-Space: the first hexadecimal digits, 12 or more and in either case, of the space
@@ -96,7 +113,7 @@ static void begin(struct exchange *x)
         exchange_fail(x, PROBLEM_DRAINING, NULL, "the server is shutting down");
     } else if (!engine) {
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
-    } else if (take_timeout(x) && space_fits(x, engine) && head_of(x, head) &&
+    } else if (take_timeout(x) && space_fits(x, engine) && head_of(x, kind_of(x), head) &&
                engine_full(engine)) {
         struct problem problem = {0};
         (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
@@ -134,6 +151,9 @@ static void reply(struct exchange *x)
     exchange_header(x, "Server-Timing", "tokenize;dur=%.3f, queue;dur=%.3f, encode;dur=%.3f",
                     (double)job->tokenize_ns / 1e6, (double)job->queue_ns / 1e6,
                     (double)job->encode_ns / 1e6);
+    if (job->request.windows && (job->kind == API_EMBED || job->kind == API_OPENAI)) {
+        exchange_header(x, "X-Windows", "%zu", job->texts);
+    }
     if (job->raw) {
         exchange_header(x, "X-Shape", "%zu,%zu", job->raw_rows, job->raw_width);
     }
@@ -158,8 +178,8 @@ static bool run(struct exchange *x)
     }
     x->job = job;
     x->client_changed = client_changed;
-    job->kind = x->route->kind;
-    (void)head_of(x, job->head);
+    job->kind = kind_of(x);
+    (void)head_of(x, job->kind, job->head);
     job->raw = job->kind == API_EMBED && accept_octets(&x->headers.accept);
     job->body = x->body.data ? x->body.data : "";
     job->body_size = x->body.size;
@@ -171,7 +191,7 @@ static bool run(struct exchange *x)
     if (job->body_size > PREPARE_INLINE_MAX) {
         return true;
     }
-    if (!answer_prepare(job, engine) || job->kind == API_TOKENIZE || !engine_admit(engine, job)) {
+    if (!answer_prepare(job, engine) || job->texts == 0 || !engine_admit(engine, job)) {
         reply(x);
         return false;
     }
@@ -190,3 +210,4 @@ static void submit(struct exchange *x)
 
 const struct handler handler_predict = {
     .begin = begin, .run = run, .submit = submit, .finish = reply};
+const struct handler handler_root = {.begin = begin, .run = run, .submit = submit, .finish = reply};

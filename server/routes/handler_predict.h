@@ -6,5 +6,8 @@
 #include "server/routes/routes.h"
 
 extern const struct handler handler_predict;
+/* POST /: /predict on a fine-tuned sequence folder, /rerank on one with a single score, else
+ * /embed. */
+extern const struct handler handler_root;
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/routes/handler_admin.h"
+#include "server/routes/handler_heads.h"
 #include "server/routes/handler_info.h"
 #include "server/routes/handler_models.h"
 #include "server/routes/handler_ops.h"
@@ -20,11 +21,20 @@ enum {
 
 static const struct route routes[] = {
     {"/embed", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_EMBED, &handler_predict, API_EMBED},
-    {"/", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_EMBED, &handler_predict, API_EMBED},
+    {"/", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_EMBED, &handler_root, API_EMBED},
     {"/classify", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_CLASSIFY, &handler_predict,
      API_CLASSIFY},
     {"/sentiment", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_SENTIMENT, &handler_predict,
      API_SENTIMENT},
+    {"/heads/", HTTP_POST, LISTENER_MAIN, PREDICT | ROUTE_PREFIX, ROUTE_HEADS, &handler_predict,
+     API_HEAD},
+    {"/heads", HTTP_GET, LISTENER_MAIN, ROUTE_NO_STORE, ROUTE_HEADS_LIST, &handler_heads, 0},
+    {"/rerank", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_RERANK, &handler_predict, API_RERANK},
+    {"/similarity", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_SIMILARITY, &handler_predict,
+     API_SIMILARITY},
+    {"/embed_all", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_EMBED_ALL, &handler_predict,
+     API_EMBED_ALL},
+    {"/decode", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_DECODE, &handler_predict, API_DECODE},
     {"/predict", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_PREDICT, &handler_predict, API_PREDICT},
     {"/analyze", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_ANALYZE, &handler_predict, API_ANALYZE},
     {"/tokenize", HTTP_POST, LISTENER_MAIN, PREDICT, ROUTE_TOKENIZE, &handler_predict,

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0) {
         return 0;
     }
-    enum api_kind kind = (enum api_kind)(data[0] % (API_TOKENIZE + 1));
+    enum api_kind kind = (enum api_kind)(data[0] % API_KINDS);
     const char *body = (const char *)data + 1;
     size--;
     struct arena arena;

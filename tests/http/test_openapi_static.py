@@ -27,6 +27,11 @@ SCHEMAS = {
     "API_ANALYZE": "AnalyzeRequest",
     "API_OPENAI": "OpenAIRequest",
     "API_TOKENIZE": "TokenizeRequest",
+    "API_HEAD": "HeadRequest",
+    "API_RERANK": "RerankRequest",
+    "API_SIMILARITY": "SimilarityRequest",
+    "API_EMBED_ALL": "EmbedAllRequest",
+    "API_DECODE": "DecodeRequest",
 }
 
 
@@ -120,8 +125,9 @@ def test_codes_are_the_problem_tables():
 def member_table():
     """name → (routes of the body, routes of parameters), out of request.c."""
     source = (ROOT / "api/request.c").read_text(encoding="utf-8")
-    groups = {"CLASSIFIER": ["API_CLASSIFY", "API_SENTIMENT"]}
+    groups = {"CLASSIFIER": ["API_CLASSIFY", "API_SENTIMENT", "API_HEAD"], "VECTORS": ["API_EMBED", "API_EMBED_ALL"]}
     groups["PREDICTION"] = [*groups["CLASSIFIER"], "API_PREDICT"]
+    groups["HUGGING"] = [*groups["PREDICTION"], *groups["VECTORS"], "API_SIMILARITY"]
 
     def routes(expression):
         found = set(re.findall(r"API_\w+", expression))
@@ -154,6 +160,8 @@ def test_routes_are_the_servers():
     for path, verb, listener in re.findall(r'\{"(/[^"]*)", HTTP_(\w+),\s*(\w+),', source):
         if path == "/v1/models/":
             path += "{id}"
+        if path == "/heads/":
+            path += "{name}"
         if path == "/admin/heads/":
             path += "{version}"
         served.add((path, verb.lower()))

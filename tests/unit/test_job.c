@@ -405,8 +405,12 @@ static void test_absent_heads(void **state)
     struct job *job = run(&fixture, API_CLASSIFY, "{\"inputs\":\"a\"}");
     assert_int_equal(job->problem.kind, PROBLEM_HEAD_ABSENT);
     job_destroy(job);
-    job = run(&fixture, API_ANALYZE, "{\"inputs\":\"a\"}");
+    job = run(&fixture, API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"embed\",\"classify\"]}");
     assert_int_equal(job->problem.kind, PROBLEM_HEAD_ABSENT);
+    job_destroy(job);
+    /* No tasks named: those in service. */
+    job = run(&fixture, API_ANALYZE, "{\"inputs\":\"a\"}");
+    assert_int_equal(job->problem.kind, PROBLEM_NONE);
     job_destroy(job);
     job = run(&fixture, API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"embed\"]}");
     assert_int_equal(job->problem.kind, PROBLEM_NONE);

@@ -83,7 +83,6 @@ static void test_one_text(void **state)
         assert_int_equal(request.dimensions, 0);
         assert_int_equal(request.top_k, 0);
         assert_false(request.base64);
-        assert_null(request.head);
     }
 }
 
@@ -174,7 +173,7 @@ static void test_wrong_fields(void **state)
         {"{\"inputs\":[\"a\",\"b\",\"c\",7]}", PROBLEM_FIELD_TYPE, "inputs[3]"},
         {"{\"inputs\":[null]}", PROBLEM_FIELD_TYPE, "inputs[0]"},
         {"{\"inputs\":[[\"a\"]]}", PROBLEM_FIELD_TYPE, "inputs[0]"},
-        {"{\"inputs\":[1,2]}", PROBLEM_FIELD_TYPE, "inputs[0]"},
+        {"{\"inputs\":[true,2]}", PROBLEM_FIELD_TYPE, "inputs[0]"},
         {"{\"inputs\":\"a\",\"normalize\":\"yes\"}", PROBLEM_FIELD_TYPE, "normalize"},
         {"{\"inputs\":\"a\",\"truncate\":0}", PROBLEM_FIELD_TYPE, "truncate"},
         {"{\"inputs\":\"a\",\"truncation_direction\":\"up\"}", PROBLEM_FIELD_VALUE,
@@ -192,7 +191,7 @@ static void test_wrong_fields(void **state)
         {"{\"inputs\":\"a\",\"dimensions\":99999999999999999999}", PROBLEM_FIELD_RANGE,
          "dimensions"},
         {"{\"inputs\":\"a\",\"dimensions\":1e999}", PROBLEM_FIELD_RANGE, ""},
-        {"{\"inputs\":\"a\",\"prompt_name\":\"query\"}", PROBLEM_FIELD_VALUE, "prompt_name"},
+        {"{\"inputs\":\"a\",\"prompt_name\":1}", PROBLEM_FIELD_TYPE, "prompt_name"},
         {"{\"inputs\":\"a\",\"encoding_format\":\"base64\"}", PROBLEM_FIELD_VALUE,
          "encoding_format"},
         {"{\"inputs\":\"a\",\"top_k\":3}", PROBLEM_FIELD_UNKNOWN, "top_k"},
@@ -270,7 +269,7 @@ static void test_nothing_is_echoed(void **state)
         "\"SECRET78901234567890123456789012345678901234567890123456789012345\":1}",
         "{\"inputs\":\"a\",\"truncation_direction\":\"SECRET\"}",
         "{\"inputs\":\"a\",\"encoding_format\":\"SECRET\"}",
-        "{\"inputs\":\"a\",\"prompt_name\":\"SECRET\"}",
+        "{\"inputs\":\"a\",\"prompt_name\":[\"SECRET\"]}",
         "{\"inputs\":{\"SECRET\":1}}",
         "{\"inputs\":\"a\" SECRET}",
         "SECRET",
@@ -326,8 +325,11 @@ static void test_hugging_face_parameters(void **state)
         assert_good(kinds[i], "{\"inputs\":\"a\",\"raw_scores\":true,"
                               "\"parameters\":{\"function_to_apply\":\"softmax\",\"top_k\":null}}");
         assert_false(request.raw_scores);
+        assert_good(kinds[i],
+                    "{\"inputs\":\"a\",\"parameters\":{\"function_to_apply\":\"sigmoid\"}}");
+        assert_int_equal(request.function, API_FUNCTION_SIGMOID);
         assert_problem(kinds[i],
-                       "{\"inputs\":\"a\",\"parameters\":{\"function_to_apply\":\"sigmoid\"}}",
+                       "{\"inputs\":\"a\",\"parameters\":{\"function_to_apply\":\"tanh\"}}",
                        PROBLEM_FIELD_VALUE, "parameters.function_to_apply");
         assert_problem(kinds[i], "{\"inputs\":\"a\",\"parameters\":{\"x\":1}}",
                        PROBLEM_FIELD_UNKNOWN, "parameters.x");
@@ -346,10 +348,16 @@ static void test_predict(void **state)
     assert_good(API_PREDICT, "{\"inputs\":[[\"a\"],[\"b\"]],\"raw_scores\":true}");
     assert_int_equal(request.n, 2);
     assert_text(1, "b");
-    assert_problem(API_PREDICT, "{\"inputs\":[\"a\",\"b\"]}", PROBLEM_FIELD_VALUE, "inputs");
-    assert_non_null(strstr(problem.text, "pair"));
-    assert_problem(API_PREDICT, "{\"inputs\":[[\"a\"],[\"a\",\"b\"]]}", PROBLEM_FIELD_VALUE,
-                   "inputs[1]");
+    assert_null(request.inputs[0].second);
+    assert_good(API_PREDICT, "{\"inputs\":[\"a\",\"\"]}");
+    assert_true(request.single && request.n == 1);
+    assert_non_null(request.inputs[0].second);
+    assert_good(API_PREDICT, "{\"inputs\":[[\"a\"],[\"bc\",\"def\"]]}");
+    assert_int_equal(request.n, 2);
+    assert_text(1, "bc");
+    assert_int_equal(request.inputs[1].second_size, 3);
+    assert_memory_equal(request.inputs[1].second, "def", 3);
+    assert_problem(API_PREDICT, "{\"inputs\":[\"a\",\"b\",\"c\"]}", PROBLEM_FIELD_TYPE, "inputs");
     assert_problem(API_PREDICT, "{\"inputs\":[]}", PROBLEM_EMPTY_INPUTS, "inputs");
     assert_problem(API_PREDICT, "{\"inputs\":[[]]}", PROBLEM_FIELD_TYPE, "inputs[0]");
     assert_problem(API_PREDICT, "{\"inputs\":[[\"a\",\"b\",\"c\"]]}", PROBLEM_FIELD_TYPE,
@@ -374,7 +382,13 @@ static void test_analyze(void **state)
                    "tasks[1]");
     assert_problem(API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"embed\",\"embed\"]}",
                    PROBLEM_FIELD_VALUE, "tasks[1]");
-    assert_problem(API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"rerank\"]}", PROBLEM_FIELD_VALUE,
+    assert_good(API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"rank\",\"embed\",\"topics-2\"]}");
+    assert_int_equal(request.tasks, API_TASK_EMBED);
+    assert_int_equal(request.n_named, 2);
+    assert_string_equal(request.named[1].text, "topics-2");
+    assert_problem(API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"rank\",\"rank\"]}",
+                   PROBLEM_FIELD_VALUE, "tasks[1]");
+    assert_problem(API_ANALYZE, "{\"inputs\":\"a\",\"tasks\":[\"No head\"]}", PROBLEM_FIELD_VALUE,
                    "tasks[0]");
     assert_problem(API_ANALYZE, "{\"inputs\":\"a\",\"truncation_direction\":\"left\"}",
                    PROBLEM_FIELD_UNKNOWN, "truncation_direction");
@@ -460,8 +474,85 @@ static void test_tokenize(void **state)
     assert_false(request.special_tokens);
     assert_problem(API_TOKENIZE, "{\"inputs\":\"a\",\"truncate\":true}", PROBLEM_FIELD_UNKNOWN,
                    "truncate");
+    assert_good(API_TOKENIZE, "{\"inputs\":\"a\",\"prompt_name\":\"\"}");
+    assert_int_equal(request.prompt, API_PROMPT_NONE);
     assert_problem(API_TOKENIZE, "{\"inputs\":\"a\",\"prompt_name\":\"q\"}", PROBLEM_FIELD_VALUE,
                    "prompt_name");
+}
+
+static void test_named_heads(void **state)
+{
+    (void)state;
+    assert_good(API_HEAD, "{\"inputs\":[\"a\"],\"aggregation_strategy\":\"max\","
+                          "\"ignore_labels\":[],\"long\":\"windows\",\"explain\":true}");
+    assert_int_equal(request.aggregation, API_AGGREGATE_MAX);
+    assert_true(request.ignore_said && request.windows && request.explain && !request.abstain);
+    assert_good(API_HEAD, "{\"inputs\":\"a\",\"parameters\":{\"aggregation_strategy\":\"none\","
+                          "\"ignore_labels\":[\"O\",\"X\"],\"stride\":null}}");
+    assert_int_equal(request.n_ignore_labels, 2);
+    assert_string_equal(request.ignore_labels[1].text, "X");
+    assert_false(request.single);
+    assert_problem(API_HEAD, "{\"inputs\":\"a\",\"aggregation_strategy\":\"mean\"}",
+                   PROBLEM_FIELD_VALUE, "aggregation_strategy");
+    assert_problem(API_HEAD, "{\"inputs\":\"a\",\"parameters\":{\"stride\":2}}",
+                   PROBLEM_FIELD_VALUE, "parameters.stride");
+    assert_problem(API_HEAD, "{\"inputs\":\"a\",\"long\":true}", PROBLEM_FIELD_TYPE, "long");
+    assert_problem(API_PREDICT, "{\"inputs\":\"a\",\"long\":\"windows\"}", PROBLEM_FIELD_UNKNOWN,
+                   "long");
+    assert_problem(API_HEAD, "{\"inputs\":\"a\",\"ignore_labels\":[\"a\",1]}", PROBLEM_FIELD_TYPE,
+                   "ignore_labels[1]");
+    /* Hugging Face's older clients. */
+    assert_good(API_HEAD, "{\"inputs\":[\"a\"],\"options\":{\"wait_for_model\":true}}");
+    assert_good(API_EMBED, "{\"inputs\":[\"a\"],\"options\":{\"use_cache\":false}}");
+    assert_problem(API_EMBED, "{\"inputs\":[\"a\"],\"options\":1}", PROBLEM_FIELD_TYPE, "options");
+}
+
+static void test_ids_of_embed(void **state)
+{
+    (void)state;
+    assert_good(API_EMBED, "{\"inputs\":[5,6,7]}");
+    assert_true(request.n == 1 && request.single);
+    assert_int_equal(request.inputs[0].n_ids, 3);
+    assert_good(API_EMBED_ALL, "{\"inputs\":[\"a\",[5,6],\"bc\"]}");
+    assert_int_equal(request.n, 3);
+    assert_text(2, "bc");
+    assert_int_equal(request.inputs[1].ids[1], 6);
+    assert_problem(API_EMBED, "{\"inputs\":[\"a\",5]}", PROBLEM_FIELD_TYPE, "inputs[1]");
+    assert_problem(API_EMBED, "{\"inputs\":[5,\"a\"]}", PROBLEM_FIELD_TYPE, "inputs[1]");
+    assert_problem(API_EMBED, "{\"inputs\":[\"a\",[]]}", PROBLEM_EMPTY_INPUTS, "inputs[1]");
+    assert_problem(API_CLASSIFY, "{\"inputs\":[5,6,7]}", PROBLEM_FIELD_TYPE, "inputs[0]");
+}
+
+static void test_pairs_and_sentences(void **state)
+{
+    (void)state;
+    assert_good(API_RERANK, "{\"texts\":[\"a\",\"bc\"],\"query\":\"q\",\"return_text\":true}");
+    assert_int_equal(request.n, 2);
+    assert_text(0, "q");
+    assert_text(1, "q");
+    assert_memory_equal(request.inputs[1].second, "bc", 2);
+    assert_true(request.return_text);
+    assert_problem(API_RERANK, "{\"texts\":[\"a\"]}", PROBLEM_FIELD_MISSING, "query");
+    assert_problem(API_RERANK, "{\"query\":\"a\"}", PROBLEM_FIELD_MISSING, "texts");
+    assert_problem(API_RERANK, "{\"query\":\"a\",\"texts\":[]}", PROBLEM_EMPTY_INPUTS, "texts");
+    assert_problem(API_RERANK, "{\"query\":\"a\",\"texts\":[\"b\",1]}", PROBLEM_FIELD_TYPE,
+                   "texts[1]");
+    assert_good(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":\"s\",\"sentences\":[\"t\"]},"
+                                "\"parameters\":{\"truncate\":false}}");
+    assert_int_equal(request.n, 2);
+    assert_text(0, "s");
+    assert_text(1, "t");
+    assert_false(request.truncate);
+    assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":\"s\",\"sentences\":[]}}",
+                   PROBLEM_EMPTY_INPUTS, "inputs.sentences");
+    assert_problem(API_SIMILARITY, "{\"inputs\":\"s\"}", PROBLEM_FIELD_TYPE, "inputs");
+    assert_good(API_DECODE, "{\"ids\":[[5],[6,7]],\"skip_special_tokens\":false}");
+    assert_int_equal(request.n, 2);
+    assert_false(request.skip_special);
+    assert_good(API_DECODE, "{\"ids\":[5,6]}");
+    assert_true(request.n == 1 && request.skip_special);
+    assert_problem(API_DECODE, "{\"ids\":[]}", PROBLEM_EMPTY_INPUTS, "ids");
+    assert_problem(API_DECODE, "{\"ids\":[-1]}", PROBLEM_FIELD_RANGE, "ids[0]");
 }
 
 /* A body of small values would otherwise take many times its size in the parser. */
@@ -585,6 +676,9 @@ int main(void)
         cmocka_unit_test(test_openai_ids),
         cmocka_unit_test(test_openai_nul_in_names),
         cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_named_heads),
+        cmocka_unit_test(test_ids_of_embed),
+        cmocka_unit_test(test_pairs_and_sentences),
         cmocka_unit_test(test_number_of_values),
         cmocka_unit_test(test_arena_ceilings),
         cmocka_unit_test(test_parser_out_of_memory),

@@ -43,6 +43,7 @@ static void client_init(struct client *client, size_t texts, size_t text_tokens,
     struct job *job = client->job;
     assert_non_null(job);
     job->request.n = texts;
+    job->texts = texts;
     job->total_tokens = texts * text_tokens;
     job->ids = calloc(job->total_tokens, sizeof *job->ids);
     job->starts = calloc(texts + 1, sizeof *job->starts);

@@ -1,0 +1,38 @@
+/* /decode: token ids → texts; answered where it is prepared. */
+#include <stdlib.h>
+
+#include "api/response_heads.h"
+#include "server/answer/answer_private.h"
+
+/* A token's text is a few bytes; more than this is no honest answer. */
+enum { DECODE_RESPONSE_MAX = 256 * 1024 * 1024 };
+
+bool decode_answer(struct job *job, const struct engine *engine)
+{
+    const struct tokenizer *tokenizer = engine->model->tokenizer;
+    if (!tokenizer_can_decode(tokenizer)) {
+        return problem_set(&job->problem, PROBLEM_NO_DECODER, NULL,
+                           "this model's tokenizer.json names no decoder that is known here");
+    }
+    struct buf text;
+    buf_init(&text, DECODE_RESPONSE_MAX);
+    buf_init(&job->response, DECODE_RESPONSE_MAX);
+    enum err_code code = ERR_OK;
+    (void)buf_append_char(&job->response, '[');
+    for (size_t i = 0; code == ERR_OK && i < job->request.n; i++) {
+        const struct api_input *input = &job->request.inputs[i];
+        buf_clear(&text);
+        code = tokenizer_decode(tokenizer, input->ids, input->n_ids, job->request.skip_special,
+                                &text, NULL);
+        job->total_tokens += input->n_ids;
+        response_text(text.data ? text.data : "", text.size, i == 0, &job->response);
+    }
+    (void)buf_append_char(&job->response, ']');
+    buf_done(&text);
+    if (code == ERR_LIMIT || buf_failed(&job->response)) {
+        return problem_set(&job->problem, PROBLEM_BODY_LARGE, NULL,
+                           "the answer would be larger than %d MiB; send fewer ids",
+                           DECODE_RESPONSE_MAX / (1024 * 1024));
+    }
+    return code == ERR_OK || answer_no_memory(job);
+}
