@@ -65,7 +65,9 @@ static void count(const struct engine *engine, const struct asked *asked, size_t
     const struct head *head = asked->head;
     const float *scores = asked->scores + input * head->classes;
     size_t best = head_best(scores, head->classes);
-    metrics_prediction(engine->metrics, head->name, head->labels[best], (double)scores[best]);
+    metrics_prediction(engine->metrics, head->name,
+                       best < METRICS_LABELS_MAX ? head->labels[best] : "other",
+                       (double)scores[best]);
 }
 
 bool join_pieces(struct job *job, const struct engine *engine)

@@ -23,7 +23,15 @@ struct exchange;
 struct job;
 struct route;
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_OPTIONS, HTTP_OTHER };
+enum http_method {
+    HTTP_GET,
+    HTTP_HEAD,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_OPTIONS,
+    HTTP_DELETE,
+    HTTP_OTHER
+};
 
 /* Which listener a connection came in by; bits, because a route may be on both. */
 enum listener { LISTENER_MAIN = 1, LISTENER_ADMIN = 2 };

@@ -102,7 +102,10 @@ static enum metrics_swap metric_of(enum swap_result result, bool dry_run)
     case SWAP_PRECONDITION:
         return METRICS_SWAP_PRECONDITION;
     case SWAP_UNKNOWN:
+    case SWAP_NO_HEAD:
         return METRICS_SWAP_UNKNOWN;
+    case SWAP_LAST_HEAD:
+        return METRICS_SWAP_REFUSED;
     case SWAP_FAILED:
         break;
     }
@@ -128,7 +131,7 @@ static void declare_labels(struct headstore *store, const struct heads *heads)
 {
     for (size_t i = 0; i < heads->n; i++) {
         const struct head *head = &heads->list[i];
-        for (size_t k = 0; k < head->classes; k++) {
+        for (size_t k = 0; k < head->classes && k < METRICS_LABELS_MAX; k++) {
             metrics_declare(store->metrics, head->name, head->labels[k]);
         }
     }
@@ -289,6 +292,54 @@ enum swap_result headstore_put(struct headstore *store, const void *data, size_t
     }
     headstore_audit(store, by, "put", result == SWAP_OK ? ret_now->heads->sha256 : source_sha256,
                     result, dry_run, begin_ns, err);
+    return result;
+}
+
+static enum swap_result remove_locked(struct headstore *store, const char *name,
+                                      const char *if_match, bool dry_run,
+                                      struct heads_version *ret_now,
+                                      struct heads_version *ret_previous, struct err *err)
+{
+    struct heads_version active;
+    headstore_acquire(store, &active);
+    struct heads_fit fit = model_heads_fit(store->model, store->pooling);
+    struct heads *heads = NULL;
+    enum swap_result result = expected(&active, if_match, err) ? SWAP_OK : SWAP_PRECONDITION;
+    if (result == SWAP_OK) {
+        enum err_code code = active.heads ? heads_without(active.heads, name, &fit, &heads, err)
+                                          : err_set(err, ERR_NOT_FOUND, "no heads are in service");
+        result = code == ERR_OK          ? SWAP_OK
+                 : code == ERR_NOT_FOUND ? SWAP_NO_HEAD
+                 : code == ERR_CONFLICT  ? SWAP_LAST_HEAD
+                                         : SWAP_FAILED;
+    }
+    if (result == SWAP_OK && dry_run) {
+        fill_version(ret_now, store->next_version, heads, "DELETE", heads->sha256);
+        *ret_previous = active;
+        return SWAP_OK;
+    }
+    heads_version_release(&active);
+    if (result == SWAP_OK) {
+        result = headstore_commit(store, heads, "DELETE", heads->sha256, NULL, ret_previous, err);
+    }
+    if (result == SWAP_OK) {
+        headstore_acquire(store, ret_now);
+    }
+    return result;
+}
+
+enum swap_result headstore_remove(struct headstore *store, const char *name, const char *if_match,
+                                  bool dry_run, const char *by, struct heads_version *ret_now,
+                                  struct heads_version *ret_previous, struct err *err)
+{
+    uint64_t begin_ns = clock_now_ns();
+    enum swap_result result = begin_swap(store, err);
+    if (result == SWAP_OK) {
+        result = remove_locked(store, name, if_match, dry_run, ret_now, ret_previous, err);
+        (void)pthread_mutex_unlock(&store->swap);
+    }
+    headstore_audit(store, by, "delete", result == SWAP_OK ? ret_now->heads->sha256 : NULL, result,
+                    dry_run, begin_ns, err);
     return result;
 }
 

@@ -56,6 +56,8 @@ enum swap_result {
     SWAP_MANAGED,      /* 409 a folder rules */
     SWAP_PRECONDITION, /* 412 */
     SWAP_UNKNOWN,      /* 404 no such version */
+    SWAP_NO_HEAD,      /* 404 no such head */
+    SWAP_LAST_HEAD,    /* 409 a set has at least one head */
     SWAP_FAILED,       /* 500 could not persist */
 };
 
@@ -71,6 +73,10 @@ enum swap_result headstore_put(struct headstore *store, const void *data, size_t
 enum swap_result headstore_rollback(struct headstore *store, uint64_t version, const char *if_match,
                                     bool dry_run, const char *by, struct heads_version *ret_now,
                                     struct heads_version *ret_previous, struct err *err);
+/* The active set without one head becomes a version. Otherwise as headstore_put. */
+enum swap_result headstore_remove(struct headstore *store, const char *name, const char *if_match,
+                                  bool dry_run, const char *by, struct heads_version *ret_now,
+                                  struct heads_version *ret_previous, struct err *err);
 /* The audit line and count of an attempt that its caller turned away as SWAP_BUSY before it came
  * here. what: "put", "rollback". */
 void headstore_turned_away(struct headstore *store, const char *by, const char *what);

@@ -173,7 +173,7 @@ static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const c
 
 static enum http_method parse_method(const char *name)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "OPTIONS"};
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(name, names[i]) == 0) {
             return (enum http_method)i;

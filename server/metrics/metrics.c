@@ -51,7 +51,8 @@ static const char *const swap_names[METRICS_SWAP_COUNT] = {
     [METRICS_SWAP_FAILED] = "failed",
 };
 
-static const char *const head_names[METRICS_HEADS] = {"classifier", "sentiment"};
+/* Whose series are there from the first scrape. */
+static const char *const first_heads[] = {"classifier", "sentiment"};
 
 const char *metrics_route_name(enum metrics_route route)
 {
@@ -69,12 +70,6 @@ int metrics_status(unsigned column)
 {
     CHECK(column < METRICS_STATUS_COUNT);
     return statuses[column];
-}
-
-const char *metrics_head_name(unsigned head)
-{
-    CHECK(head < METRICS_HEADS);
-    return head_names[head];
 }
 
 /* Whose answers are predictions: the route's time is a prediction's. */
@@ -104,6 +99,36 @@ static void observe(struct histogram *histogram, uint64_t value)
     add(&histogram->sum, value);
 }
 
+/* The head's histogram; NULL where the table or memory is full. */
+static struct histogram *confidence_of(struct metrics *metrics, const char *head)
+{
+    struct confidence *found = NULL;
+    unsigned i = 0;
+    for (; i < METRICS_HEADS_MAX; i++) {
+        found = atomic_load_explicit(&metrics->confidence[i], memory_order_acquire);
+        if (!found || strcmp(found->head, head) == 0) {
+            break;
+        }
+    }
+    if (found || i == METRICS_HEADS_MAX) {
+        return found ? &found->histogram : NULL;
+    }
+    struct confidence *made = calloc(1, sizeof *made);
+    if (!made || !(made->head = strdup(head))) {
+        free(made);
+        return NULL;
+    }
+    made->histogram.buckets = &metrics_confidence_buckets;
+    struct confidence *none = NULL;
+    if (atomic_compare_exchange_strong(&metrics->confidence[i], &none, made)) {
+        return &made->histogram;
+    }
+    /* Somebody else was first in this place: perhaps with the same head. */
+    free(made->head);
+    free(made);
+    return confidence_of(metrics, head);
+}
+
 struct metrics *metrics_create(const char *version, const char *revision)
 {
     struct metrics *metrics = calloc(1, sizeof *metrics);
@@ -122,8 +147,8 @@ struct metrics *metrics_create(const char *version, const char *revision)
     metrics->encode.buckets = &metrics_stage_buckets;
     metrics->batch_tokens.buckets = &metrics_token_buckets;
     metrics->batch_texts.buckets = &metrics_text_buckets;
-    for (unsigned head = 0; head < METRICS_HEADS; head++) {
-        metrics->confidence[head].buckets = &metrics_confidence_buckets;
+    for (unsigned i = 0; i < sizeof first_heads / sizeof *first_heads; i++) {
+        (void)confidence_of(metrics, first_heads[i]);
     }
     return metrics;
 }
@@ -132,6 +157,13 @@ void metrics_destroy(struct metrics *metrics)
 {
     if (!metrics) {
         return;
+    }
+    for (unsigned i = 0; i < METRICS_HEADS_MAX; i++) {
+        struct confidence *confidence = atomic_load(&metrics->confidence[i]);
+        if (confidence) {
+            free(confidence->head);
+            free(confidence);
+        }
     }
     for (unsigned i = 0; i < METRICS_SERIES_SLOTS; i++) {
         struct prediction_series *series = atomic_load(&metrics->series[i]);
@@ -278,10 +310,9 @@ void metrics_prediction(struct metrics *metrics, const char *head, const char *l
                         double confidence)
 {
     add(series_counter(metrics, head, label), 1);
-    for (unsigned i = 0; i < METRICS_HEADS; i++) {
-        if (strcmp(head, head_names[i]) == 0) {
-            double bounded = confidence < 0 ? 0 : confidence > 1 ? 1 : confidence;
-            observe(&metrics->confidence[i], (uint64_t)(bounded * 1e6));
-        }
+    struct histogram *histogram = confidence_of(metrics, head);
+    if (histogram) {
+        double bounded = confidence < 0 ? 0 : confidence > 1 ? 1 : confidence;
+        observe(histogram, (uint64_t)(bounded * 1e6));
     }
 }

@@ -73,6 +73,7 @@ void metrics_truncated(struct metrics *metrics, size_t texts);
  * unseen label becomes a new series (bounded; the rest counts as "other"). */
 void metrics_prediction(struct metrics *metrics, const char *head, const char *label,
                         double confidence);
+enum { METRICS_LABELS_MAX = 64 }; /* of one head; callers count the rest as "other" */
 /* Makes a label's series appear with 0 before its first prediction. */
 void metrics_declare(struct metrics *metrics, const char *head, const char *label);
 

@@ -36,9 +36,15 @@ struct prediction_series {
 };
 
 /* Labels come from heads files, so their number is bounded. */
-enum { METRICS_SERIES_MAX = 512, METRICS_SERIES_SLOTS = 1024 };
+enum { METRICS_SERIES_MAX = 4096, METRICS_SERIES_SLOTS = 8192 };
 
-enum { METRICS_HEADS = 2 };
+/* One orthrus_prediction_confidence{head}; made under the lock, then constant but for its counts.
+ */
+struct confidence {
+    char *head; /* owned */
+    struct histogram histogram;
+};
+enum { METRICS_HEADS_MAX = 256 };
 
 struct metrics {
     char version[64], revision[64];
@@ -48,7 +54,7 @@ struct metrics {
     struct histogram batch_tokens, batch_texts;
     atomic_uint_fast64_t truncated;
     atomic_uint_fast64_t swaps[METRICS_SWAP_COUNT];
-    struct histogram confidence[METRICS_HEADS];
+    _Atomic(struct confidence *) confidence[METRICS_HEADS_MAX]; /* in the order of their making */
     /* Open addressing: a slot is written once, under the lock, and then never changes. */
     _Atomic(struct prediction_series *) series[METRICS_SERIES_SLOTS];
     atomic_uint_fast64_t series_other;
@@ -58,7 +64,5 @@ struct metrics {
 
 /* The HTTP status of a column of metrics->requests; 0 for the one that takes all others. */
 int metrics_status(unsigned column);
-/* The name of a row of metrics->confidence. */
-const char *metrics_head_name(unsigned head);
 
 #endif

@@ -113,10 +113,14 @@ static void append_predictions(const struct metrics *metrics, struct buf *out)
     }
     name = "orthrus_prediction_confidence";
     family(out, name, "histogram", "Probability of the best label.");
-    for (unsigned head = 0; head < METRICS_HEADS; head++) {
-        char label[64];
-        (void)snprintf(label, sizeof label, "head=\"%s\"", metrics_head_name(head));
-        append_histogram(out, name, label, &metrics->confidence[head]);
+    for (unsigned i = 0; i < METRICS_HEADS_MAX; i++) {
+        const struct confidence *confidence = atomic_load_explicit(&metrics->confidence[i],
+                                                                   memory_order_acquire);
+        if (confidence) {
+            char label[128]; /* a head's name is short and needs no escapes */
+            (void)snprintf(label, sizeof label, "head=\"%s\"", confidence->head);
+            append_histogram(out, name, label, &confidence->histogram);
+        }
     }
 }
 

@@ -19,7 +19,8 @@ struct swap {
     struct exchange *x;
     struct headstore *store;
     bool rollback;
-    uint64_t version; /* rollback's target, 0: the one before */
+    const char *remove; /* DELETE: the head that goes; borrowed from the path */
+    uint64_t version;   /* rollback's target, 0: the one before */
     bool dry_run;
     char if_match[SHA256_HEX_SIZE + 1]; /* "" for none */
     enum swap_result result;
@@ -56,6 +57,22 @@ static void append_head(struct buf *out, const struct head *head)
     buf_append_str(out, "]}");
 }
 
+/* ,"named":{…}: the heads without a place of their own. */
+static void append_others(struct buf *out, const struct heads *heads)
+{
+    bool first = true;
+    buf_append_str(out, ",\"named\":{");
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        if (strcmp(head->name, "classifier") != 0 && strcmp(head->name, "sentiment") != 0) {
+            buf_printf(out, "%s\"%s\":", first ? "" : ",", head->name);
+            append_head(out, head);
+            first = false;
+        }
+    }
+    buf_append_char(out, '}');
+}
+
 static void append_version(struct buf *out, const struct heads_version *version, bool active)
 {
     char loaded[32];
@@ -71,12 +88,8 @@ static void append_version(struct buf *out, const struct heads_version *version,
     append_head(out, heads_find(heads, "classifier"));
     buf_append_str(out, ",\"sentiment\":");
     append_head(out, heads_find(heads, "sentiment"));
-    buf_append_str(out, ",\"named\":{");
-    for (size_t i = 0; i < heads->n; i++) {
-        buf_printf(out, "%s\"%s\":", i ? "," : "", heads->list[i].name);
-        append_head(out, &heads->list[i]);
-    }
-    buf_append_str(out, "}}");
+    append_others(out, heads);
+    buf_append_char(out, '}');
 }
 
 static bool list(struct exchange *x)
@@ -256,7 +269,10 @@ static bool claim(struct exchange *x)
     }
     if (!swapper_claim(x->server->swapper)) {
         const struct swap *swap = x->state;
-        headstore_turned_away(swap->store, x->key_id, swap->rollback ? "rollback" : "put");
+        headstore_turned_away(swap->store, x->key_id,
+                              swap->rollback ? "rollback"
+                              : swap->remove ? "delete"
+                                             : "put");
         exchange_fail(x, PROBLEM_SWAP_BUSY, NULL, "another swap is in progress");
         return false;
     }
@@ -319,6 +335,16 @@ static bool rollback(struct exchange *x)
     return claim(x);
 }
 
+static bool delete_head(struct exchange *x)
+{
+    struct swap *swap = make_swap(x);
+    if (!swap || !take_if_match(x, swap) || !take_query(x, swap)) {
+        return false;
+    }
+    swap->remove = routes_rest(x->route, x->path);
+    return claim(x);
+}
+
 /* On the swapper's thread. */
 static void run_swap(void *argument)
 {
@@ -329,6 +355,9 @@ static void run_swap(void *argument)
     if (swap->rollback) {
         swap->result = headstore_rollback(swap->store, swap->version, if_match, swap->dry_run,
                                           x->key_id, &swap->now, &swap->previous, &swap->err);
+    } else if (swap->remove) {
+        swap->result = headstore_remove(swap->store, swap->remove, if_match, swap->dry_run,
+                                        x->key_id, &swap->now, &swap->previous, &swap->err);
     } else {
         swap->result = headstore_put(swap->store, x->body.data, x->body.size, if_match,
                                      swap->dry_run, x->key_id, &swap->now, &swap->previous,
@@ -355,6 +384,8 @@ static void fail_swap(struct exchange *x, const struct swap *swap)
         [SWAP_MANAGED] = {PROBLEM_MANAGED, "a watched folder manages the heads"},
         [SWAP_PRECONDITION] = {PROBLEM_PRECONDITION, "other heads are active"},
         [SWAP_UNKNOWN] = {PROBLEM_VERSION_UNKNOWN, "no such version is kept"},
+        [SWAP_NO_HEAD] = {PROBLEM_HEAD_ABSENT, "no such head is in service"},
+        [SWAP_LAST_HEAD] = {PROBLEM_LAST_HEAD, "a set has at least one head"},
         [SWAP_FAILED] = {PROBLEM_INTERNAL, "the heads could not be kept"},
     };
     exchange_fail(x, problems[swap->result].kind, NULL, "%s",
@@ -388,3 +419,5 @@ const struct handler handler_heads_put = {
     .begin = begin, .run = put, .submit = submit, .finish = finish};
 const struct handler handler_heads_rollback = {
     .begin = begin, .run = rollback, .submit = submit, .finish = finish};
+const struct handler handler_heads_delete = {
+    .begin = begin, .run = delete_head, .submit = submit, .finish = finish};

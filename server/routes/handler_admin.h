@@ -5,9 +5,11 @@
 
 #include "server/routes/routes.h"
 
-extern const struct handler handler_heads_list;     /* GET /admin/heads */
-extern const struct handler handler_heads_put;      /* PUT /admin/heads */
-extern const struct handler handler_heads_rollback; /* POST /admin/heads/rollback */
-extern const struct handler handler_heads_file;     /* GET /admin/heads/N */
+extern const struct handler handler_heads_list; /* GET /admin/heads */
+extern const struct handler handler_heads_put;  /* PUT /admin/heads */
+extern const struct handler handler_heads_rollback;
+/* DELETE /admin/heads/{name}: a version without that head. */
+extern const struct handler handler_heads_delete; /* POST /admin/heads/rollback */
+extern const struct handler handler_heads_file;   /* GET /admin/heads/N */
 
 #endif

@@ -35,6 +35,30 @@ static const char *tei_dtype(enum precision precision)
                                          : "float32";
 }
 
+/* TEI's word for what the folder is: {"embedding": …}, {"classifier": …} or {"reranker": …}. */
+static void append_model_type(struct buf *out, const struct engine *engine)
+{
+    const struct config *config = &engine->model->config;
+    if (config->folder != FOLDER_SEQUENCE) {
+        char pooling[POOLING_TEXT_SIZE];
+        buf_printf(out, "{\"embedding\":{\"pooling\":\"%s\"}}",
+                   pooling_name(engine->pooling, pooling));
+        return;
+    }
+    buf_printf(out, "{\"%s\":{\"id2label\":{", config->n_labels == 1 ? "reranker" : "classifier");
+    for (size_t i = 0; i < config->n_labels; i++) {
+        buf_printf(out, "%s\"%zu\":", i ? "," : "", i);
+        append_text(out, config->lists->labels[i]);
+    }
+    buf_append_str(out, "},\"label2id\":{");
+    for (size_t i = 0; i < config->n_labels; i++) {
+        buf_append_str(out, i ? "," : "");
+        append_text(out, config->lists->labels[i]);
+        buf_printf(out, ":%zu", i);
+    }
+    buf_append_str(out, "}}}");
+}
+
 /* The fields of text-embeddings-inference, by its names. */
 static void append_tei(struct exchange *x, const struct engine *engine)
 {
@@ -42,14 +66,14 @@ static void append_tei(struct exchange *x, const struct engine *engine)
     const struct settings *settings = x->server->settings;
     buf_append_str(out, "{\"model_id\":");
     append_text(out, served_model_name(x));
+    buf_printf(out, ",\"model_sha\":\"%s\",\"model_dtype\":\"%s\",\"model_type\":",
+               engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)));
+    append_model_type(out, engine);
     buf_printf(out,
-               ",\"model_sha\":\"%s\",\"model_dtype\":\"%s\",\"model_type\":{\"embedding\":{"
-               "\"pooling\":\"%s\"}},\"max_concurrent_requests\":%zu,\"max_input_length\":%zu,"
+               ",\"max_concurrent_requests\":%zu,\"max_input_length\":%zu,"
                "\"max_batch_tokens\":%zu,\"max_batch_requests\":null,"
                "\"max_client_batch_size\":%zu,\"auto_truncate\":true,"
                "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":",
-               engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)),
-               pooling_name(engine->pooling, (char[POOLING_TEXT_SIZE]){0}),
                settings->max_queue_requests, engine->max_length, engine->max_batch_tokens,
                settings->max_client_batch, engine->threads, settings->version);
     append_optional(out, settings->revision);
@@ -71,6 +95,22 @@ static void append_head(struct buf *out, const struct head *head)
     buf_append_str(out, "]}");
 }
 
+/* ,"named":{…}: the heads without a place of their own. */
+static void append_others(struct buf *out, const struct heads *heads)
+{
+    bool first = true;
+    buf_append_str(out, ",\"named\":{");
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        if (strcmp(head->name, "classifier") != 0 && strcmp(head->name, "sentiment") != 0) {
+            buf_printf(out, "%s\"%s\":", first ? "" : ",", head->name);
+            append_head(out, head);
+            first = false;
+        }
+    }
+    buf_append_char(out, '}');
+}
+
 static void append_heads(struct buf *out, struct engine *engine)
 {
     struct heads_version now;
@@ -84,12 +124,8 @@ static void append_heads(struct buf *out, struct engine *engine)
         append_head(out, heads_find(now.heads, "classifier"));
         buf_append_str(out, ",\"sentiment\":");
         append_head(out, heads_find(now.heads, "sentiment"));
-        buf_append_str(out, ",\"named\":{");
-        for (size_t i = 0; i < now.heads->n; i++) {
-            buf_printf(out, "%s\"%s\":", i ? "," : "", now.heads->list[i].name);
-            append_head(out, &now.heads->list[i]);
-        }
-        buf_append_str(out, "}}");
+        append_others(out, now.heads);
+        buf_append_char(out, '}');
     }
     heads_version_release(&now);
 }

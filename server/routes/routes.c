@@ -62,6 +62,8 @@ static const struct route routes[] = {
      0},
     {"/admin/heads/rollback", HTTP_POST, LISTENER_ADMIN, ADMIN | ROUTE_BODY, ROUTE_ADMIN,
      &handler_heads_rollback, 0},
+    {"/admin/heads/", HTTP_DELETE, LISTENER_ADMIN, ADMIN | ROUTE_PREFIX, ROUTE_ADMIN,
+     &handler_heads_delete, 0},
     {"/admin/heads/", HTTP_GET, LISTENER_ADMIN, ADMIN | ROUTE_PREFIX, ROUTE_ADMIN,
      &handler_heads_file, 0},
 };
@@ -117,7 +119,8 @@ void routes_allow(enum listener listener, const char *path, bool options, char *
     static const struct {
         enum http_method method;
         const char *text;
-    } methods[] = {{HTTP_GET, "GET, HEAD"}, {HTTP_POST, "POST"}, {HTTP_PUT, "PUT"}};
+    } methods[] = {
+        {HTTP_GET, "GET, HEAD"}, {HTTP_POST, "POST"}, {HTTP_PUT, "PUT"}, {HTTP_DELETE, "DELETE"}};
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
