@@ -318,3 +318,23 @@ def test_memory_is_flat():
     large = peak_kib(10_000_000 if FULL else 200_000)
     print(f"peak {small} KiB for 10,000 lines, {large} KiB")
     assert large < 1.15 * small
+
+
+def test_a_prompt_stands_before_every_text(tmp_path):
+    for file in TINY.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}, "default_prompt_name": "passage"}))
+
+    def vectors(text, *flags):
+        done = subprocess.run([BIN, "embed", "--model", str(tmp_path), "--normalize", *flags], input=text, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    plain = vectors(b"query: a\npassage: a\na\n", "--prompt-name", "").splitlines()
+    assert vectors(b"a\n", "--prompt-name", "query").splitlines() == plain[:1]
+    assert vectors(b"a\n").splitlines() == plain[1:2]
+    assert vectors(b"a\n", "--prompt-name", "").splitlines() == plain[2:]
+    done = subprocess.run([BIN, "embed", "--model", str(tmp_path), "--prompt-name", "other"], input=b"a\n", capture_output=True)
+    assert done.returncode == 2 and b"--prompt-name" in done.stderr
