@@ -49,8 +49,9 @@ static void append_head(struct buf *line, const struct head *head, const float *
     buf_append_str(line, "}}");
 }
 
+/* *ret_bad: the head whose scores are no numbers; nothing is printed then. */
 static bool print_line(const struct heads *heads, const struct line *text, const float *embedding,
-                       struct buf *line)
+                       struct buf *line, const char **ret_bad)
 {
     float scores[HEADS_CLASSES_MAX];
     buf_clear(line);
@@ -61,6 +62,10 @@ static bool print_line(const struct heads *heads, const struct line *text, const
         if (head->input == HEAD_INPUT_POOLED) {
             head_logits(head, embedding, 1, scores);
             head_scores(head, scores, scores);
+            if (floats_first_nonfinite(scores, head->classes) < head->classes) {
+                *ret_bad = head->name;
+                return true;
+            }
             append_head(line, head, scores);
         }
     }
@@ -81,6 +86,7 @@ struct predict {
     struct reader reader;
     struct texts *texts; /* [bulk_slots], owned */
     struct buf line;
+    uint64_t done; /* texts */
     struct progress progress;
 };
 
@@ -121,8 +127,14 @@ static enum err_code take(void *context, const struct bulk_window *window, float
     for (size_t i = 0; i < bulk_window_n(window); i++) {
         const struct line text = {texts->bytes.data ? texts->bytes.data + texts->starts[i] : "",
                                   texts->starts[i + 1] - texts->starts[i]};
-        if (!print_line(predict->heads, &text, rows + i * hidden, &predict->line)) {
+        const char *bad = NULL;
+        predict->done++;
+        if (!print_line(predict->heads, &text, rows + i * hidden, &predict->line, &bad)) {
             return err_set_errno(err, ERR_IO, errno, "standard output");
+        }
+        if (bad) {
+            return err_set(err, ERR_INVALID, "text %llu: the scores of %s are not finite",
+                           (unsigned long long)predict->done, bad);
         }
     }
     return fflush(stdout) == 0 ? ERR_OK : err_set_errno(err, ERR_IO, errno, "standard output");
