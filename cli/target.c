@@ -134,6 +134,27 @@ static bool is_complete(const struct target *target)
 
 /* ---- opening ---- */
 
+/* Replaces a file beside the output. The temporary one has one name, so that a run that was killed
+ * leaves nothing that the next doesn't use up; the lock on FILE.partial makes it ours alone. */
+static enum err_code write_beside(const char *path, const void *data, size_t size, struct err *err)
+{
+    char *temporary = with_suffix(path, ".new");
+    if (!temporary) {
+        return err_nomem(err, strlen(path));
+    }
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool written = fd >= 0 && file_put(fd, data, size) && fsync(fd) == 0;
+    enum err_code code = written ? ERR_OK : err_set_errno(err, ERR_IO, errno, "%s", temporary);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (code == ERR_OK) {
+        code = file_rename(temporary, path, err);
+    }
+    free(temporary);
+    return code;
+}
+
 static enum err_code open_partial(struct target *target, bool fresh, struct err *err)
 {
     target->fd = open(target->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -150,8 +171,8 @@ static enum err_code open_partial(struct target *target, bool fresh, struct err 
         if (ftruncate(target->fd, 0) != 0) {
             return err_set_errno(err, ERR_IO, errno, "%s", target->partial);
         }
-        return file_write_atomic(target->facts_path, target->options.facts,
-                                 strlen(target->options.facts), err);
+        return write_beside(target->facts_path, target->options.facts,
+                            strlen(target->options.facts), err);
     }
     return find_end(target, err);
 }
@@ -327,7 +348,7 @@ enum err_code target_manifest(struct target *target, const struct buf *json, str
     if (!target->manifest) {
         return ERR_OK;
     }
-    enum err_code code = file_write_atomic(target->manifest, json->data, json->size, err);
+    enum err_code code = write_beside(target->manifest, json->data, json->size, err);
     if (code == ERR_OK && unlink(target->facts_path) != 0 && errno != ENOENT) {
         code = err_set_errno(err, ERR_IO, errno, "%s", target->facts_path);
     }

@@ -5,6 +5,7 @@ figures as one JSON line. Run by test_engines.py in an environment that has the 
 usage: engine_run.py spark|ray URL TEXTS.jsonl OUT.npy"""
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -12,17 +13,19 @@ import time
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "python"), str(ROOT / "examples")]
+PATHS = [str(ROOT / "python"), str(ROOT / "examples")]
+sys.path[:0] = PATHS
+# The engines' own processes need the same modules and the same Python.
+os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
+os.environ["PYSPARK_PYTHON"] = sys.executable
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # not a third of the machine
 OPTIONS = {"connections": 4, "batch_tokens": 512, "patience_s": 120.0}
 
 
 def by_spark(url, rows):
-    import os
-
     import spark_embed
     from pyspark.sql import SparkSession
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     spark = (SparkSession.builder.master("local[2]").appName("orthrus").config("spark.ui.enabled", "false")
              .config("spark.sql.execution.arrow.maxRecordsPerBatch", "2000").getOrCreate())
     frame = spark.createDataFrame([(r["id"], r["text"]) for r in rows], "id long, text string").repartition(8)
@@ -35,8 +38,7 @@ def by_ray(url, rows):
     import ray
     import ray_embed
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
-             runtime_env={"env_vars": {"PYTHONPATH": ":".join(sys.path[:2])}})
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)
     dataset = ray.data.from_items(rows)
     found = [(r["id"], r["vector"]) for r in ray_embed.embed(dataset, url, actors=1, **OPTIONS).take_all()]
     ray.shutdown()
