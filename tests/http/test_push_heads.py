@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 
@@ -128,3 +129,92 @@ def test_token_file_and_usage(replicas, file, tmp_path):
     assert push(file, replicas[0].admin, token="").returncode == 2
     assert push(file, "localhost").returncode == 2
     assert push(file).returncode == 2
+
+
+@contextlib.contextmanager
+def slow_replica(sha256, answer=None):
+    """Takes the dry run, then keeps the PUT until the test says so; or answers it with something odd."""
+    reached, go_on = threading.Event(), threading.Event()
+    state = {"sha256": "0" * 64}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def reply(self, value):
+            body = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+
+        def do_GET(self):
+            self.reply({"versions": [{"version": 1, "sha256": state["sha256"]}]})
+
+        def do_PUT(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            value = {"version": 2, "sha256": sha256, "source_sha256": sha256}
+            if "dry_run" in self.path:
+                self.reply(value)
+                return
+            reached.set()
+            go_on.wait(60)
+            self.reply(value if answer is None else answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", reached, go_on
+    finally:
+        go_on.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_rolls_back(replicas, file, number):
+    before = [active(replica) for replica in replicas]
+    with slow_replica(hashlib.sha256(file.read_bytes()).hexdigest()) as (slow, reached, _):
+        tool = subprocess.Popen([TOOL, file, *(replica.admin for replica in replicas), slow], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env={**os.environ, "ORTHRUS_ADMIN_TOKEN": TOKEN},
+                                preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+        assert reached.wait(60)
+        assert [active(replica) for replica in replicas] != before
+        tool.send_signal(number)
+        _, errors = tool.communicate(timeout=60)
+    assert tool.returncode == 1 and "Traceback" not in errors
+    assert f"ended by {signal.Signals(number).name}" in errors
+    assert "every replica serves what it did before" in errors
+    assert [active(replica) for replica in replicas] == before
+
+
+@pytest.mark.parametrize("answer", [{}, [], b"nonsense", {"sha256": 1}, {"sha256": None, "source_sha256": "x"},
+                                    {"sha256": "g" * 64}])
+def test_a_malformed_answer_rolls_back(replicas, file, answer):
+    before = [active(replica) for replica in replicas]
+    with slow_replica(hashlib.sha256(file.read_bytes()).hexdigest(), answer) as (odd, _, go_on):
+        go_on.set()
+        done = push(file, replicas[0].admin, odd)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "every replica serves what it did before" in done.stderr
+    assert [active(replica) for replica in replicas] == before
+
+
+def test_a_closed_standard_output_rolls_back(replicas, file):
+    before = [active(replica) for replica in replicas]
+    with slow_replica(hashlib.sha256(file.read_bytes()).hexdigest()) as (slow, reached, go_on):
+        tool = subprocess.Popen([TOOL, file, replicas[0].admin, slow, replicas[1].admin], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env={**os.environ, "ORTHRUS_ADMIN_TOKEN": TOKEN})
+        assert reached.wait(60)
+        tool.stdout.close()
+        go_on.set()
+        errors = tool.stderr.read()
+        assert tool.wait(60) == 1
+    assert "Traceback" not in errors and "serves what it did before" in errors
+    assert [active(replica) for replica in replicas] == before

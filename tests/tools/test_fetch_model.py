@@ -386,6 +386,20 @@ def test_broken_folder_is_repaired_and_keeps_what_is_not_ours(tool, harm):
     assert (tool.model / "heads.safetensors").read_bytes() == b"mine"
 
 
+def test_only_the_broken_file_is_fetched_again(tool, server):
+    tool.run()
+    whole = {path: (tool.model / path).stat().st_ino for path in FILES if path != BIG}
+    (tool.model / BIG).write_bytes(b"short")
+    server.requests.clear()
+    tool.run()
+    tool.assert_whole()
+    probed = next(iter(FILES))  # asked for once to see whether the hub is there, and not read
+    assert [name for name, _ in server.requests if name != probed] == [BIG] * (probed != BIG)
+    assert len(server.asked(probed)) == 1 + (probed == BIG)
+    assert {path: (tool.model / path).stat().st_ino for path in whole} == whole
+    tool.run("tiny", "--verify")
+
+
 def test_verify_finds_what_sizes_and_times_do_not(tool):
     tool.run()
     path = tool.model / BIG

@@ -194,6 +194,21 @@ class Slot:
         os.makedirs(folder, exist_ok=True)
         return folder
 
+    def lend(self, folder, files):
+        """Puts what is whole of a broken model into `folder`, so that only the rest is fetched."""
+        for file in files:
+            target = os.path.join(folder, file.path)
+            found = self._stat(file.path)
+            if (os.path.lexists(target) or found is None or found.st_size != file.size
+                    or self._digest(file) != file.sha256):
+                continue
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            whole = os.path.join(self.folder, file.path)
+            try:
+                os.link(whole, target)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(whole, target)
+
     def publish(self, staged, files, source):
         """Moves the staged files, all verified by the caller, into place; cleans up."""
         _keep_only(staged, {f.path for f in files})

@@ -92,7 +92,7 @@ def _provide(model, options, environ):
             raise FetchError(f"{slot.folder}: was not made by fetch-model and holds something"
                              " else; move it away")
         if state == cache.BROKEN:
-            say(f"{slot.folder}: files are missing or changed; fetching them again")
+            say(f"{slot.folder}: files are missing or changed; fetching those again")
         if state != cache.WHOLE:
             _fetch(slot, options, environ)
     return slot.folder
@@ -122,6 +122,7 @@ def _from_hub(slot, environ):
     source = slot.model.hub
     with slot.scratch():
         folder = slot.hub_folder()
+        slot.lend(folder, source.files)
         try:
             hub.fetch(source, folder, environ)
         except SourceUnreachable as e:
