@@ -425,6 +425,12 @@ static enum err_code load_files(const char *dir, struct config *config, struct e
         return err_nomem(err, strlen(dir));
     }
     code = config_read_file(inside, "config.json", false, read_model, config, err);
+    if (code == ERR_NOT_FOUND) {
+        const struct err missing = *err;
+        *err = ERR_INIT;
+        err_set(err, code, "%s; tools/fetch-model fetches a model and prints its folder",
+                missing.text);
+    }
     if (code == ERR_OK) {
         code = config_read_file(inside, "tokenizer_config.json", true, read_tokenizer, config, err);
     }

@@ -1,11 +1,15 @@
 """The command line as a user meets it: help, exit statuses, errors of one line, files in and out."""
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import re
+import socket
 import struct
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -200,6 +204,31 @@ def test_inspect_refuses_a_truncated_file(tmp_path):
     broken.write_bytes(whole[:-5])
     done = run("inspect", broken)
     assert done.returncode == 1 and "broken.safetensors" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("command", [["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"], ["embed"]])
+def test_a_missing_model_names_the_tool_that_fetches_one(tmp_path, command):
+    done = run(*command, "--model", tmp_path / "absent")
+    assert done.returncode == 1
+    assert b"config.json" in done.stderr and b"tools/fetch-model" in done.stderr
+
+
+def test_health_waits_no_longer_than_it_was_told():
+    """A listener that sends a byte now and then; each wait by itself is short."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def dribble():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                for byte in b"HTTP/1.1 20":
+                    connection.send(bytes([byte]))
+                    time.sleep(0.5)
+                time.sleep(60)
+
+        threading.Thread(target=dribble, daemon=True).start()
+        begin = time.monotonic()
+        done = run("health", "--timeout-ms", "700", f"127.0.0.1:{listener.getsockname()[1]}")
+        assert time.monotonic() - begin < 4
+    assert done.returncode == 1 and "no answer within 700 ms" in one_line(done.stderr)
 
 
 def test_health_of_nobody_is_status_1():
