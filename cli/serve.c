@@ -147,7 +147,9 @@ int command_serve(int argc, char **argv)
         {"header-timeout-ms", 0, FLAG_U64, &s.header_timeout_ms, "MS", "10000",
          "longest time for a request's headers; then its connection is closed", 1, 3600000, true},
         {"body-timeout-ms", 0, FLAG_U64, &s.body_timeout_ms, "MS", "30000",
-         "longest time for a request's body; then it is answered 408", 1, 3600000, true},
+         "longest time for a request's body, and a second more for each 64 KiB of it; then it is "
+         "answered 408",
+         1, 3600000, true},
         {"idle-timeout-ms", 0, FLAG_U64, &s.idle_timeout_ms, "MS", "75000",
          "longest time that a connection stays open between two requests", 1, 86400000, true},
         {"log-format", 0, FLAG_STRING, &log_choice.format, "F", "text on a terminal, else json",

@@ -322,6 +322,9 @@ static enum MHD_Result body_call(struct io *io, struct exchange *x, enum conn_ph
 {
     struct reaper *reaper = io->http->reaper;
     x->received += size;
+    if (x->chunked && phase == CONN_BODY) {
+        reaper_chunk(reaper, x->conn, size);
+    }
     /* A GET with a body is answered as if it had none. */
     bool wanted = phase == CONN_BODY && x->route->flags & ROUTE_BODY;
     if (wanted && !buf_append(&x->body, data, size)) {
@@ -515,13 +518,13 @@ void http_accept(struct http *http, enum listener listener, int fd, const struct
     if (listener == LISTENER_MAIN) {
         io = &http->main[atomic_fetch_add(&http->next, 1) % IO_THREADS];
     }
-    if (!reaper_announce(http->reaper, listener, io->limit + http->spare)) {
+    if (!reaper_announce(http->reaper, fd, listener, io->limit + http->spare)) {
         (void)close(fd);
         return;
     }
     int one = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (MHD_add_connection(io->daemon, fd, address, address_size) != MHD_YES) {
-        reaper_withdraw(http->reaper, listener);
+        reaper_withdraw(http->reaper, fd);
     }
 }

@@ -9,12 +9,14 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/size.h"
+#include "server/http/arrivals.h"
 #include "server/http/rawreply.h"
 
 enum { TICK_MS = 50, TICKS_PER_END = 5 };
 
 struct tally {
-    size_t open, announced;
+    size_t open;
     size_t placed; /* of the open ones: within the limit and not ended for a newcomer */
     size_t ending; /* of the open ones: ended for a newcomer, soon closed */
 };
@@ -31,6 +33,7 @@ struct reaper {
     uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
     struct conn *first, *last;
     struct tally main, admin;
+    struct arrivals arrivals; /* announced, not yet open */
 };
 
 /* Phase → bits of those that may follow. A completed request leads back to idle from anywhere. */
@@ -151,6 +154,7 @@ static void *run(void *argument)
     while (!reaper->stopping) {
         look(reaper, ++ticks % TICKS_PER_END == 0);
         uint64_t now_ns = clock_now_ns();
+        arrivals_forget_lost(&reaper->arrivals, now_ns);
         for (struct conn *conn = reaper->first; conn; conn = conn->next) {
             uint64_t end_ns = conn->deadline_ns;
             if (conn->phase == CONN_DELAYED) {
@@ -213,6 +217,7 @@ void reaper_destroy(struct reaper *reaper)
     }
     (void)pthread_cond_destroy(&reaper->wake);
     (void)pthread_mutex_destroy(&reaper->lock);
+    arrivals_done(&reaper->arrivals);
     free(reaper->polled);
     free(reaper);
 }
@@ -235,12 +240,12 @@ static void evict(struct reaper *reaper, enum listener listener, bool with_place
     }
 }
 
-bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most)
+bool reaper_announce(struct reaper *reaper, int fd, enum listener listener, size_t most)
 {
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
-    bool ok = tally->open + tally->announced < most;
-    tally->announced += ok;
+    bool ok = tally->open + arrivals_count(&reaper->arrivals, listener) < most &&
+              arrivals_add(&reaper->arrivals, fd, listener, clock_now_ns());
     (void)pthread_mutex_unlock(&reaper->lock);
     return ok;
 }
@@ -249,7 +254,7 @@ bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t mo
 {
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
-    bool full = tally->open + tally->announced >= most;
+    bool full = tally->open + arrivals_count(&reaper->arrivals, listener) >= most;
     if (full && tally->ending == 0) {
         evict(reaper, listener, false);
     }
@@ -258,10 +263,10 @@ bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t mo
     return making;
 }
 
-void reaper_withdraw(struct reaper *reaper, enum listener listener)
+void reaper_withdraw(struct reaper *reaper, int fd)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    tally_of(reaper, listener)->announced--;
+    arrivals_remove(&reaper->arrivals, fd);
     (void)pthread_mutex_unlock(&reaper->lock);
 }
 
@@ -269,7 +274,7 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
 {
     struct conn *conn = calloc(1, sizeof *conn);
     if (!conn) {
-        reaper_withdraw(reaper, listener);
+        reaper_withdraw(reaper, fd);
         return NULL;
     }
     conn->fd = fd;
@@ -280,7 +285,7 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     conn->deadline_ns = clock_now_ns() + reaper->settings->header_timeout_ms * NS_PER_MS;
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
-    tally->announced--;
+    arrivals_remove(&reaper->arrivals, fd);
     tally->open++;
     if (tally->placed >= limit) {
         evict(reaper, listener, true);
@@ -323,7 +328,7 @@ size_t reaper_count(struct reaper *reaper, enum listener listener)
 {
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
-    size_t count = tally->open + tally->announced;
+    size_t count = tally->open + arrivals_count(&reaper->arrivals, listener);
     (void)pthread_mutex_unlock(&reaper->lock);
     return count;
 }
@@ -342,12 +347,13 @@ static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *con
         return conn->had_headers ? now_ns + settings->header_timeout_ms * NS_PER_MS
                                  : conn->deadline_ns;
     case CONN_BODY:
-        return now_ns + settings->body_timeout_ms * NS_PER_MS;
+        return now_ns + settings->body_timeout_ms * NS_PER_MS +
+               size_min(x->content_length, x->body_max) * NS_PER_S / PEER_BYTES_PER_S;
     case CONN_DISCARD:
         return now_ns + DISCARD_TIMEOUT_MS * NS_PER_MS;
     case CONN_SENDING:
         return now_ns + settings->body_timeout_ms * NS_PER_MS +
-               x->reply_size * NS_PER_S / SEND_BYTES_PER_S;
+               x->reply_size * NS_PER_S / PEER_BYTES_PER_S;
     case CONN_HANDLING:
     case CONN_WORKING:
     case CONN_DELAYED:
@@ -398,6 +404,15 @@ enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn)
     enum policy_client client = conn->client;
     (void)pthread_mutex_unlock(&reaper->lock);
     return client;
+}
+
+void reaper_chunk(struct reaper *reaper, struct conn *conn, size_t size)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    if (conn->phase == CONN_BODY) {
+        conn->deadline_ns += size * NS_PER_S / PEER_BYTES_PER_S;
+    }
+    (void)pthread_mutex_unlock(&reaper->lock);
 }
 
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns)

@@ -4,12 +4,12 @@
  *
  *   idle      a new connection's first headers: header_timeout; between requests: idle_timeout
  *   headers   header_timeout
- *   body      body_timeout
+ *   body      body_timeout plus a second for each PEER_BYTES_PER_S of the body
  *   discard   a refused request's body: DISCARD_TIMEOUT_MS
  *   handling  none: its handler runs on the I/O thread
  *   working   none: suspended, with the request's own deadline, kept by the scheduler
  *   delayed   none: suspended, with a refusal that is kept back until the reaper lets it go
- *   sending   body_timeout plus a second for each SEND_BYTES_PER_S of the answer
+ *   sending   body_timeout plus a second for each PEER_BYTES_PER_S of the answer
  *   ended     nothing more is read or sent; the last one
  *
  * libmicrohttpd knows idle timeouts alone, which a client that sends one byte now and then never
@@ -38,7 +38,7 @@
 #include "server/http/framing.h"
 #include "server/queue/policy.h"
 
-enum { DISCARD_TIMEOUT_MS = 10000, SEND_BYTES_PER_S = 64 * 1024 };
+enum { DISCARD_TIMEOUT_MS = 10000, PEER_BYTES_PER_S = 64 * 1024 };
 
 struct reaper;
 
@@ -82,10 +82,10 @@ CHECK_RESULT enum err_code reaper_create(const struct settings *settings,
 /* After the last connection. NULL is fine. */
 void reaper_destroy(struct reaper *reaper);
 
-/* Announces a connection that reaper_open will follow for, or reaper_withdraw; false when most are
- * open or announced. */
-bool reaper_announce(struct reaper *reaper, enum listener listener, size_t most);
-void reaper_withdraw(struct reaper *reaper, enum listener listener);
+/* Announces a connection that reaper_open will follow for, or reaper_withdraw (or neither, where
+ * the library gives it up); false when most are open or announced, or memory is out. */
+bool reaper_announce(struct reaper *reaper, int fd, enum listener listener, size_t most);
+void reaper_withdraw(struct reaper *reaper, int fd);
 /* True when most are open or announced but some of them are being ended for newcomers: a moment
  * later there will be room. */
 bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most);
@@ -106,6 +106,9 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
 void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t release_ns);
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn);
 enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn);
+
+/* A piece of a chunked body has come: its deadline grows with it. */
+void reaper_chunk(struct reaper *reaper, struct conn *conn, size_t size);
 
 /* From now on idle connections end at deadline_ns at the latest. */
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns);

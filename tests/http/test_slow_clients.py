@@ -1,5 +1,6 @@
 """Clients that take their time: absolute deadlines, not idle ones."""
 import contextlib
+import json
 import multiprocessing
 import os
 import socket
@@ -239,3 +240,24 @@ def slow_clients(address, n, seconds):
         held = alive
         time.sleep(0.2)
     return made
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_has_more_time_than_a_small_one(start, chunked):
+    """64 KiB a second is not slow, however much there is to send."""
+    server = start("--body-timeout-ms", "400", "--drain-timeout-s", "4")
+    text = json.dumps({"inputs": "a" * (192 * 1024)}).encode()
+    framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(text)))
+    step = len(text) // 12 + 1
+    with server.connect() as connection:
+        connection.send(render("POST", "/embed", None, [("Content-Type", "application/json"), framing]))
+        for at in range(0, len(text), step):
+            part = text[at:at + step]
+            connection.send(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+            time.sleep(0.1)
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+        assert connection.read_reply().status == 200
+    with server.connect() as connection:
+        connection.send(render("POST", "/embed", None, [("Content-Type", "application/json"), ("Content-Length", "9")]))
+        assert connection.read_reply().status == 408

@@ -1,0 +1,52 @@
+"""The other side of tests/fault/shim.c: makes one call of a running daemon fail."""
+import contextlib
+import errno
+import mmap
+import os
+import pathlib
+import struct
+
+LIBRARY = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", "build")) / "tests" / "libfault_shim.so"
+MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC = range(1, 7)
+SHORT = 0  # in place of an errno: half of the bytes
+
+
+def available():
+    """A sanitizer wants to be first among the preloaded."""
+    cache = LIBRARY.parents[1] / "CMakeCache.txt"
+    sanitized = cache.exists() and "ORTHRUS_SANITIZE:STRING=\n" not in cache.read_text()
+    return LIBRARY.exists() and not sanitized
+
+
+class Shim:
+    def __init__(self, folder):
+        path = folder / "shim"
+        path.write_bytes(bytes(64))
+        with open(path, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), 64)
+        self.env = {"LD_PRELOAD": str(LIBRARY.resolve()), "ORTHRUS_SHIM": str(path)}
+
+    def _set(self, *words):
+        self.memory[:20] = struct.pack("<5i", *words)
+
+    @contextlib.contextmanager
+    def fail(self, call, at=1, error=errno.EIO, size=0):
+        """The at-th such call from now on fails."""
+        self._set(0, at, error, 0, size)
+        self.memory[:4] = struct.pack("<i", call)
+        try:
+            yield self
+        finally:
+            self.memory[:4] = struct.pack("<i", 0)
+
+    def again(self):
+        """The next one fails, too."""
+        self.memory[4:8] = struct.pack("<i", 1)
+
+    @property
+    def struck(self):
+        return struct.unpack("<i", self.memory[4:8])[0] <= 0
+
+    @property
+    def seen(self):
+        return struct.unpack("<i", self.memory[12:16])[0]
