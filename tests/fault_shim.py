@@ -2,18 +2,20 @@
 import contextlib
 import errno
 import mmap
-import os
 import pathlib
 import struct
 
-LIBRARY = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", "build")) / "tests" / "libfault_shim.so"
+from conftest import BIN
+
+BUILD = pathlib.Path(BIN).resolve().parent  # of the program that is tested
+LIBRARY = BUILD / "tests" / "libfault_shim.so"
 MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC = range(1, 7)
 SHORT = 0  # in place of an errno: half of the bytes
 
 
 def available():
     """A sanitizer wants to be first among the preloaded."""
-    cache = LIBRARY.parents[1] / "CMakeCache.txt"
+    cache = BUILD / "CMakeCache.txt"
     sanitized = cache.exists() and "ORTHRUS_SANITIZE:STRING=\n" not in cache.read_text()
     return LIBRARY.exists() and not sanitized
 
