@@ -1,6 +1,6 @@
 // Drives the pages in a headless browser: look.mjs PLAN.json, where the plan is {url, browser, modules, looks}. A look is
-// {page, theme, width, …}: shot (a file), axe, wait (ms), click (selectors), tabs (how often Tab is pressed), state (an
-// expression). Prints what each look found as JSON.
+// {page, theme, width, …}: shot (a file, of the window, the whole page or an element), axe, wait (ms), click (selectors),
+// tabs (how often Tab is pressed), state (an expression). Prints what each look found as JSON.
 import {createRequire} from "node:module";
 import {readFileSync} from "node:fs";
 
@@ -21,7 +21,8 @@ async function see(browser, look) {
   for (const selector of look.click || []) await page.locator(selector).first().click();
   found.height = await page.evaluate(() => document.documentElement.scrollHeight);
   found.overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  if (look.shot) await page.screenshot({path: look.shot, fullPage: !look.height, animations: "disabled"});
+  if (look.shot && look.element) await page.locator(look.element).screenshot({path: look.shot, animations: "disabled"});
+  else if (look.shot) await page.screenshot({path: look.shot, fullPage: !look.height, animations: "disabled"});
   if (look.axe) {
     await page.evaluate(axe);
     const {violations} = await page.evaluate(() => window.axe.run(document, {resultTypes: ["violations"]}));

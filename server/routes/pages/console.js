@@ -231,6 +231,8 @@ async function analyze() {
     return error;
   } finally {
     $("go").disabled = false;
+    /* Only now: what would come in below what is being read must not push it about. */
+    for (const section of document.querySelectorAll("section[hidden]")) section.hidden = false;
   }
 }
 

@@ -188,7 +188,6 @@ function showDocs() {
   $("docs").replaceChildren(...[...parts, ...errors()].filter(part => part));
   $("toc").replaceChildren(...toc);
   addEventListener("hashchange", openHash);
-  openHash();
 }
 async function startDocs() {
   try {
@@ -197,6 +196,9 @@ async function startDocs() {
   } catch (error) {
     $("docs").replaceChildren(el("p", {class: "error"}, String(error.message || error)),
       el("p", {}, "The contract itself: ", el("a", {href: "/openapi.yaml"}, "/openapi.yaml")));
+    $("facts").replaceChildren();
   }
+  $("page").hidden = false;
+  if (api) openHash();
 }
 if (document.body.dataset.page === "docs") startDocs();
