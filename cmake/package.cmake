@@ -22,6 +22,21 @@ configure_file(packaging/orthrus.service.in ${CMAKE_BINARY_DIR}/orthrus.service 
 install(FILES ${CMAKE_BINARY_DIR}/orthrus.service DESTINATION lib/systemd/system)
 install(FILES packaging/orthrus.env DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/orthrus)
 
+# Man pages and completions come out of the program, from the tables that --help is made of. What is built for another
+# machine can't be asked: such a package goes without them.
+if(NOT CMAKE_CROSSCOMPILING)
+  set(manual ${CMAKE_BINARY_DIR}/manual)
+  add_custom_command(OUTPUT ${manual}/stamp
+    COMMAND ${CMAKE_SOURCE_DIR}/packaging/manual $<TARGET_FILE:orthrus> ${manual}
+    COMMAND ${CMAKE_COMMAND} -E touch ${manual}/stamp
+    DEPENDS orthrus ${CMAKE_SOURCE_DIR}/packaging/manual VERBATIM)
+  add_custom_target(manual ALL DEPENDS ${manual}/stamp)
+  install(DIRECTORY ${manual}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR})
+  install(FILES ${manual}/orthrus DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES ${manual}/_orthrus DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+  install(FILES ${manual}/orthrus.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+endif()
+
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGING_INSTALL_PREFIX ${CMAKE_INSTALL_PREFIX})
 set(CPACK_PACKAGE_NAME orthrus)

@@ -58,6 +58,23 @@ def test_tools_are_installed_whole(installed):
         assert (installed / "share" / "orthrus" / name).stat().st_size > 1000
 
 
+def test_every_command_has_a_manual_page_and_is_completed(installed):
+    said = run(installed / "bin" / "orthrus", "--help")
+    commands = re.findall(r"^  ([a-z-]+) ", said, re.M)
+    assert {"serve", "embed", "train"} <= set(commands)
+    pages = {page.name for page in (installed / "share" / "man" / "man1").iterdir()}
+    assert pages == {"orthrus.1", *(f"orthrus-{command}.1" for command in commands)}
+    serve = (installed / "share" / "man" / "man1" / "orthrus-serve.1").read_text()
+    assert serve.startswith(".TH") and r"max\-queue\-tokens" in serve
+    for script in ("bash-completion/completions/orthrus", "zsh/vendor-completions/_orthrus", "fish/vendor_completions.d/orthrus.fish"):
+        text = (installed / "share" / script).read_text()
+        assert all(command in text for command in commands) and "max-queue-tokens" in text, script
+    if shutil.which("bash"):
+        script = installed / "share" / "bash-completion" / "completions" / "orthrus"
+        tried = f"source {script}; complete -p orthrus"
+        assert "orthrus" in run("bash", "-c", tried)
+
+
 def test_the_settings_file_names_flags(installed):
     text = (installed / "etc" / "orthrus" / "orthrus.env").read_text()
     names = set(re.findall(r"^#?(ORTHRUS_\w+)=", text, re.M))
@@ -114,7 +131,8 @@ def test_package_says_what_it_needs_and_holds(package):
         assert name in fields, fields
     listing = run("dpkg-deb", "--contents", package)
     for path in ("./usr/bin/orthrus", "./usr/lib/systemd/system/orthrus.service", "./etc/orthrus/orthrus.env",
-                 "./usr/share/orthrus/heads/default.safetensors", "./usr/bin/orthrus-fetch-model"):
+                 "./usr/share/orthrus/heads/default.safetensors", "./usr/share/man/man1/orthrus-serve.1",
+                 "./usr/share/bash-completion/completions/orthrus", "./usr/bin/orthrus-fetch-model"):
         assert re.search(rf" {re.escape(path)}( |$)", listing, re.M), path
     assert package.stat().st_size < 4_000_000
 
