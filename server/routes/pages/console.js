@@ -84,7 +84,7 @@ function reasons(text, explanation) {
 }
 
 const showResults = () => {
-  const {texts, analysis, heads, why} = seen;
+  const {texts, analysis, heads, why} = seen, version = (analysis.body.model.heads || "").split("-")[0];
   drawResults(some(analysis.body.results, DRAWN.sentences, (result, i) => {
     const explanation = why && why.answers && why.answers[i].explanation;
     const answered = heads.filter(head => answerOf(result, head.name));
@@ -95,7 +95,7 @@ const showResults = () => {
         result.truncated ? `, cut to the model's ${seen.info.max_input_length}` : "",
         explanation ? ` — ${reasons(texts[i], explanation)}` : "")),
       answered.length ? el("div", {class: "columns"}, ...answered.map(head =>
-        el("div", {}, el("h3", {}, `${head.name} · v${head.version}`), bars(head, answerOf(result, head.name))))) : null);
+        el("div", {}, el("h3", {}, `${head.name} · ${version}`), bars(head, answerOf(result, head.name))))) : null);
   }, "sentence"),
   heads.length ? null : el("p", {class: "note"}, "No heads are in service: this server embeds. PUT /admin/heads brings some in."));
 };

@@ -1,7 +1,7 @@
 /* The console's charts: /metrics every two seconds since the page was opened. */
 
 const PERIOD_MS = 2000, POINTS_MAX = 900;
-const QUIET = new Set(["/health", "/livez", "/readyz", "/info", "/metrics", "/openapi.yaml", "/docs", "/", "/assets", "/admin/heads",
+const QUIET = new Set(["/heads", "/health", "/livez", "/readyz", "/info", "/metrics", "/openapi.yaml", "/docs", "/", "/assets", "/admin/heads",
   "/v1/models", "other"]);
 const live = {opened: performance.now(), points: [], swaps: [], heads: [], before: null, cursor: null};
 const charts = [
