@@ -329,7 +329,8 @@ void response_tokens(const struct response_token *tokens, size_t n, const char *
 {
     struct place start = {0};
     buf_append_char(out, '[');
-    for (size_t i = 0; i < n; i++) {
+    /* Tokens may share a long text (the bytes of an unknown word), so a full buffer ends it. */
+    for (size_t i = 0; i < n && !buf_failed(out); i++) {
         const struct response_token *token = &tokens[i];
         buf_printf(out, "%s{\"id\":%d,\"text\":", i ? "," : "", (int)token->id);
         append_token_text(out, token, text, size, &start);

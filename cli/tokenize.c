@@ -12,7 +12,7 @@
 #include "cli/flags.h"
 #include "cli/offline.h"
 #include "model/files/config.h"
-#include "model/text/tokenizer.h"
+#include "model/model.h"
 
 enum { LINE_CEILING = 1 << 30 };
 
@@ -78,12 +78,9 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
     if (code != ERR_OK) {
         return code;
     }
-    code = tokenizer_open(model_dir, &config.tokenizer, &tokenizer, err);
+    code = model_open_tokenizer(model_dir, &config, &tokenizer, err);
     config_done(&config);
-    if (code != ERR_OK) {
-        return code;
-    }
-    code = reader_open(input, &reader, err);
+    code = code == ERR_OK ? reader_open(input, &reader, err) : code;
     if (code == ERR_OK) {
         code = tokenize_lines(tokenizer, &reader, err);
         reader_close(&reader);
@@ -98,7 +95,7 @@ int command_tokenize(int argc, char **argv)
     const char *input = NULL;
     const struct flag flags[] = {
         {"model", 0, FLAG_STRING, &model_dir, "DIR", "the fetched bert-base-uncased",
-         "model folder; its vocab.txt and configuration are read", 0, 0, true},
+         "model folder; its tokenizer and configuration are read", 0, 0, true},
         OFFLINE_FLAG_INPUT(input, "standard input"),
         {0},
     };

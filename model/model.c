@@ -31,20 +31,45 @@ static char *last_component(const char *dir)
     return name;
 }
 
-static enum err_code load_tokenizer(struct model *model, struct err *err)
+/* What the encoder has rows for. */
+static enum err_code check_tokenizer(const struct tokenizer *tokenizer, const struct config *config,
+                                     struct err *err)
 {
-    char *inside = config_transformer_dir(model->dir, &model->config);
+    size_t words = tokenizer_vocab_size(tokenizer);
+    size_t types = tokenizer_types(tokenizer, false);
+    if (words > config->vocab) {
+        return err_set(err, ERR_MISMATCH, "%s: %zu words, but vocab_size in config.json is %zu",
+                       tokenizer_source(tokenizer), words, config->vocab);
+    }
+    if (types > 1 && types > config->types) {
+        return err_set(err, ERR_MISMATCH,
+                       "%s: %zu token types in the template, but type_vocab_size in config.json "
+                       "is %zu",
+                       tokenizer_source(tokenizer), types, config->types);
+    }
+    return ERR_OK;
+}
+
+enum err_code model_open_tokenizer(const char *dir, struct config *config,
+                                   struct tokenizer **ret_tokenizer, struct err *err)
+{
+    char *inside = config_transformer_dir(dir, config);
+    struct tokenizer *tokenizer = NULL;
     if (!inside) {
-        return err_nomem(err, strlen(model->dir));
+        return err_nomem(err, strlen(dir));
     }
-    enum err_code code = tokenizer_open(inside, &model->config.tokenizer, &model->tokenizer, err);
+    enum err_code code = tokenizer_open(inside, &config->tokenizer, &tokenizer, err);
     free(inside);
-    if (code == ERR_OK && tokenizer_vocab_size(model->tokenizer) > model->config.vocab) {
-        code = err_set(err, ERR_MISMATCH, "%s: %zu words, but vocab_size in config.json is %zu",
-                       tokenizer_source(model->tokenizer), tokenizer_vocab_size(model->tokenizer),
-                       model->config.vocab);
+    code = code == ERR_OK ? check_tokenizer(tokenizer, config, err) : code;
+    if (code != ERR_OK) {
+        tokenizer_destroy(tokenizer);
+        return code;
     }
-    return code;
+    for (size_t i = 0; i < tokenizer_warnings(tokenizer); i++) {
+        config_warn(config, "%s", tokenizer_warning(tokenizer, i));
+    }
+    *ret_tokenizer = tokenizer;
+    return ERR_OK;
 }
 
 struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling)
@@ -91,7 +116,7 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
     }
     model->config = checkpoint->config;
     memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
-    code = load_tokenizer(model, err);
+    code = model_open_tokenizer(model->dir, &model->config, &model->tokenizer, err);
     if (code == ERR_OK) {
         code = vector_open(model->dir, &model->config, &model->vector, err);
     }

@@ -32,6 +32,12 @@ CHECK_RESULT enum err_code model_load(const char *dir, const struct encoder_opti
 /* NULL is fine. */
 void model_destroy(struct model *model);
 
+/* Opens the tokenizer of a folder whose configuration was loaded; what it warns of becomes warnings
+ * of config. Errors: those of tokenizer_open; ERR_MISMATCH where it has ids or token types that the
+ * encoder has no rows for. */
+CHECK_RESULT enum err_code model_open_tokenizer(const char *dir, struct config *config,
+                                                struct tokenizer **ret_tokenizer, struct err *err);
+
 /* What a heads file must fit to serve with this model under that pooling. */
 struct heads_fit model_heads_fit(const struct model *model, enum pooling pooling);
 

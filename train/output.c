@@ -20,6 +20,7 @@ static const char *const companions[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "model/encoder/choice.h"
+#include "model/model.h"
 #include "train/cache.h"
 #include "train/frozen.h"
 #include "train/options.h"
@@ -124,14 +125,7 @@ static enum err_code open_model(struct run *run, struct err *err)
                        run->config.positions);
     }
     memcpy(run->encoder_sha256, run->checkpoint->encoder_sha256, sizeof run->encoder_sha256);
-    char *inside = config_transformer_dir(options->model_dir, &run->config);
-    code = inside ? tokenizer_open(inside, &run->config.tokenizer, &run->tokenizer, err)
-                  : err_nomem(err, strlen(options->model_dir));
-    free(inside);
-    if (code == ERR_OK && tokenizer_vocab_size(run->tokenizer) > run->config.vocab) {
-        code = err_set(err, ERR_MISMATCH, "%s: more words than config.json says",
-                       tokenizer_source(run->tokenizer));
-    }
+    code = model_open_tokenizer(options->model_dir, &run->config, &run->tokenizer, err);
     if (code == ERR_OK && options->init_heads) {
         struct heads_fit fit = {
             .hidden = run->config.hidden,

@@ -7,8 +7,8 @@
 
 #include "base/err.h"
 #include "model/text/aligned.h"
-#include "model/text/scalars.h"
-#include "model/text/trie.h"
+#include "model/text/subword/trie.h"
+#include "model/text/unicode/scalars.h"
 
 enum { ADDED_MAX = 1 << 14, ADDED_BYTES_MAX = 512 };
 

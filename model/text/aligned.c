@@ -14,13 +14,18 @@ void aligned_done(struct aligned *text)
     *text = (struct aligned){0};
 }
 
-void aligned_clear(struct aligned *text)
+void aligned_clear(struct aligned *text, bool bare)
 {
     text->size = 0;
+    if (text->bare && !bare) {
+        text->room = 0; /* the places have none yet */
+    }
+    text->bare = bare;
 }
 
 bool aligned_reserve(struct aligned *text, size_t more)
 {
+    text->failed = text->failed || more > ALIGNED_MAX - text->size;
     if (text->failed) {
         return false;
     }
@@ -30,6 +35,10 @@ bool aligned_reserve(struct aligned *text, size_t more)
     size_t room = size_max(text->room + text->room / 2, text->size + more) + 64;
     char *bytes = realloc(text->bytes, room);
     text->bytes = bytes ? bytes : text->bytes;
+    if (bytes && text->bare) {
+        text->room = room;
+        return true;
+    }
     uint32_t *begins = bytes ? realloc(text->begins, room * sizeof *begins) : NULL;
     text->begins = begins ? begins : text->begins;
     uint32_t *ends = begins ? realloc(text->ends, room * sizeof *ends) : NULL;
@@ -44,13 +53,14 @@ bool aligned_reserve(struct aligned *text, size_t more)
 
 struct aligned_view aligned_all(const struct aligned *text)
 {
-    return (struct aligned_view){text->bytes, text->begins, text->ends, text->size};
+    return (struct aligned_view){text->bytes, text->bare ? NULL : text->begins,
+                                 text->bare ? NULL : text->ends, text->size};
 }
 
 struct aligned_view aligned_part(const struct aligned_view *view, size_t from, size_t to)
 {
-    return (struct aligned_view){view->bytes + from, view->begins + from, view->ends + from,
-                                 to - from};
+    return (struct aligned_view){view->bytes + from, view->begins ? view->begins + from : NULL,
+                                 view->ends ? view->ends + from : NULL, to - from};
 }
 
 void aligned_add_original(struct aligned *text, const char *bytes, size_t size, uint32_t shift)
@@ -60,7 +70,7 @@ void aligned_add_original(struct aligned *text, const char *bytes, size_t size, 
     }
     memcpy(text->bytes + text->size, bytes, size);
     uint32_t begin = shift;
-    for (size_t i = 0; i < size;) {
+    for (size_t i = 0; i < size && !text->bare;) {
         size_t next = i + 1;
         while (next < size && ((unsigned char)bytes[next] & 0xc0) == 0x80) {
             next++;
@@ -80,28 +90,30 @@ void aligned_add(struct aligned *text, const struct aligned_view *view)
         return;
     }
     memcpy(text->bytes + text->size, view->bytes, view->size);
-    memcpy(text->begins + text->size, view->begins, view->size * sizeof *view->begins);
-    memcpy(text->ends + text->size, view->ends, view->size * sizeof *view->ends);
+    if (!text->bare) {
+        memcpy(text->begins + text->size, view->begins, view->size * sizeof *view->begins);
+        memcpy(text->ends + text->size, view->ends, view->size * sizeof *view->ends);
+    }
     text->size += view->size;
 }
 
-void aligned_add_bytes(struct aligned *text, const char *bytes, size_t size, uint32_t begin,
-                       uint32_t end)
+void aligned_add_bytes(struct aligned *text, const char *bytes, size_t size,
+                       const struct aligned_view *view, size_t at)
 {
     if (!size || !aligned_reserve(text, size)) {
         return;
     }
     memcpy(text->bytes + text->size, bytes, size);
-    for (size_t i = 0; i < size; i++) {
-        text->begins[text->size + i] = begin;
-        text->ends[text->size + i] = end;
+    for (size_t i = 0; i < size && !text->bare; i++) {
+        text->begins[text->size + i] = view->begins[at];
+        text->ends[text->size + i] = view->ends[at];
     }
     text->size += size;
 }
 
 struct aligned_writer aligned_writer(struct aligned_view from, struct aligned *to)
 {
-    aligned_clear(to);
+    aligned_clear(to, from.begins == NULL);
     (void)aligned_reserve(to, from.size);
     return (struct aligned_writer){.from = from, .to = to};
 }
@@ -126,7 +138,7 @@ void aligned_put(struct aligned_writer *writer, uint32_t scalar, ptrdiff_t chang
     size_t size = utf8_put(scalar, bytes);
     size_t source = change > 0 && writer->at > 0 ? writer->at - 1 : writer->at;
     source = size_min(source, from->size - 1);
-    aligned_add_bytes(writer->to, bytes, size, from->begins[source], from->ends[source]);
+    aligned_add_bytes(writer->to, bytes, size, from, source);
     if (change <= 0) {
         aligned_skip(writer, 1 + (size_t)-change);
     }

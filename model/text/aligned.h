@@ -9,24 +9,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* No text grows beyond it, whatever the rules replace by what: it counts as out of memory. */
+enum { ALIGNED_MAX = INT32_MAX };
+
 /* A stretch of such a text, borrowed. begins and ends are in bytes of the original text, and
- * ascend. */
+ * ascend; NULL where nobody asks for them. */
 struct aligned_view {
     const char *bytes;
     const uint32_t *begins, *ends; /* [size] */
     size_t size;
 };
 
-/* Zero-initialize; aligned_done frees. Failure for want of memory is sticky. */
+/* Zero-initialize; aligned_done frees. A bare one knows its bytes alone: set bare while it is
+ * empty, and put texts of the same sort into each other. Failure for want of memory is sticky. */
 struct aligned {
     char *bytes;
     uint32_t *begins, *ends;
     size_t size, room;
+    bool bare;
     bool failed;
 };
 
 void aligned_done(struct aligned *text);
-void aligned_clear(struct aligned *text);
+/* Empties it, and says whether it is bare from now on. */
+void aligned_clear(struct aligned *text, bool bare);
 /* Room for more bytes; false without memory. */
 bool aligned_reserve(struct aligned *text, size_t more);
 struct aligned_view aligned_all(const struct aligned *text);
@@ -36,9 +42,9 @@ struct aligned_view aligned_part(const struct aligned_view *view, size_t from, s
 void aligned_add_original(struct aligned *text, const char *bytes, size_t size, uint32_t shift);
 /* Appends a part of another one. */
 void aligned_add(struct aligned *text, const struct aligned_view *view);
-/* Appends bytes that all come from one place. */
-void aligned_add_bytes(struct aligned *text, const char *bytes, size_t size, uint32_t begin,
-                       uint32_t end);
+/* Appends bytes that all come from where byte `at` of the view did. */
+void aligned_add_bytes(struct aligned *text, const char *bytes, size_t size,
+                       const struct aligned_view *view, size_t at);
 
 /* One rewriting. Lifetime: the caller's stack. */
 struct aligned_writer {

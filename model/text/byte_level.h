@@ -3,7 +3,7 @@
 #ifndef ORTHRUS_MODEL_BYTE_LEVEL_H
 #define ORTHRUS_MODEL_BYTE_LEVEL_H
 
-#include "model/text/scalars.h"
+#include "model/text/unicode/scalars.h"
 
 /* Size of the match of
  *   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+

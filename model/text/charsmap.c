@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "model/text/graphemes.h"
+#include "model/text/unicode/graphemes.h"
 
 /* A grapheme of more bytes is looked up character by character. */
 enum { GRAPHEME_BYTES_MAX = 5 };
@@ -119,6 +119,13 @@ static bool look_up(const struct charsmap *map, const char *text, size_t size,
         }
     }
     return false;
+}
+
+bool charsmap_knows(const struct charsmap *map, const char *text)
+{
+    const char *becomes;
+    size_t size;
+    return look_up(map, text, strlen(text), &becomes, &size);
 }
 
 /* --- Rewriting -------------------------------------------------------------------------------- */

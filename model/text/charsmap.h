@@ -6,7 +6,7 @@
 
 #include "base/err.h"
 #include "model/text/aligned.h"
-#include "model/text/scalars.h"
+#include "model/text/unicode/scalars.h"
 
 /* Process lifetime, immutable. */
 struct charsmap {
@@ -25,6 +25,9 @@ CHECK_RESULT enum err_code charsmap_init(struct charsmap *map, const char *base6
                                          const char *label, struct err *err);
 /* Zeroed structs are fine. */
 void charsmap_done(struct charsmap *map);
+
+/* True where the map has an entry for a beginning of the text. */
+bool charsmap_knows(const struct charsmap *map, const char *text);
 
 /* Rewrites from into to; false where nothing matched, and to is of no use then. */
 bool charsmap_apply(const struct charsmap *map, const struct scalar_pages *properties,

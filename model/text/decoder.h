@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
-#include "model/text/words.h"
+#include "model/text/subword/words.h"
 
 enum decoder_kind {
     DECODER_WORDPIECE,

@@ -163,7 +163,7 @@ static void strip(struct work *work, const struct normalizer_step *step)
     }
     struct aligned_view all = aligned_all(from);
     struct aligned_view part = aligned_part(&all, low, high);
-    aligned_clear(work->to);
+    aligned_clear(work->to, work->from->bare);
     aligned_add(work->to, &part);
     swap(work);
 }
@@ -172,8 +172,8 @@ static void prepend(struct work *work, const struct normalizer_step *step)
 {
     struct aligned_view all = aligned_all(work->from);
     if (all.size) {
-        aligned_clear(work->to);
-        aligned_add_bytes(work->to, step->content, step->content_size, all.begins[0], all.ends[0]);
+        aligned_clear(work->to, work->from->bare);
+        aligned_add_bytes(work->to, step->content, step->content_size, &all, 0);
         aligned_add(work->to, &all);
         swap(work);
     }
@@ -207,12 +207,11 @@ static void replace(struct work *work, const struct normalizer_step *step)
     if (all.size == 0 || !find_match(step, work->from, 0, &from, &to)) {
         return;
     }
-    aligned_clear(work->to);
+    aligned_clear(work->to, work->from->bare);
     do {
         struct aligned_view before = aligned_part(&all, at, from);
         aligned_add(work->to, &before);
-        aligned_add_bytes(work->to, step->content, step->content_size, all.begins[to - 1],
-                          all.ends[to - 1]);
+        aligned_add_bytes(work->to, step->content, step->content_size, &all, to - 1);
         at = to;
     } while (find_match(step, work->from, at, &from, &to));
     struct aligned_view rest = aligned_part(&all, at, all.size);
@@ -286,6 +285,20 @@ enum err_code normalizer_ready(struct normalizer *normalizer, struct err *err)
     return code;
 }
 
+bool normalizer_keeps_words_apart(const struct normalizer *normalizer)
+{
+    for (size_t i = 0; i < normalizer->n; i++) {
+        const struct normalizer_step *step = &normalizer->steps[i];
+        bool replaces = step->kind == NORMALIZER_REPLACE &&
+                        memchr(step->pattern, ' ', step->pattern_size);
+        if (replaces ||
+            (step->kind == NORMALIZER_PRECOMPILED && charsmap_knows(&step->charsmap, " "))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void normalizer_done(struct normalizer *normalizer)
 {
     for (size_t i = 0; i < normalizer->n; i++) {
@@ -305,7 +318,7 @@ void normalizer_scratch_done(struct normalizer_scratch *scratch)
 
 enum err_code normalizer_apply(const struct normalizer *normalizer,
                                const struct scalar_pages *properties, const char *text, size_t size,
-                               uint32_t shift, struct normalizer_scratch *scratch,
+                               uint32_t shift, bool bare, struct normalizer_scratch *scratch,
                                struct aligned_view *ret, struct err *err)
 {
     struct work work = {
@@ -315,7 +328,7 @@ enum err_code normalizer_apply(const struct normalizer *normalizer,
         .from = &scratch->texts[0],
         .to = &scratch->texts[1],
     };
-    aligned_clear(work.from);
+    aligned_clear(work.from, bare);
     aligned_add_original(work.from, text, size, shift);
     enum err_code code = ERR_OK;
     for (size_t i = 0; i < normalizer->n && code == ERR_OK && work.from->size; i++) {

@@ -6,8 +6,8 @@
 #include "base/err.h"
 #include "model/text/aligned.h"
 #include "model/text/charsmap.h"
-#include "model/text/compose.h"
-#include "model/text/scalars.h"
+#include "model/text/unicode/compose.h"
+#include "model/text/unicode/scalars.h"
 
 enum normalizer_kind {
     NORMALIZER_BERT,
@@ -52,6 +52,10 @@ CHECK_RESULT enum err_code normalizer_ready(struct normalizer *normalizer, struc
 /* Zeroed structs are fine. */
 void normalizer_done(struct normalizer *normalizer);
 
+/* True where the characters before and behind a single space between ASCII letters become what they
+ * become without the others, and the space stays one. */
+bool normalizer_keeps_words_apart(const struct normalizer *normalizer);
+
 /* Scratch of one thread; zero-initialize. */
 struct normalizer_scratch {
     struct aligned texts[2];
@@ -60,11 +64,12 @@ struct normalizer_scratch {
 
 void normalizer_scratch_done(struct normalizer_scratch *scratch);
 
-/* Normalizes size bytes that begin at byte `shift` of the original text. *ret is borrowed from
+/* Normalizes size bytes that begin at byte `shift` of the original text; bare: without where they
+ * came from. *ret is borrowed from
  * scratch until its next use. Time is linear in size. Errors: ERR_NOMEM. */
 CHECK_RESULT enum err_code normalizer_apply(const struct normalizer *normalizer,
                                             const struct scalar_pages *properties, const char *text,
-                                            size_t size, uint32_t shift,
+                                            size_t size, uint32_t shift, bool bare,
                                             struct normalizer_scratch *scratch,
                                             struct aligned_view *ret, struct err *err);
 

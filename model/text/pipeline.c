@@ -43,7 +43,7 @@ static enum err_code normalize_added(struct pipeline *pipeline, struct err *err)
         }
         struct aligned_view view;
         code = normalizer_apply(&pipeline->normalizer, &pipeline->properties, token->content,
-                                token->size, 0, &scratch, &view, err);
+                                token->size, 0, true, &scratch, &view, err);
         char *decoded = code == ERR_OK ? malloc(view.size + 1) : NULL;
         if (code == ERR_OK && !decoded) {
             code = err_nomem(err, view.size);
@@ -60,12 +60,28 @@ static enum err_code normalize_added(struct pipeline *pipeline, struct err *err)
     return code;
 }
 
+/* No added token reaches over a space. */
+static bool adds_words_only(const struct added *added)
+{
+    for (size_t i = 0; i < added->n; i++) {
+        const struct added_token *token = &added->tokens[i];
+        if (memchr(token->content, ' ', token->size) ||
+            memchr(token->decoded, ' ', token->decoded_size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum err_code pipeline_ready(struct pipeline *pipeline, struct err *err)
 {
     enum err_code code = scalar_properties_init(&pipeline->properties, err);
     code = code == ERR_OK ? normalizer_ready(&pipeline->normalizer, err) : code;
     code = code == ERR_OK ? subword_ready(&pipeline->subword, err) : code;
     code = code == ERR_OK ? normalize_added(pipeline, err) : code;
+    pipeline->cuts = normalizer_keeps_words_apart(&pipeline->normalizer) &&
+                     pretokenizer_splits_words(&pipeline->pretokenizer) &&
+                     adds_words_only(&pipeline->added);
     return code == ERR_OK ? added_ready(&pipeline->added, err) : code;
 }
 
@@ -84,6 +100,7 @@ struct work {
     const struct pipeline *pipeline;
     struct pipeline_scratch *scratch;
     struct token_sink *sink;
+    bool bare; /* nobody asks where tokens come from */
     bool full;
 };
 
@@ -169,6 +186,10 @@ static enum err_code take_piece(void *context, const struct aligned_view *piece,
     struct work *work = context;
     const struct subword *subword = &work->pipeline->subword;
     struct subword_scratch *scratch = &work->scratch->subword;
+    const struct token_sink *sink = work->sink;
+    bool first_ones = sink->side == TRUNCATE_RIGHT && !sink->count_all;
+    scratch->wanted = first_ones ? sink->keep - size_min(sink->total, sink->keep) : SIZE_MAX;
+    scratch->wanted += scratch->wanted < SIZE_MAX; /* one more tells that there are more */
     enum err_code code = subword_split(subword, piece->bytes, piece->size, scratch, err);
     for (size_t i = 0; i < scratch->n && code == ERR_OK && !work->full; i++) {
         const struct subword_token *token = &scratch->tokens[i];
@@ -210,34 +231,84 @@ static enum err_code encode_stretch(struct work *work, const char *text,
     size_t size = stretch->to - stretch->from;
     if (stretch->token) {
         struct aligned *added = &work->scratch->added;
-        aligned_clear(added);
+        aligned_clear(added, work->bare);
         aligned_add_original(added, bytes, size, (uint32_t)stretch->from);
         struct aligned_view view = aligned_all(added);
         return added->failed ? err_nomem(err, size) : put_added(work, &view, stretch->token, err);
     }
     struct aligned_view normalized;
     enum err_code code = normalizer_apply(&work->pipeline->normalizer, &work->pipeline->properties,
-                                          bytes, size, (uint32_t)stretch->from,
+                                          bytes, size, (uint32_t)stretch->from, work->bare,
                                           &work->scratch->normalizer, &normalized, err);
     return code == ERR_OK ? encode_normalized(work, &normalized, err) : code;
 }
 
-enum err_code pipeline_encode(const struct pipeline *pipeline, const char *text, size_t size,
-                              struct token_sink *sink, struct err *err)
+static enum err_code encode_all(const struct pipeline *pipeline, const char *text, size_t size,
+                                struct token_sink *sink, bool *ret_full, struct err *err)
 {
-    struct pipeline_scratch **scratch = &sink->tokens->scratch;
-    if (!*scratch) {
-        *scratch = calloc(1, sizeof **scratch);
-    }
-    if (!*scratch || (sink->offsets && !char_index_set(&(*scratch)->chars, text, size))) {
-        return err_nomem(err, size);
-    }
-    struct work work = {.pipeline = pipeline, .scratch = *scratch, .sink = sink};
+    struct work work = {
+        .pipeline = pipeline,
+        .scratch = sink->tokens->scratch,
+        .sink = sink,
+        .bare = !sink->offsets && !pretokenizer_needs_places(&pipeline->pretokenizer),
+    };
     struct added_walk walk = added_walk(&pipeline->added, false, &pipeline->properties, text, size);
     struct added_stretch stretch;
     enum err_code code = ERR_OK;
     while (code == ERR_OK && !work.full && added_next(&walk, &stretch)) {
         code = encode_stretch(&work, text, &stretch, err);
     }
+    *ret_full = work.full;
     return code;
+}
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* The first place at or behind `from` that has a letter before it, and behind it a space and a
+ * letter; the size where there is none. */
+static size_t find_cut(const char *text, size_t size, size_t from)
+{
+    for (size_t at = from; at + 1 < size; at++) {
+        const char *space = memchr(text + at, ' ', size - at);
+        if (!space) {
+            break;
+        }
+        at = (size_t)(space - text);
+        if (at > 0 && at + 1 < size && is_letter(text[at - 1]) && is_letter(text[at + 1])) {
+            return at;
+        }
+    }
+    return size;
+}
+
+enum err_code pipeline_encode(const struct pipeline *pipeline, const char *text, size_t size,
+                              struct token_sink *sink, struct err *err)
+{
+    enum { WINDOW_MIN = 1 << 14, WINDOW_PER_TOKEN = 16, WINDOW_GROWTH = 4 };
+    struct tokens *tokens = sink->tokens;
+    if (!tokens->scratch) {
+        tokens->scratch = calloc(1, sizeof *tokens->scratch);
+    }
+    if (!tokens->scratch ||
+        (sink->offsets && !char_index_set(&tokens->scratch->chars, text, size))) {
+        return err_nomem(err, size);
+    }
+    bool cuts = pipeline->cuts && !sink->offsets && !sink->count_all &&
+                sink->side == TRUNCATE_RIGHT && sink->keep < size / WINDOW_PER_TOKEN;
+    size_t window = cuts ? WINDOW_MIN + WINDOW_PER_TOKEN * sink->keep : size;
+    for (;;) {
+        size_t end = window < size ? find_cut(text, size, window) : size;
+        bool full = false;
+        tokens->n = sink->first;
+        tokens->truncated = false;
+        sink->total = 0;
+        enum err_code code = encode_all(pipeline, text, end, sink, &full, err);
+        if (code != ERR_OK || full || end == size) {
+            return code;
+        }
+        window *= WINDOW_GROWTH;
+    }
 }

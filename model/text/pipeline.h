@@ -7,7 +7,7 @@
 #include "model/text/added.h"
 #include "model/text/normalizer.h"
 #include "model/text/pretokenizer.h"
-#include "model/text/subword.h"
+#include "model/text/subword/subword.h"
 #include "model/text/token_sink.h"
 
 enum { PIPELINE_TRIMS_MAX = 4 };
@@ -23,6 +23,7 @@ struct pipeline {
      * the text's begin, which was added there. */
     bool trims[PIPELINE_TRIMS_MAX];
     size_t n_trims;
+    bool cuts; /* a text may be cut between two words, see pipeline_encode */
 };
 
 /* Builds all tables once the parts are set. Errors: those of the parts. */
@@ -30,7 +31,9 @@ CHECK_RESULT enum err_code pipeline_ready(struct pipeline *pipeline, struct err 
 /* Zeroed structs are fine. */
 void pipeline_done(struct pipeline *pipeline);
 
-/* Puts the text's tokens into the sink; sink->tokens keeps the scratch. Errors: ERR_NOMEM. */
+/* Puts the text's tokens into the sink; sink->tokens keeps the scratch. Where the sink takes only
+ * the first tokens of a long text, only the beginning of it is looked at, if the rules allow to
+ * tell a place where that makes no difference. Errors: ERR_NOMEM. */
 CHECK_RESULT enum err_code pipeline_encode(const struct pipeline *pipeline, const char *text,
                                            size_t size, struct token_sink *sink, struct err *err);
 

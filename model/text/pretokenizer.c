@@ -80,7 +80,7 @@ static bool begins_with(const struct aligned_view *text, const char *word, size_
 static void prepend(struct aligned *to, const struct aligned_view *text, const char *bytes,
                     size_t size)
 {
-    aligned_add_bytes(to, bytes, size, text->begins[0], text->ends[0]);
+    aligned_add_bytes(to, bytes, size, text, 0);
 }
 
 static void meta_spaces(const struct pretokenizer_step *step, const struct aligned_view *text,
@@ -93,8 +93,7 @@ static void meta_spaces(const struct pretokenizer_step *step, const struct align
         struct aligned_view part = aligned_part(text, at, behind);
         aligned_add(to, &part);
         if (space) {
-            aligned_add_bytes(to, step->replacement, step->replacement_size, text->begins[behind],
-                              text->ends[behind]);
+            aligned_add_bytes(to, step->replacement, step->replacement_size, text, behind);
         }
         at = behind + (space != NULL);
     }
@@ -127,7 +126,7 @@ static enum err_code metaspace(struct work *work, size_t index, const struct ali
                   begins_with(text, step->replacement, step->replacement_size);
     bool wanted = step->prepend == PREPEND_ALWAYS ||
                   (step->prepend == PREPEND_FIRST && text->begins[0] == 0);
-    aligned_clear(to);
+    aligned_clear(to, text->begins == NULL);
     if (wanted && !begins) {
         prepend(to, text, step->replacement, step->replacement_size);
     }
@@ -145,11 +144,11 @@ static enum err_code pass_bytes(struct work *work, size_t index, const struct al
                                 size_t from, size_t to)
 {
     struct aligned *bytes = &work->scratch->texts[2 * index + 1];
-    aligned_clear(bytes);
+    aligned_clear(bytes, text->begins == NULL);
     for (size_t i = from; i < to; i++) {
         char character[4];
         size_t size = utf8_put(byte_level_scalar((unsigned char)text->bytes[i]), character);
-        aligned_add_bytes(bytes, character, size, text->begins[i], text->ends[i]);
+        aligned_add_bytes(bytes, character, size, text, i);
     }
     if (bytes->failed) {
         return err_nomem(work->err, to - from);
@@ -164,7 +163,7 @@ static enum err_code byte_level(struct work *work, size_t index, const struct al
     struct aligned_view all = *text;
     if (step->add_prefix_space && text->bytes[0] != ' ') {
         struct aligned *to = &work->scratch->texts[2 * index];
-        aligned_clear(to);
+        aligned_clear(to, text->begins == NULL);
         prepend(to, text, " ", 1);
         aligned_add(to, text);
         if (to->failed) {
@@ -201,6 +200,25 @@ static enum err_code run(struct work *work, size_t step, const struct aligned_vi
         break;
     }
     return split_by_kind(work, step, text);
+}
+
+bool pretokenizer_needs_places(const struct pretokenizer *pretokenizer)
+{
+    for (size_t i = 0; i < pretokenizer->n; i++) {
+        const struct pretokenizer_step *step = &pretokenizer->steps[i];
+        if (step->kind == PRETOKENIZER_METASPACE && step->prepend == PREPEND_FIRST) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pretokenizer_splits_words(const struct pretokenizer *pretokenizer)
+{
+    const struct pretokenizer_step *step = &pretokenizer->steps[0];
+    return pretokenizer->n && (step->kind == PRETOKENIZER_METASPACE    ? step->split
+                               : step->kind == PRETOKENIZER_BYTE_LEVEL ? step->use_regex
+                                                                       : true);
 }
 
 enum err_code pretokenizer_apply(const struct pretokenizer *pretokenizer,

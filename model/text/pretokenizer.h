@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 #include "model/text/aligned.h"
-#include "model/text/scalars.h"
+#include "model/text/unicode/scalars.h"
 
 enum pretokenizer_kind {
     PRETOKENIZER_BERT,
@@ -53,6 +53,11 @@ struct pretokenizer_output {
                           struct err *err);
     void *context;
 };
+
+/* True where a step looks at where a piece came from, so that texts must not be bare. */
+bool pretokenizer_needs_places(const struct pretokenizer *pretokenizer);
+/* True where a letter and the space behind it are always of two pieces. */
+bool pretokenizer_splits_words(const struct pretokenizer *pretokenizer);
 
 /* Splits a text. Time is linear in its size, but for what take does. Errors: take's; ERR_NOMEM. */
 CHECK_RESULT enum err_code pretokenizer_apply(const struct pretokenizer *pretokenizer,

@@ -51,8 +51,11 @@ enum err_code tokenizer_encode(const struct tokenizer *tokenizer, const char *te
 {
     const struct template_row *row = &tokenizer->rules.template.single;
     const size_t added = options->add_special_tokens ? row->added : 0;
-    CHECK(options->max_length >= added);
     tokens_reset(tokens);
+    if (options->max_length < added) {
+        return err_set(err, ERR_LIMIT, "a text takes at least %zu tokens, the limit is %zu", added,
+                       options->max_length);
+    }
     if (size > UINT32_MAX) {
         return too_large(size, err);
     }

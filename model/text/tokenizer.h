@@ -80,8 +80,9 @@ struct tokens {
 void tokens_done(struct tokens *tokens);
 
 /* Encodes size bytes of valid UTF-8 (the caller has checked). With TRUNCATE_RIGHT the work stops at
- * max_length. Time is linear in size for any text, memory in the tokens that stay. Errors:
- * ERR_NOMEM, ERR_LIMIT (4 GiB or more). */
+ * max_length. Time is linear in size for any text, n log n with byte-pair encoding; memory is
+ * linear in the text, with a BERT vocabulary in the tokens that stay. Errors: ERR_NOMEM, ERR_LIMIT
+ * (4 GiB or more; a limit below what the template adds). */
 CHECK_RESULT enum err_code tokenizer_encode(const struct tokenizer *tokenizer, const char *text,
                                             size_t size, const struct encode_options *options,
                                             struct tokens *tokens, struct err *err);

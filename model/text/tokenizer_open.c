@@ -64,22 +64,14 @@ static enum err_code give(struct tokenizer *tokenizer, enum err_code code,
 
 /* --- tokenizer.json --------------------------------------------------------------------------- */
 
-static bool is_plain(struct word word)
-{
-    static const char ends[] = " \t\r\v\f"; /* what a line would lose */
-    unsigned char last = word.size ? (unsigned char)word.bytes[word.size - 1] : ' ';
-    return word.size && last < 0x80 && !strchr(ends, last) && !memchr(word.bytes, '\n', word.size);
-}
-
-/* The words as lines of a vocab.txt; NULL where they can't be, or memory is out. */
+/* The words as lines of a vocab.txt; NULL where an id has none, or memory is out. */
 static char *to_lines(const struct words *words, size_t *ret_size)
 {
     char *lines = malloc(words->data_size + 1);
     size_t used = 0;
     for (size_t id = 0; id < words->ids && lines; id++) {
         struct word word = words_at(words, (int64_t)id);
-        bool wide = word.size && (unsigned char)word.bytes[word.size - 1] >= 0x80;
-        if (!word.size || (!is_plain(word) && !wide)) {
+        if (!word.size) {
             free(lines);
             return NULL;
         }
@@ -92,6 +84,16 @@ static char *to_lines(const struct words *words, size_t *ret_size)
         *ret_size = used;
     }
     return lines;
+}
+
+/* A line loses white space at its end, and can't hold another one. */
+static bool holds_the_same(const struct vocab *vocab, const struct words *words)
+{
+    bool same = vocab_size(vocab) == words->ids;
+    for (size_t id = 0; same && id < words->ids; id++) {
+        same = strcmp(vocab_word(vocab, (int32_t)id), words_at(words, (int64_t)id).bytes) == 0;
+    }
+    return same;
 }
 
 /* Takes the short way where it gives the same. */
@@ -109,6 +111,10 @@ static enum err_code try_bert(struct tokenizer *tokenizer, struct err *err)
     }
     struct vocab *vocab;
     enum err_code code = vocab_parse(lines, size, tokenizer->source, &vocab, err);
+    if (code == ERR_OK && !holds_the_same(vocab, words)) {
+        vocab_destroy(vocab);
+        return ERR_OK;
+    }
     code = code == ERR_OK ? bert_init(&tokenizer->bert, vocab, tokenizer->source, &options, err)
                           : code;
     tokenizer->is_bert = code == ERR_OK;
@@ -135,7 +141,8 @@ static enum err_code lower_first(struct tokenizer *tokenizer, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code open_json(const char *path, const struct tokenizer_options *options,
+static enum err_code open_json(const char *path, const char *dir,
+                               const struct tokenizer_options *options,
                                struct tokenizer **ret_tokenizer, struct err *err)
 {
     struct tokenizer *tokenizer = make(path, err);
@@ -143,6 +150,9 @@ static enum err_code open_json(const char *path, const struct tokenizer_options 
         return ERR_NOMEM;
     }
     enum err_code code = rules_read(path, &tokenizer->rules, &tokenizer->warnings, err);
+    code = code == ERR_OK ? rules_compare_config(dir, path, &tokenizer->rules.pipeline,
+                                                 &tokenizer->warnings, err)
+                          : code;
     if (code == ERR_OK && options->lower_case_first) {
         code = lower_first(tokenizer, err);
     }
@@ -171,24 +181,35 @@ static enum err_code read_vocab(struct tokenizer *tokenizer,
     code = code == ERR_OK ? bert_init(&tokenizer->bert, vocab, tokenizer->source, options, err)
                           : code;
     code = code == ERR_OK ? copy_words(vocab, &tokenizer->rules.pipeline.subword.words, err) : code;
-    code = code == ERR_OK ? rules_of_bert(options, &tokenizer->rules, err) : code;
-    if (code == ERR_OK && options->lower_case_first) {
-        return lower_first(tokenizer, err); /* the general way: not what bert.c does */
+    return code == ERR_OK ? rules_of_bert(options, &tokenizer->rules, err) : code;
+}
+
+/* dir is NULL where nothing stands beside the file. */
+static enum err_code open_vocab(const char *path, const char *dir,
+                                const struct tokenizer_options *options,
+                                struct tokenizer **ret_tokenizer, struct err *err)
+{
+    struct tokenizer *tokenizer = make(path, err);
+    if (!tokenizer) {
+        return ERR_NOMEM;
     }
-    tokenizer->is_bert = code == ERR_OK;
-    return code;
+    struct tokenizer_options same;
+    enum err_code code = read_vocab(tokenizer, options, err);
+    if (code == ERR_OK && dir) {
+        code = rules_read_extras(dir, &tokenizer->rules.pipeline, &tokenizer->warnings, err);
+    }
+    if (code == ERR_OK && options->lower_case_first) {
+        code = lower_first(tokenizer, err); /* the general way: not what bert.c does */
+    }
+    tokenizer->is_bert = code == ERR_OK && rules_are_bert(&tokenizer->rules, &same);
+    code = code == ERR_OK ? finish(tokenizer, err) : code;
+    return give(tokenizer, code, ret_tokenizer);
 }
 
 enum err_code tokenizer_create(const char *vocab_path, const struct tokenizer_options *options,
                                struct tokenizer **ret_tokenizer, struct err *err)
 {
-    struct tokenizer *tokenizer = make(vocab_path, err);
-    if (!tokenizer) {
-        return ERR_NOMEM;
-    }
-    enum err_code code = read_vocab(tokenizer, options, err);
-    code = code == ERR_OK ? finish(tokenizer, err) : code;
-    return give(tokenizer, code, ret_tokenizer);
+    return open_vocab(vocab_path, NULL, options, ret_tokenizer, err);
 }
 
 enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *options,
@@ -200,11 +221,13 @@ enum err_code tokenizer_open(const char *dir, const struct tokenizer_options *op
     if (!json || !vocab) {
         (void)err_nomem(err, strlen(dir));
     } else if (file_exists(json)) {
-        code = open_json(json, options, ret_tokenizer, err);
+        code = open_json(json, dir, options, ret_tokenizer, err);
     } else if (file_exists(vocab)) {
-        code = tokenizer_create(vocab, options, ret_tokenizer, err);
+        code = open_vocab(vocab, dir, options, ret_tokenizer, err);
     } else {
-        code = err_set(err, ERR_NOT_FOUND, "%s: neither tokenizer.json nor vocab.txt is there",
+        code = err_set(err, ERR_NOT_FOUND,
+                       "%s: neither tokenizer.json nor vocab.txt is there (transformers' fast "
+                       "tokenizers save a tokenizer.json)",
                        dir);
     }
     free(vocab);

@@ -2,8 +2,8 @@
 #ifndef ORTHRUS_MODEL_TOKENIZER_PRIVATE_H
 #define ORTHRUS_MODEL_TOKENIZER_PRIVATE_H
 
-#include "model/text/bert.h"
-#include "model/text/rules.h"
+#include "model/text/bert/bert.h"
+#include "model/text/rules/rules.h"
 
 struct tokenizer {
     struct rules rules;

@@ -30,7 +30,7 @@ static bool write_tokens(struct job *job, const struct engine *engine,
         rows[i] = (struct response_token){
             .id = tokens->ids[i],
             .word = tokenizer_word(tokenizer, tokens->ids[i]),
-            .special = options.add_special_tokens && (i == 0 || i + 1 == tokens->n),
+            .special = tokens->parts[i] == TOKEN_ADDED,
             .start = tokens->starts[i],
             .stop = tokens->stops[i],
         };

@@ -1,20 +1,24 @@
 """Any tokenizer.json against the reference's Tokenizer.from_file: ids, offsets, types, pairs and decoded texts equal.
 
-By default 1,000 random files with 20 texts each; ORTHRUS_FULL=1 takes 100,000. ORTHRUS_SEED moves the seeds.
+By default 10,000 random files with 20 texts each, and some scalars; ORTHRUS_FULL=1 takes 100,000 files and all 1,112,064 scalars
+in three contexts. ORTHRUS_SEED moves the seeds, ORTHRUS_CASES says how many files.
 ORTHRUS_BUILD_DIR names the folder that holds tokenizer_json_driver.
 """
 
+import concurrent.futures
+import json
 import os
 import pathlib
 import struct
 import subprocess
+import tempfile
 
 import pytest
 import tokenizer_cases
 from tokenizers import Tokenizer
 
 FULL = os.environ.get("ORTHRUS_FULL") == "1"
-COUNT = int(os.environ.get("ORTHRUS_CASES", 100_000 if FULL else 1_000))
+COUNT = int(os.environ.get("ORTHRUS_CASES", 100_000 if FULL else 10_000))
 SEED = int(os.environ.get("ORTHRUS_SEED", 20_261_127))
 TEXTS = 20
 CHUNK = 250
@@ -115,17 +119,68 @@ def difference(made, texts, mine, their):
     return None if their[1] in (None, mine[1]) else f"pair {ascii(texts[:2])}: {mine[1]} instead of {their[1]}\n{made}"
 
 
-def test_random_files(tmp_path):
+def run_chunk(first):
+    """Differences, refusals and panics of the files from `first` on."""
     differences, refused, panics = [], 0, 0
-    for first in range(0, COUNT, CHUNK):
-        cases = [tokenizer_cases.case(f"{SEED}-{i}", TEXTS) for i in range(first, min(first + CHUNK, COUNT))]
-        for (made, texts), mine in zip(cases, ours(cases, tmp_path), strict=True):
-            their = theirs(made, texts)
-            refused += isinstance(mine, str)
-            panics += sum(row is None for row in their[0]) if their else 0
-            found = difference(made, texts, mine, their)
-            if found:
-                differences.append(found)
-        assert len(differences) < 100, differences[0]
+    cases = [tokenizer_cases.case(f"{SEED}-{i}", TEXTS) for i in range(first, min(first + CHUNK, COUNT))]
+    with tempfile.TemporaryDirectory() as folder:
+        answers = ours(cases, folder)
+    for (made, texts), mine in zip(cases, answers, strict=True):
+        their = theirs(made, texts)
+        refused += isinstance(mine, str)
+        panics += sum(row is None for row in their[0]) if their else 0
+        found = difference(made, texts, mine, their)
+        differences += [found] if found else []
+    return differences, refused, panics
+
+
+def test_random_files():
+    """In processes of their own: the reference's panics write pages to stderr."""
+    os.environ["RUST_BACKTRACE"] = "0"
+    differences, refused, panics = [], 0, 0
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
+        for chunk in pool.map(run_chunk, range(0, COUNT, CHUNK)):
+            differences += chunk[0]
+            refused += chunk[1]
+            panics += chunk[2]
     assert not differences, f"{len(differences)} of {COUNT} differ; the first: {differences[0]}"
     assert refused < COUNT / 10 and panics < COUNT * TEXTS / 50
+
+
+# --- Folders as libraries save them -----------------------------------------------------------------------------------------
+
+DATA = pathlib.Path(__file__).parents[1] / "data" / "tokenizers"
+EXPECTED = json.loads((DATA / "expected.json").read_text(encoding="utf-8"))
+SCRIPTS = """The quick brown fox jumps over the lazy dog.|Съешь ещё этих мягких французских булок, да выпей чаю.
+Ξεσκεπάζω την ψυχοφθόρα βδελυγμία.|שלום עולם, מה נשמע היום?|مرحبا بالعالم، كيف حالك اليوم؟|नमस्ते दुनिया, आज आप कैसे हैं?|ওহে বিশ্ব, কেমন আছো আজ?
+வணக்கம் உலகம், இன்று எப்படி இருக்கிறீர்கள்?|హలో ప్రపంచం, ఈరోజు ఎలా ఉన్నారు?|ಹಲೋ ವಿಶ್ವ, ಇಂದು ಹೇಗಿದ್ದೀರಿ?|ഹലോ ലോകം, ഇന്ന് സുഖമാണോ?|สวัสดีชาวโลก วันนี้เป็นอย่างไรบ้าง
+ສະບາຍດີຊາວໂລກ|မင်္ဂလာပါ ကမ္ဘာလောက|សួស្តី​ពិភពលោក|გამარჯობა მსოფლიო, როგორ ხარ?|Բարեւ աշխարհ, ինչպե՞ս ես այսօր:|ሰላም ዓለም፣ ዛሬ እንዴት ነህ?
+こんにちは世界、ｶﾞｷﾞｸﾞ。元気ですか？|안녕하세요 세계, 오늘 어때요?|你好，世界！今天怎么样？|བཀྲ་ཤིས་བདེ་ལེགས།|ආයුබෝවන් ලෝකය|Xin chào thế giới, hôm nay thế nào?
+👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪🇫🇷 1️⃣ ☃️ ﷺ ㍿ Ⅷ ½ ﬃ ｆｕｌｌ ⓐ""".replace("\n", "|").split("|")
+CONTEXTS = ["%s", "a%sb", "e\u0301%s\u0323 z"]
+
+
+def compare(name, texts, folder):
+    made = (DATA / name / "tokenizer.json").read_text(encoding="utf-8")
+    for first in range(0, len(texts), 20_000):
+        chunk = texts[first : first + 20_000]
+        (mine,) = ours([(made, chunk)], folder)
+        found = difference(made, chunk, mine, theirs(made, chunk))
+        assert not found, found[:2000]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_saved_folders(name, tmp_path):
+    """The ids that transformers and sentence-transformers gave, and the reference's everything."""
+    made = (DATA / name / "tokenizer.json").read_text(encoding="utf-8")
+    texts, ids = zip(*EXPECTED[name])
+    (mine,) = ours([(made, list(texts))], tmp_path)
+    assert [row[0] for row in mine[0]] == list(ids)
+    compare(name, [*texts, *SCRIPTS, " ".join(SCRIPTS)], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["unigram", "byte-level"])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_every_scalar(name, context, tmp_path):
+    scalars = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and (FULL or c % 211 == 0 or c < 0x600)]
+    compare(name, [context % c for c in scalars], tmp_path)

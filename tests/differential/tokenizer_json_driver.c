@@ -71,13 +71,37 @@ static void give_decoded(const struct tokenizer *tokenizer, const struct tokens 
     buf_done(&text);
 }
 
+/* Without offsets, and cut on either side, the ids are the same or a part of them. */
+static void check_other_ways(const struct tokenizer *tokenizer, const struct tokenizer_text *text,
+                             const struct tokens *whole, struct tokens *other)
+{
+    const size_t added = tokenizer_added(tokenizer, false);
+    const size_t limits[] = {SIZE_MAX, added + 3};
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < 4; i++) {
+        const struct encode_options options = {
+            .max_length = limits[i / 2], .side = i % 2, .add_special_tokens = false};
+        CHECK(tokenizer_encode(tokenizer, text->text, text->size, &options, other, &err) == ERR_OK);
+        const size_t n = whole->n - added;
+        const size_t kept = n < options.max_length ? n : options.max_length;
+        size_t first = 0;
+        while (first < whole->n && whole->parts[first] == TOKEN_ADDED) {
+            first++;
+        }
+        first += options.side == TRUNCATE_LEFT ? n - kept : 0;
+        CHECK(other->n == kept && other->truncated == (kept < n));
+        CHECK(kept == 0 || memcmp(other->ids, whole->ids + first, kept * sizeof *other->ids) == 0);
+    }
+}
+
 static void answer_text(const struct tokenizer *tokenizer, const struct tokenizer_text *text,
-                        struct tokens *tokens)
+                        struct tokens *tokens, struct tokens *other)
 {
     const struct encode_options options = {
         .max_length = SIZE_MAX, .add_special_tokens = true, .offsets = true};
     struct err err = ERR_INIT;
     CHECK(tokenizer_encode(tokenizer, text->text, text->size, &options, tokens, &err) == ERR_OK);
+    check_other_ways(tokenizer, text, tokens, other);
     give_number(tokens->n);
     give(tokens->ids, tokens->n * sizeof *tokens->ids);
     give(tokens->starts, tokens->n * sizeof *tokens->starts);
@@ -98,7 +122,8 @@ static void answer_pair(const struct tokenizer *tokenizer, const struct tokenize
     give_types(tokens);
 }
 
-static void answer_case(const char *folder, struct input *input, struct tokens *tokens)
+static void answer_case(const char *folder, struct input *input, struct tokens *tokens,
+                        struct tokens *other)
 {
     struct tokenizer_text json = take_text(input);
     char path[512];
@@ -119,7 +144,7 @@ static void answer_case(const char *folder, struct input *input, struct tokens *
     for (uint32_t i = 0; i < n; i++) {
         struct tokenizer_text text = take_text(input);
         if (code == ERR_OK) {
-            answer_text(tokenizer, &text, tokens);
+            answer_text(tokenizer, &text, tokens, other);
         }
         pair[i < 2 ? i : 1] = i < 2 ? text : pair[1];
     }
@@ -140,9 +165,11 @@ int main(int argc, char **argv)
     }
     struct input input = {data, size, 0};
     struct tokens tokens = {0};
+    struct tokens other = {0};
     while (input.at < input.size) {
-        answer_case(argv[1], &input, &tokens);
+        answer_case(argv[1], &input, &tokens, &other);
     }
+    tokens_done(&other);
     tokens_done(&tokens);
     free(data);
     return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;

@@ -9,8 +9,8 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "model/text/bert/vocab.h"
 #include "model/text/tokenizer.h"
-#include "model/text/vocab.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

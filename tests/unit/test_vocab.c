@@ -1,5 +1,5 @@
 /* vocab.txt: what is read, what is refused, and the longest match. */
-#include "model/text/vocab.h"
+#include "model/text/bert/vocab.h"
 #include "tests/support/testing.h"
 
 static enum err_code parse(const char *data, size_t size, struct vocab **ret_vocab, struct err *err)
