@@ -75,7 +75,7 @@ int metrics_status(unsigned column)
 /* Whose answers are predictions: the route's time is a prediction's. */
 static bool predicts(enum metrics_route route)
 {
-    return route < ROUTE_TOKENIZE;
+    return route < ROUTE_DECODE;
 }
 
 static void add(atomic_uint_fast64_t *counter, uint64_t value)

@@ -91,6 +91,7 @@ static void test_counts_and_buckets(void **state)
     metrics_request(metrics, ROUTE_OTHER, 418, 1);
     metrics_request(metrics, ROUTE_LIVEZ, 200, 1); /* a probe is no prediction */
     metrics_request(metrics, ROUTE_TOKENIZE, 200, 1);
+    metrics_request(metrics, ROUTE_DECODE, 200, 1);
     metrics_batch(metrics, 256, 13);
     metrics_truncated(metrics, 3);
     metrics_swap(metrics, METRICS_SWAP_BUSY);
