@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import socket
 import struct
@@ -221,6 +222,7 @@ def test_an_output_is_complete_or_not_there(tmp_path):
     assert manifest["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert manifest["bytes"] == out.stat().st_size
     assert out.read_bytes() == good("-i", source)
+    assert re.fullmatch("[0-9a-f]{12,64}", manifest["embedding_space"])
     assert "/nowhere" in failed(1, "--normalize", "-i", source, "-o", "/nowhere/out")
 
 

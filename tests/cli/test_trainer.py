@@ -93,7 +93,8 @@ def test_any_heads_from_any_format_serve(tmp_path, data, start):
     assert a["__metadata__"]["tags.kind"] == "sigmoid" and a["__metadata__"]["stars.kind"] == "score"
     assert float(a["__metadata__"]["topic.temperature"]) > 0
     assert lineage["epoch"] == 3 and lineage["metrics"]["topic"]["labelled"] == 48
-    start("--heads", str(tmp_path / "a/heads.safetensors"))
+    server = start("--heads", str(tmp_path / "a/heads.safetensors"))
+    assert {h["name"] for h in server.get("/heads").json()} == {"topic", "tags", "stars"}
     done = good("predict", "--heads", tmp_path / "a/heads.safetensors", input=b"goal match\n")
     assert {"topic", "tags", "stars"} <= set(json.loads(done.stdout))
 

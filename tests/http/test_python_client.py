@@ -30,6 +30,17 @@ def test_vectors_are_those_of_the_route_in_order(server):
         assert client.embed([]).shape[0] == 0
 
 
+def test_the_running_servers_space_is_known_and_insisted_on(server):
+    space = server.get("/info").json()["embedding_space"]["id"]
+    with Client(f"http://{server.address}") as client:
+        client.embed(["x"])
+        assert space.startswith(client.embedding_space) and len(client.embedding_space) >= 12
+    with Client(f"http://{server.address}", embedding_space=space[:16].upper()) as client:
+        assert client.embed(["x"]).shape[0] == 1
+    with Client(f"http://{server.address}", embedding_space="0" * 12) as client, pytest.raises(EmbeddingSpaceChanged):
+        client.embed(["x"])
+
+
 def test_any_iterable_is_read_as_far_as_needed(server):
     taken = []
 
