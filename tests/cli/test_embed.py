@@ -31,15 +31,20 @@ def embed(*args, **options):
     return subprocess.run(command(*args), capture_output=True, **options)
 
 
+def said(done):
+    """stderr but for the line every thirty seconds, which a slow machine sees."""
+    return "".join(line for line in done.stderr.decode().splitlines(True) if not line.startswith("embedding:"))
+
+
 def good(*args, **options):
     done = embed("--normalize", *args, **options)
-    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert done.returncode == 0 and said(done) == "", done.stderr
     return done.stdout
 
 
 def failed(status, *args, **options):
     done = embed(*args, **options)
-    text = done.stderr.decode()
+    text = said(done)
     assert done.returncode == status and text.count("\n") == 1, (done.returncode, text)
     return text
 
@@ -279,6 +284,7 @@ def test_resume_after_kill_9_gives_the_same_bytes(tmp_path):
             survived += kill_until_done(source, out, flags, draw, 8)
             assert out.read_bytes() == whole.read_bytes()
             assert sorted(p.name for p in tmp_path.glob("out*")) == ["out", "out.manifest.json"]
+            print(f"survived {survived} kills")
             ours, wanted = (json.loads(p.with_name(p.name + ".manifest.json").read_text()) for p in (out, whole))
             assert ours["sha256"] == wanted["sha256"] and ours["rows"] == wanted["rows"]
 
