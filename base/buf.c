@@ -8,8 +8,6 @@
 #include "base/check.h"
 #include "base/size.h"
 
-enum { BUF_FIRST_ROOM = 256 };
-
 void buf_init(struct buf *buf, size_t ceiling)
 {
     *buf = (struct buf){.ceiling = ceiling};

@@ -11,6 +11,9 @@
 
 #include "base/err.h"
 
+/* The least that a buffer allocates. */
+enum { BUF_FIRST_ROOM = 256 };
+
 struct buf {
     char *data;     /* owned; NULL while empty; NUL-terminated behind size otherwise */
     size_t size;    /* bytes used, without the NUL */

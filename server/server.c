@@ -1,6 +1,7 @@
 #include "server/server.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +20,7 @@
 #include "server/http/http.h"
 #include "server/http/listen.h"
 #include "server/http/reaper.h"
+#include "server/metrics/process_stats.h"
 #include "server/notify.h"
 #include "server/queue/engine.h"
 #include "server/signals.h"
@@ -26,6 +28,7 @@
 
 enum {
     CORS_ORIGIN_MAX = 256,
+    LARGE_BLOCK_BYTES = 256 * 1024,
     LAST_LINES_MS = 500, /* for what the log still holds at the end */
 };
 /* What the process itself may come to hold open: comfortably, and as it is; and the fewest that are
@@ -61,6 +64,12 @@ static enum err_code check_settings(const struct settings *settings, struct prox
     if (origin && strlen(origin) > CORS_ORIGIN_MAX) {
         return err_set(err, ERR_USAGE, "--cors-origin: at most %d characters are allowed",
                        CORS_ORIGIN_MAX);
+    }
+    if (settings->max_client_bytes &&
+        settings->max_client_bytes / CLIENT_BYTES_BODIES < settings->max_body_bytes) {
+        return err_set(err, ERR_USAGE,
+                       "--max-client-bytes %zu: at least %d times --max-body-bytes is allowed",
+                       settings->max_client_bytes, CLIENT_BYTES_BODIES);
     }
     return proxies_parse(settings->trusted_proxies, ret_proxies, err);
 }
@@ -150,6 +159,7 @@ static enum err_code start(struct daemon *daemon, struct err *err)
     if (code == ERR_OK) {
         server->metrics = metrics_create(server->settings->version, server->settings->revision);
         code = server->metrics ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for the metrics");
+        client_bytes_init(&server->client_bytes, server->metrics);
     }
     if (code == ERR_OK) {
         code = swapper_create(&server->swapper, err);
@@ -186,6 +196,12 @@ static bool take_engine(struct daemon *daemon)
     if (!engine) {
         return false;
     }
+    const struct settings *settings = daemon->server.settings;
+    size_t client_bytes = settings->max_client_bytes
+                              ? settings->max_client_bytes
+                              : client_bytes_default("", process_stats_read().resident_bytes,
+                                                     settings->max_body_bytes);
+    client_bytes_limit(&daemon->server.client_bytes, client_bytes);
     atomic_store(&daemon->server.engine, engine);
     if (daemon->reload_heads) {
         headstore_reload(engine->headstore);
@@ -195,7 +211,7 @@ static bool take_engine(struct daemon *daemon)
     if (atomic_compare_exchange_strong(&daemon->server.phase, &starting, SERVER_READY)) {
         LOG_KEPT(LOG_INFO, "ready", LOG_S("address", daemon->main.address),
                  LOG_S("encoder", engine->encoder_id), LOG_U("threads", engine->threads),
-                 LOG_U("max_length", engine->max_length),
+                 LOG_U("max_length", engine->max_length), LOG_U("max_client_bytes", client_bytes),
                  LOG_D("start_s", (double)(clock_now_ns() - daemon->start_ns) / 1e9));
         notify_send("READY=1");
     }
@@ -295,6 +311,15 @@ static void stop(struct daemon *daemon)
     signals_done();
 }
 
+/* What a client's large request held goes back to the system when it is freed, instead of staying
+ * in a heap that has grown around it: the budget counts what is held now. */
+static void return_large_blocks(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+#endif
+}
+
 enum err_code server_run(const struct settings *settings, struct err *err)
 {
     struct daemon daemon = {
@@ -306,6 +331,7 @@ enum err_code server_run(const struct settings *settings, struct err *err)
     daemon.server.proxies = &daemon.proxies;
     atomic_init(&daemon.server.engine, NULL);
     atomic_init(&daemon.server.phase, SERVER_STARTING);
+    return_large_blocks();
     enum err_code code = log_writer_start(err);
     if (code == ERR_OK) {
         code = start(&daemon, err);

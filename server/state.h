@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "server/metrics/metrics.h"
+#include "server/queue/client_bytes.h"
 #include "server/queue/engine.h"
 #include "server/settings.h"
 
@@ -23,10 +24,11 @@ enum server_phase {
 struct server {
     const struct settings *settings;
     struct metrics *metrics;
-    struct keyring *api_keys;      /* NULL: no key needed */
-    struct keyring *admin_tokens;  /* NULL: /admin answers 403 */
-    const struct proxies *proxies; /* of --trusted-proxies */
-    struct swapper *swapper;       /* runs what admin routes change */
+    struct client_bytes client_bytes; /* of the main listener's clients */
+    struct keyring *api_keys;         /* NULL: no key needed */
+    struct keyring *admin_tokens;     /* NULL: /admin answers 403 */
+    const struct proxies *proxies;    /* of --trusted-proxies */
+    struct swapper *swapper;          /* runs what admin routes change */
     /* NULL until the model is loaded, then constant until http has stopped. */
     _Atomic(struct engine *) engine;
     atomic_int phase;            /* enum server_phase */

@@ -53,6 +53,10 @@ void answer_param(const struct job *job, size_t input, char *out, size_t size);
 CHECK_RESULT bool asked_take(struct job *job, const struct engine *engine);
 CHECK_RESULT bool asked_room(struct job *job, const struct engine *engine);
 
+/* room.c: what vectors, heads and the answer will take, closely enough to be counted before they
+ * are made. Once the pieces are known. */
+size_t answer_bytes(const struct job *job, const struct engine *engine);
+
 /* pieces.c: inputs → ids, starts and what else the answer needs of the tokens. */
 CHECK_RESULT bool pieces_make(struct job *job, const struct engine *engine);
 

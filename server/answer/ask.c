@@ -5,9 +5,13 @@
 #include "server/answer/answer_private.h"
 #include "server/queue/engine.h"
 
-/* A token of /tokenize costs some 70 bytes of JSON, so a body of one-letter words grows that much:
- * this bounds what one answer may hold. */
-enum { TOKENIZE_RESPONSE_MAX = 256 * 1024 * 1024 };
+enum {
+    TOKENIZE_TOKENS_MAX = 1000000,
+    TOKENIZE_PART = 4, /* an answer of /tokenize may take that part of the clients' bytes */
+    TOKEN_BYTES = 80,  /* of JSON, as a rule */
+};
+/* What a token takes while its answer is made: ids, offsets and a row for the writer. */
+static const size_t token_work_bytes = sizeof(struct response_token) + 8 * sizeof(int32_t);
 
 /* One text of /tokenize. */
 static bool write_tokens(struct job *job, const struct engine *engine,
@@ -41,26 +45,63 @@ static bool write_tokens(struct job *job, const struct engine *engine,
     return true;
 }
 
-static bool answer_tokenize(struct job *job, const struct engine *engine, struct tokens *tokens)
+static bool tokenize_too_large(struct job *job, size_t most)
 {
-    buf_init(&job->response, TOKENIZE_RESPONSE_MAX);
+    return problem_set(&job->problem, PROBLEM_RESPONSE_LARGE, NULL,
+                       "the texts have more than %zu tokens or the answer would take more than %zu "
+                       "bytes, the most allowed; send fewer or shorter texts",
+                       most, account_limit(job->account) / TOKENIZE_PART);
+}
+
+/* Counts first, so that what is too large costs no answer. */
+static bool count_tokens(struct job *job, const struct engine *engine, struct tokens *tokens)
+{
+    size_t most = size_min(TOKENIZE_TOKENS_MAX,
+                           account_limit(job->account) / TOKENIZE_PART / TOKEN_BYTES);
+    size_t total = 0;
+    size_t longest = 0;
     for (size_t i = 0; i < job->request.n; i++) {
-        (void)buf_append_char(&job->response, i ? ',' : '[');
-        if (!write_tokens(job, engine, &job->request.inputs[i], tokens)) {
+        const struct api_input *input = &job->request.inputs[i];
+        const struct encode_options options = {
+            .max_length = most + 1,
+            .add_special_tokens = job->request.special_tokens,
+        };
+        if (!job_wanted(job)) {
             return false;
         }
-        if (buf_failed(&job->response)) {
-            /* What is appended at once is far smaller than half of the ceiling. */
-            if (job->response.size < TOKENIZE_RESPONSE_MAX / 2) {
-                return answer_no_memory(job);
-            }
-            return problem_set(
-                &job->problem, PROBLEM_BODY_LARGE, NULL,
-                "the answer would be larger than %d MiB; send fewer or shorter texts",
-                TOKENIZE_RESPONSE_MAX / (1024 * 1024));
+        if (tokenizer_encode(engine->model->tokenizer, input->text, input->size, &options, tokens,
+                             NULL) != ERR_OK) {
+            return answer_no_memory(job);
+        }
+        total += tokens->n;
+        longest = size_max(longest, tokens->n);
+        if (tokens->truncated || total > most) {
+            return tokenize_too_large(job, most);
         }
     }
-    return buf_append_char(&job->response, ']') || answer_no_memory(job);
+    return job_hold(job, total * TOKEN_BYTES + longest * token_work_bytes);
+}
+
+static bool answer_tokenize(struct job *job, const struct engine *engine, struct tokens *tokens)
+{
+    if (!count_tokens(job, engine, tokens)) {
+        return false;
+    }
+    buf_init(&job->response, account_limit(job->account) / TOKENIZE_PART);
+    for (size_t i = 0; i < job->request.n; i++) {
+        (void)buf_append_char(&job->response, i ? ',' : '[');
+        if (!job_wanted(job) || !write_tokens(job, engine, &job->request.inputs[i], tokens)) {
+            return false;
+        }
+    }
+    (void)buf_append_char(&job->response, ']');
+    if (!buf_failed(&job->response)) {
+        return true;
+    }
+    /* What is appended at once is far smaller than half of the ceiling. */
+    return job->response.size < job->response.ceiling / 2
+               ? answer_no_memory(job)
+               : tokenize_too_large(job, TOKENIZE_TOKENS_MAX);
 }
 
 /* The prompt that stands before every text of this job; NULL for none. Heads and /analyze see the
@@ -132,10 +173,13 @@ static bool prepare(struct job *job, const struct engine *engine)
         return answer_no_memory(job);
     }
     arena_init(&job->arena, ceiling);
-    if (!request_parse(job->kind, job->body, job->body_size, &engine->limits, &job->arena,
+    /* The tree of values and the texts in the arena are about as large as the body each. */
+    if (!job_hold(job, 2 * job->body_size) ||
+        !request_parse(job->kind, job->body, job->body_size, &engine->limits, &job->arena,
                        &job->request, &job->problem)) {
         return false;
     }
+    job_drop_body(job);
     if (job->kind == API_DECODE) {
         return decode_answer(job, engine);
     }
@@ -149,8 +193,17 @@ static bool prepare(struct job *job, const struct engine *engine)
         tokens_done(&tokens);
         return answered;
     }
-    return asked_take(job, engine) && pieces_make(job, engine) &&
-           note_prompt(job, engine, prompt) && asked_room(job, engine);
+    if (!asked_take(job, engine) || !pieces_make(job, engine) ||
+        !note_prompt(job, engine, prompt)) {
+        return false;
+    }
+    const struct answer *answer = job->answer;
+    if (!answer->offsets && !job->request.return_text) {
+        /* The answer needs no text any more. */
+        arena_done(&job->arena);
+        job->request.inputs = NULL;
+    }
+    return job_hold(job, answer_bytes(job, engine)) && asked_room(job, engine);
 }
 
 bool answer_prepare(struct job *job, const struct engine *engine)

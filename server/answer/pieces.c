@@ -228,6 +228,9 @@ static bool add_all(struct builder *builder)
     }
     job->starts[0] = 0;
     for (size_t i = 0; i < n; i++) {
+        if (!job_wanted(job)) {
+            return false;
+        }
         if (!(job->request.windows ? add_windows(builder, i) : add_whole(builder, i))) {
             return false;
         }

@@ -73,6 +73,7 @@ void exchange_destroy(struct exchange *x)
     job_destroy(x->job);
     buf_done(&x->body);
     buf_done(&x->reply.body);
+    account_shrink(&x->account, 0);
     free(x);
 }
 

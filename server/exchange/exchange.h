@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "server/exchange/accept.h"
 #include "server/exchange/auth.h"
+#include "server/queue/client_bytes.h"
 #include "server/queue/job.h"
 #include "server/state.h"
 
@@ -112,7 +113,8 @@ struct exchange {
     uint64_t content_length; /* of the header; 0 when chunked */
     size_t body_max;         /* ceiling of the body for this route */
     struct buf body;
-    uint64_t received; /* body bytes seen, discarded ones too */
+    struct account account; /* what is held for this request, its answer too */
+    uint64_t received;      /* body bytes seen, discarded ones too */
 
     struct reply reply;
     unsigned retry_after_s;    /* that the reply tells, 0: none */

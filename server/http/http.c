@@ -157,6 +157,9 @@ static void *on_request_line(void *context, const char *target, struct MHD_Conne
     x->wire = connection;
     x->path = target; /* the library cuts the query off in a moment */
     x->resume = resume;
+    if (io->listener == LISTENER_MAIN) {
+        x->account.budget = &io->http->server->client_bytes;
+    }
     describe_remote(connection, x->remote);
     conn->requests++;
     (void)reaper_enter(io->http->reaper, conn, CONN_HEADERS, x);
@@ -245,10 +248,16 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
 {
     struct reaper *reaper = io->http->reaper;
     x->replied_ns = clock_now_ns();
+    if (x->job) {
+        job_drop_work(x->job);
+    }
+    buf_done(&x->body);
     x->reply_size = x->reply.fixed ? x->reply.fixed_size : x->reply.body.size;
     if (!reaper_enter(reaper, x->conn, CONN_SENDING, x)) {
         return MHD_NO;
     }
+    /* From here on the answer is all that is held, however slowly it is read. */
+    account_shrink(&x->account, size_min(x->account.bytes, x->reply.body.room));
     struct MHD_Response *response = complete_reply(x);
     if (!response) {
         return MHD_NO;
@@ -316,6 +325,29 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
                                                                                           : MHD_NO;
 }
 
+/* Counted before it is held: a body's buffer at most doubles when it grows. False with the reply
+ * made. */
+static bool keep_body(struct exchange *x, const char *data, size_t size)
+{
+    enum account_verdict verdict = ACCOUNT_OK;
+    if (x->received > x->body_max) {
+        verdict = ACCOUNT_NEVER;
+    } else if (x->body.size + size + 1 > x->body.room) {
+        verdict = account_hold(&x->account,
+                               size_max(2 * x->body.room, x->body.size + size + BUF_FIRST_ROOM));
+    }
+    if (verdict == ACCOUNT_FULL) {
+        exchange_fail(x, PROBLEM_OVERLOADED, NULL,
+                      "too much memory is held for other requests; try again");
+    } else if (verdict == ACCOUNT_NEVER) {
+        exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
+                      x->body_max);
+    } else if (!buf_append(&x->body, data, size)) {
+        exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the body");
+    }
+    return !exchange_replied(x);
+}
+
 /* A piece of the body: kept, or read and forgotten where the request is refused. */
 static enum MHD_Result body_call(struct io *io, struct exchange *x, enum conn_phase phase,
                                  const char *data, size_t size)
@@ -327,14 +359,9 @@ static enum MHD_Result body_call(struct io *io, struct exchange *x, enum conn_ph
     }
     /* A GET with a body is answered as if it had none. */
     bool wanted = phase == CONN_BODY && x->route->flags & ROUTE_BODY;
-    if (wanted && !buf_append(&x->body, data, size)) {
-        if (x->received > x->body_max) {
-            exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
-                          x->body_max);
-        } else {
-            exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the body");
-        }
+    if (wanted && !keep_body(x, data, size)) {
         buf_done(&x->body);
+        account_shrink(&x->account, 0);
         if (!reaper_enter(reaper, x->conn, CONN_DISCARD, x)) {
             return MHD_NO;
         }

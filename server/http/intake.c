@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/size.h"
 #include "server/exchange/auth.h"
 #include "server/routes/routes.h"
 
@@ -213,6 +214,7 @@ static void check_body(struct exchange *x)
     }
     x->body_max = x->listener == LISTENER_ADMIN ? settings->admin_max_body_bytes
                                                 : settings->max_body_bytes;
+    x->body_max = size_min(x->body_max, account_limit(&x->account));
     buf_init(&x->body, x->body_max);
     if (encoding && strcasecmp(encoding, "identity") != 0) {
         exchange_fail(x, PROBLEM_ENCODING, NULL,

@@ -144,6 +144,7 @@ struct metrics *metrics_create(const char *version, const char *revision)
     metrics->duration.buckets = &metrics_duration_buckets;
     metrics->tokenize.buckets = &metrics_stage_buckets;
     metrics->queue.buckets = &metrics_stage_buckets;
+    metrics->prepare.buckets = &metrics_stage_buckets;
     metrics->encode.buckets = &metrics_stage_buckets;
     metrics->batch_tokens.buckets = &metrics_token_buckets;
     metrics->batch_texts.buckets = &metrics_text_buckets;
@@ -208,6 +209,11 @@ void metrics_gauge_limit(struct metrics *metrics, enum metrics_gauge gauge, uint
 {
     CHECK((unsigned)gauge < METRICS_GAUGE_COUNT);
     atomic_store_explicit(&metrics->limit[gauge], limit, memory_order_relaxed);
+}
+
+void metrics_prepare(struct metrics *metrics, uint64_t wait_ns)
+{
+    observe(&metrics->prepare, wait_ns);
 }
 
 void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,

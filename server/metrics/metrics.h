@@ -51,6 +51,7 @@ enum metrics_gauge {
     METRICS_QUEUE_REQUESTS,
     METRICS_CONNECTIONS,       /* of the main listener */
     METRICS_ADMIN_CONNECTIONS, /* of the admin listener */
+    METRICS_CLIENT_BYTES,      /* of --max-client-bytes */
     METRICS_GAUGE_COUNT,
 };
 
@@ -68,6 +69,8 @@ void metrics_gauge_limit(struct metrics *metrics, enum metrics_gauge gauge, uint
 /* Stages of a request that was computed. */
 void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,
                     uint64_t encode_ns);
+/* How long a large body waited for a preparing thread. */
+void metrics_prepare(struct metrics *metrics, uint64_t wait_ns);
 void metrics_batch(struct metrics *metrics, size_t tokens, size_t texts);
 void metrics_truncated(struct metrics *metrics, size_t texts);
 /* One prediction of a head: the best label's index and its probability. Labels are of `heads`; an

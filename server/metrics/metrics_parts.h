@@ -50,7 +50,7 @@ struct metrics {
     char version[64], revision[64];
     atomic_uint_fast64_t gauge[METRICS_GAUGE_COUNT], limit[METRICS_GAUGE_COUNT];
     atomic_uint_fast64_t requests[ROUTE_COUNT][METRICS_STATUS_COUNT];
-    struct histogram duration, tokenize, queue, encode;
+    struct histogram duration, tokenize, queue, prepare, encode;
     struct histogram batch_tokens, batch_texts;
     atomic_uint_fast64_t truncated;
     atomic_uint_fast64_t swaps[METRICS_SWAP_COUNT];

@@ -195,6 +195,10 @@ static void append_gauges(const struct metrics *metrics, struct buf *out)
         [METRICS_ADMIN_CONNECTIONS] = {"orthrus_admin_connections",
                                        "Open connections of the admin listener.",
                                        "Connections of the admin listener that are served."},
+        [METRICS_CLIENT_BYTES] = {"orthrus_client_bytes",
+                                  "Memory held for clients: bodies, ids, vectors, answers.",
+                                  "Memory that may be held for clients; over it requests are "
+                                  "refused."},
     };
     for (unsigned i = 0; i < METRICS_GAUGE_COUNT; i++) {
         char name[64];
@@ -214,6 +218,9 @@ void metrics_write(const struct metrics *metrics, const struct metrics_now *now,
         &metrics->duration);
     append_histogram_family(out, "orthrus_tokenize_seconds",
                             "Time to parse and tokenize a request.", &metrics->tokenize);
+    append_histogram_family(out, "orthrus_prepare_wait_seconds",
+                            "Time that a large body waited for a thread that tokenizes it.",
+                            &metrics->prepare);
     append_histogram_family(out, "orthrus_queue_seconds",
                             "Time from admission to the first batch of a request.",
                             &metrics->queue);

@@ -11,7 +11,7 @@
 #include "server/queue/worker.h"
 
 /* Threads for large bodies, and how many of these may wait: their memory is the connections'. */
-enum { PREPARE_THREADS = 2, PREPARE_JOBS_MAX = 256 };
+enum { PREPARE_THREADS = 3, PREPARE_JOBS_MAX = 256 };
 /* The shortest text is [CLS][SEP], but clients may send single ids; rows for every token would be
  * room that nobody uses. */
 enum { BATCH_TEXTS_MAX = 1024 };
@@ -115,12 +115,17 @@ static void finish_job(struct job *job, void *context)
 {
     const struct engine *engine = context;
     engine->answers->finish(job, engine);
+    job_drop_vectors(job);
+    if (!job_hold(job, 0)) {
+        buf_done(&job->response); /* larger than was foreseen */
+    }
 }
 
 /* Admits and enqueues a prepared job, or ends it. */
 static void prepare_job(struct job *job, void *context)
 {
     struct engine *engine = context;
+    metrics_prepare(engine->metrics, job->prepare_ns);
     if (engine->answers->prepare(job, engine) && job->texts > 0 && engine_admit(engine, job)) {
         engine_enqueue(engine, job);
     } else {

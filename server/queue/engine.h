@@ -76,8 +76,9 @@ CHECK_RESULT enum err_code engine_create(const struct settings *settings,
 /* Stops the workers after the jobs they hold; jobs still queued end with PROBLEM_DRAINING. */
 void engine_destroy(struct engine *engine);
 
-/* Bodies up to this size are prepared by the caller (an I/O thread). */
-enum { PREPARE_INLINE_MAX = 16 * 1024 };
+/* Bodies up to this size are prepared by the caller (an I/O thread); /tokenize answers there too,
+ * which takes far longer than a body's size tells. */
+enum { PREPARE_INLINE_MAX = 16 * 1024, TOKENIZE_INLINE_MAX = 1024 };
 
 /* Admission, before the connection is suspended: reserves the job's tokens in the queue. False
  * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the

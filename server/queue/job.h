@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "model/heads/heads.h"
+#include "server/queue/client_bytes.h"
 #include "server/queue/entries.h"
 
 struct job {
@@ -32,8 +33,10 @@ struct job {
     bool raw;                      /* Accept: application/octet-stream */
     atomic_int client;             /* enum policy_client, by engine_client alone */
     char request_id[130];
-    const char *body; /* borrowed until done */
+    const char *body; /* until it is parsed: in held_body, or borrowed */
     size_t body_size;
+    struct buf held_body;    /* owned */
+    struct account *account; /* of what the job holds; NULL: not counted */
     uint64_t arrived_ns;
     uint64_t deadline_ns;          /* absolute, monotonic */
     void (*done)(struct job *job); /* any thread, once; http resumes the connection */
@@ -55,21 +58,40 @@ struct job {
     void (*answer_free)(void *answer);
 
     struct queue_entry entry; /* the scheduler's, under its lock */
-    struct job *next;         /* the preparing pool's */
+    /* The preparing pool's. */
+    struct job *next;
+    uint64_t turn;      /* in bytes; the least is next */
+    uint64_t handed_ns; /* when it came */
 
     /* Result. */
-    float *embeddings;          /* [texts,H], malloc'ed by the scheduler at admission */
+    float *embeddings; /* [texts,H], malloc'ed by the scheduler at admission */
+    size_t embeddings_bytes;
     struct problem problem;     /* kind PROBLEM_NONE: answered */
     unsigned retry_after_s;     /* with 429 and 503 */
     struct buf response;        /* whole body; JSON, or raw floats */
     char heads_id[32];          /* X-Heads: v<version>-<12 hex>, "" where no head took part */
     size_t raw_rows, raw_width; /* X-Shape of a raw answer */
+    uint64_t prepare_ns;        /* waited for a preparing thread */
     uint64_t tokenize_ns, queue_ns, encode_ns;
 };
 
 struct job *job_create(void);
 /* Frees everything; NULL is fine. */
 void job_destroy(struct job *job);
+
+/* Asked between two pieces of work: false with the problem set when the deadline has passed or the
+ * client has gone. */
+CHECK_RESULT bool job_wanted(struct job *job);
+
+/* Counts what the job holds, and `more` that it is about to. False with the problem set: 429 where
+ * others hold too much, 413 where it would not fit alone. */
+CHECK_RESULT bool job_hold(struct job *job, size_t more);
+/* Frees the body, which has been parsed; it is counted until the next job_hold. */
+void job_drop_body(struct job *job);
+/* Frees texts and vectors: the answer is written. */
+void job_drop_vectors(struct job *job);
+/* Frees all but the answer, or what takes its place. */
+void job_drop_work(struct job *job);
 
 /* The job that an entry is part of. */
 static inline struct job *job_of(struct queue_entry *entry)

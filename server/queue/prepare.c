@@ -9,8 +9,9 @@ struct prepare_pool {
     void *context;
     pthread_mutex_t lock;
     pthread_cond_t more;
-    struct job *first; /* by job->next */
-    struct job **end;
+    struct job *first;   /* by job->next, in the order of their turns */
+    uint64_t served;     /* the turn of the job that was last taken */
+    unsigned small_only; /* threads that are to leave large jobs to the others */
     size_t n_jobs;
     size_t max_jobs;
     bool stopping;
@@ -25,35 +26,54 @@ static void end_job(struct job *job, enum problem_kind kind, const char *text)
     job->done(job);
 }
 
-static struct job *pop(struct prepare_pool *pool)
+/* The next one in turn that is no larger than most; NULL when there is none. Lock held. */
+static struct job *pop(struct prepare_pool *pool, size_t most)
 {
-    struct job *job = pool->first;
-    pool->first = job->next;
-    if (!pool->first) {
-        pool->end = &pool->first;
+    struct job **at = &pool->first;
+    while (*at && (*at)->body_size > most) {
+        at = &(*at)->next;
     }
-    job->next = NULL;
-    pool->n_jobs--;
+    struct job *job = *at;
+    if (job) {
+        *at = job->next;
+        job->next = NULL;
+        pool->served = job->turn > pool->served ? job->turn : pool->served;
+        pool->n_jobs--;
+    }
     return job;
+}
+
+/* Lock held. */
+static void push(struct prepare_pool *pool, struct job *job)
+{
+    struct job **at = &pool->first;
+    job->turn = pool->served + job->body_size;
+    while (*at && (*at)->turn <= job->turn) {
+        at = &(*at)->next;
+    }
+    job->next = *at;
+    *at = job;
+    pool->n_jobs++;
 }
 
 static void *prepare_main(void *argument)
 {
     struct prepare_pool *pool = argument;
     (void)pthread_mutex_lock(&pool->lock);
+    size_t most = pool->small_only ? PREPARE_SMALL_MAX : SIZE_MAX;
+    pool->small_only -= pool->small_only > 0;
     while (!pool->stopping) {
-        if (!pool->first) {
+        struct job *job = pop(pool, most);
+        if (!job) {
             (void)pthread_cond_wait(&pool->more, &pool->lock);
             continue;
         }
-        struct job *job = pop(pool);
         (void)pthread_mutex_unlock(&pool->lock);
-        if (clock_now_ns() >= job->deadline_ns) {
-            end_job(job, PROBLEM_DEADLINE, "the deadline passed before the request was read");
-        } else if (atomic_load(&job->client) == CLIENT_GONE) {
-            end_job(job, PROBLEM_DEADLINE, "the client went before the request was read");
-        } else {
+        job->prepare_ns = clock_now_ns() - job->handed_ns;
+        if (job_wanted(job)) {
             pool->prepare(job, pool->context);
+        } else {
+            job->done(job);
         }
         (void)pthread_mutex_lock(&pool->lock);
     }
@@ -72,7 +92,7 @@ enum err_code prepare_create(unsigned threads, size_t max_jobs,
     pool->prepare = prepare;
     pool->context = context;
     pool->max_jobs = max_jobs;
-    pool->end = &pool->first;
+    pool->small_only = 1;
     if (pthread_mutex_init(&pool->lock, NULL) != 0 || pthread_cond_init(&pool->more, NULL) != 0) {
         free(pool);
         return err_set(err, ERR_NOMEM, "no memory for the preparing threads");
@@ -101,8 +121,8 @@ void prepare_destroy(struct prepare_pool *pool)
     for (unsigned i = 0; i < pool->n_threads; i++) {
         (void)pthread_join(pool->thread[i], NULL);
     }
-    while (pool->first) {
-        end_job(pop(pool), PROBLEM_DRAINING, "the server is shutting down");
+    for (struct job *job; (job = pop(pool, SIZE_MAX)) != NULL;) {
+        end_job(job, PROBLEM_DRAINING, "the server is shutting down");
     }
     (void)pthread_cond_destroy(&pool->more);
     (void)pthread_mutex_destroy(&pool->lock);
@@ -114,11 +134,10 @@ void prepare_submit(struct prepare_pool *pool, struct job *job)
     (void)pthread_mutex_lock(&pool->lock);
     bool room = !pool->stopping && pool->n_jobs < pool->max_jobs;
     if (room) {
-        job->next = NULL;
-        *pool->end = job;
-        pool->end = &job->next;
-        pool->n_jobs++;
-        (void)pthread_cond_signal(&pool->more);
+        job->handed_ns = clock_now_ns();
+        push(pool, job);
+        /* All of them: the one that is woken might be the one that leaves large jobs alone. */
+        (void)pthread_cond_broadcast(&pool->more);
     }
     (void)pthread_mutex_unlock(&pool->lock);
     if (!room) {

@@ -160,6 +160,7 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
     if (size_mul(job->texts, scheduler->options.row_floats, &floats) &&
         size_mul(floats, sizeof(float), &bytes)) {
         job->embeddings = malloc(bytes);
+        job->embeddings_bytes = job->embeddings ? bytes : 0;
     }
     if (!job->embeddings) {
         return problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");

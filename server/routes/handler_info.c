@@ -156,14 +156,14 @@ static void append_ours(struct exchange *x, struct engine *engine)
     buf_printf(out,
                ",\"limits\":{\"max_length\":%zu,\"max_client_batch\":%zu,\"max_body_bytes\":%zu,"
                "\"admin_max_body_bytes\":%zu,\"max_batch_tokens\":%zu,\"max_queue_tokens\":%zu,"
-               "\"max_queue_requests\":%zu,\"max_connections\":%zu,\"request_timeout_ms\":%" PRIu64
-               ",\"header_timeout_ms\":%" PRIu64 ",\"body_timeout_ms\":%" PRIu64
-               ",\"idle_timeout_ms\":%" PRIu64 "}",
+               "\"max_queue_requests\":%zu,\"max_connections\":%zu,\"max_client_bytes\":%zu,"
+               "\"request_timeout_ms\":%" PRIu64 ",\"header_timeout_ms\":%" PRIu64
+               ",\"body_timeout_ms\":%" PRIu64 ",\"idle_timeout_ms\":%" PRIu64 "}",
                engine->max_length, settings->max_client_batch, settings->max_body_bytes,
                settings->admin_max_body_bytes, engine->max_batch_tokens, engine->max_queue_tokens,
                settings->max_queue_requests, x->server->max_connections,
-               settings->request_timeout_ms, settings->header_timeout_ms, settings->body_timeout_ms,
-               settings->idle_timeout_ms);
+               atomic_load(&x->server->client_bytes.limit), settings->request_timeout_ms,
+               settings->header_timeout_ms, settings->body_timeout_ms, settings->idle_timeout_ms);
     buf_printf(out, ",\"versions\":{\"orthrus\":\"%s\",\"libmicrohttpd\":\"%s\"}}",
                settings->version, x->server->library_version);
 }

@@ -148,9 +148,13 @@ static void reply(struct exchange *x)
     }
     exchange_header(x, "X-Compute-Tokens", "%zu", job->total_tokens);
     exchange_header(x, "X-Truncated", "%zu", job->n_truncated);
-    exchange_header(x, "Server-Timing", "tokenize;dur=%.3f, queue;dur=%.3f, encode;dur=%.3f",
+    char waited[40] = "";
+    if (job->prepare_ns) {
+        (void)snprintf(waited, sizeof waited, ", prepare;dur=%.3f", (double)job->prepare_ns / 1e6);
+    }
+    exchange_header(x, "Server-Timing", "tokenize;dur=%.3f, queue;dur=%.3f, encode;dur=%.3f%s",
                     (double)job->tokenize_ns / 1e6, (double)job->queue_ns / 1e6,
-                    (double)job->encode_ns / 1e6);
+                    (double)job->encode_ns / 1e6, waited);
     if (job->request.windows && (job->kind == API_EMBED || job->kind == API_OPENAI)) {
         exchange_header(x, "X-Windows", "%zu", job->texts);
     }
@@ -161,6 +165,13 @@ static void reply(struct exchange *x)
     x->reply.body = job->response;
     buf_init(&job->response, 0);
     exchange_reply(x, 200, job->raw ? octets : "application/json");
+}
+
+/* Whether the I/O thread prepares the job itself. */
+static bool is_small(const struct job *job)
+{
+    return job->body_size <=
+           (size_t)(job->kind == API_TOKENIZE ? TOKENIZE_INLINE_MAX : PREPARE_INLINE_MAX);
 }
 
 static bool run(struct exchange *x)
@@ -181,14 +192,17 @@ static bool run(struct exchange *x)
     job->kind = kind_of(x);
     (void)head_of(x, job->kind, job->head);
     job->raw = job->kind == API_EMBED && accept_octets(&x->headers.accept);
-    job->body = x->body.data ? x->body.data : "";
-    job->body_size = x->body.size;
+    job->held_body = x->body; /* from here on the job's, which frees it as soon as it can */
+    buf_init(&x->body, 0);
+    job->body = job->held_body.data ? job->held_body.data : "";
+    job->body_size = job->held_body.size;
+    job->account = &x->account;
     (void)snprintf(job->request_id, sizeof job->request_id, "%s", x->request_id);
     job->arrived_ns = x->arrived_ns;
     job->deadline_ns = x->arrived_ns + x->timeout_ms * NS_PER_MS;
     job->done = on_done;
     job->context = x;
-    if (job->body_size > PREPARE_INLINE_MAX) {
+    if (!is_small(job)) {
         return true;
     }
     if (!answer_prepare(job, engine) || job->texts == 0 || !engine_admit(engine, job)) {
@@ -201,10 +215,10 @@ static bool run(struct exchange *x)
 static void submit(struct exchange *x)
 {
     struct engine *engine = server_engine(x->server);
-    if (x->job->body_size > PREPARE_INLINE_MAX) {
-        engine_submit_large(engine, x->job);
-    } else {
+    if (is_small(x->job)) {
         engine_enqueue(engine, x->job);
+    } else {
+        engine_submit_large(engine, x->job);
     }
 }
 

@@ -180,9 +180,10 @@ def test_few_descriptors(start, monkeypatch, tmp_path):
     server = start()
     limit = server.get("/info").json()["limits"]["max_connections"]
     assert 8 <= limit < 60
-    held = [server.connect() for _ in range(limit)]
-    for connection in held:
-        assert connection.request("GET", "/health").status == 200
+    held = []
+    for _ in range(limit):
+        held.append(server.connect())
+        assert held[-1].request("GET", "/health").status == 200
     more = [server.connect() for _ in range(100)]
     for _ in range(3):
         assert server.get("/livez", admin=True).status == 200
