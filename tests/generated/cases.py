@@ -7,6 +7,8 @@ VERBS = ("get", "put", "post", "delete")
 STATUS = {"rerank": 424}
 # Path parameters; the contract's own examples name bert-base-uncased.
 PATHS = {"id": "tiny-bert", "version": "1", "name": "sentiment"}
+# DELETE /admin/heads/{version} takes a head's name there.
+PATHS_OF = {"removeHead": ["sentiment"]}
 
 
 def resolve(api, node):
@@ -25,7 +27,7 @@ def case_of(api, path, item, verb):
     case = {
         "operation": operation["operationId"],
         "admin": item.get("x-listener") == "admin",
-        "paths": [PATHS.get(p["name"], p.get("example")) for p in parameters if p["in"] == "path"],
+        "paths": PATHS_OF.get(operation["operationId"]) or [PATHS.get(p["name"], p.get("example")) for p in parameters if p["in"] == "path"],
         "body": None,
         "schema": None,
         "bytes": "application/octet-stream" in content,
