@@ -118,7 +118,7 @@ function whyButtons() {
         seen.why = {name, body, answers: (await ask(`/heads/${name}`, body)).body};
       } catch (error) {
         seen.why = null;
-        said.textContent = error.code === "route_unknown" ? "this server does not explain" : error.message;
+        said.textContent = error.message;
       }
     }
     for (const each of group.querySelectorAll("button"))
@@ -184,12 +184,10 @@ function showHeads() {
 /* -- asking --------------------------------------------------------------------------------- */
 const tasksOf = heads => ["embed", ...["classifier", "sentiment"].flatMap((name, i) =>
   heads.some(h => h.name === name) ? [["classify", "sentiment"][i]] : [])];
-/* What is in service; an older answer of /info where the route is not there. */
 async function askHeads() {
   seen.info = (await ask("/info")).body;
   const info = seen.info;
-  seen.heads = (await ask("/heads").catch(() => ({body: Object.entries(info.heads || {}).filter(([, h]) => h && h.labels)
-    .map(([name, h]) => ({name, kind: "softmax", labels: h.labels, version: info.heads.version}))}))).body;
+  seen.heads = (await ask("/heads")).body;
   $("facts").replaceChildren(...[info.model_id, info.precision, info.isa, info.threads && plural(info.threads, "thread"), info.version && `orthrus ${info.version}`]
     .filter(fact => fact).map(fact => el("li", {}, fact)));
   showHeads();
