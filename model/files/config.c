@@ -414,6 +414,22 @@ char *config_transformer_dir(const char *dir, const struct config *config)
     return under[0] ? file_join(dir, under) : strdup(dir);
 }
 
+/* transformers puts an adapter that lies in the folder on top of its weights. */
+static enum err_code refuse_adapter(const char *inside, struct err *err)
+{
+    char *path = file_join(inside, "adapter_config.json");
+    if (!path) {
+        return err_nomem(err, strlen(inside));
+    }
+    enum err_code code = ERR_OK;
+    if (file_exists(path)) {
+        code = err_set(err, ERR_UNSUPPORTED,
+                       "%s: an adapter is not served: merge it into the weights", path);
+    }
+    free(path);
+    return code;
+}
+
 static enum err_code load_files(const char *dir, struct config *config, struct err *err)
 {
     enum err_code code = modules_open(dir, config, err);
@@ -430,6 +446,9 @@ static enum err_code load_files(const char *dir, struct config *config, struct e
         *err = ERR_INIT;
         err_set(err, code, "%s; tools/fetch-model fetches a model and prints its folder",
                 missing.text);
+    }
+    if (code == ERR_OK) {
+        code = refuse_adapter(inside, err);
     }
     if (code == ERR_OK) {
         code = config_read_file(inside, "tokenizer_config.json", true, read_tokenizer, config, err);

@@ -35,6 +35,13 @@ static bool type_is(const char *type, const char *name)
     return strncmp(type, package, sizeof package - 1) == 0 && dot && strcmp(dot + 1, name) == 0;
 }
 
+/* The encoder's module; before 1.0 it had a class for each family. */
+static bool is_transformer(const char *type)
+{
+    return type_is(type, "Transformer") || type_is(type, "BERT") || type_is(type, "RoBERTa") ||
+           type_is(type, "DistilBERT") || type_is(type, "XLMRoBERTa");
+}
+
 struct entry {
     const char *type;
     const char *path; /* a copy in the arena */
@@ -114,7 +121,7 @@ static enum err_code read_modules(const struct fields *fields, struct config *co
         if (code != ERR_OK) {
             return code;
         }
-        if (i == 0 && type_is(entry.type, "Transformer")) {
+        if (i == 0 && is_transformer(entry.type)) {
             config->lists->transformer = entry.path;
         } else if (i == 1 && type_is(entry.type, "Pooling") && entry.path[0]) {
             config->lists->pooling = entry.path;

@@ -12,10 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const names[] = {"config.json", "tokenizer_config.json",
-                                    "sentence_bert_config.json", "modules.json",
-                                    "1_Pooling/config.json"};
-enum { FILES = sizeof names / sizeof *names };
+static const char *const names[] = {
+    "config.json",        "tokenizer_config.json", "sentence_bert_config.json",
+    "modules.json",       "1_Pooling/config.json", "config_sentence_transformers.json",
+    "2_Dense/config.json"};
+static const char *const folders[] = {"1_Pooling", "2_Dense"};
+enum { FILES = sizeof names / sizeof *names, FOLDERS = sizeof folders / sizeof *folders };
 
 static char folder[64];
 
@@ -26,8 +28,10 @@ static void remove_folder(void)
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         (void)unlink(path);
     }
-    (void)snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    (void)rmdir(path);
+    for (size_t i = 0; i < FOLDERS; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+        (void)rmdir(path);
+    }
     (void)rmdir(folder);
 }
 
@@ -36,8 +40,10 @@ static void make_folder(void)
     char path[128];
     (void)snprintf(folder, sizeof folder, "/tmp/orthrus-fuzz-XXXXXX");
     CHECK(mkdtemp(folder));
-    (void)snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    CHECK(mkdir(path, 0700) == 0);
+    for (size_t i = 0; i < FOLDERS; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+        CHECK(mkdir(path, 0700) == 0);
+    }
     CHECK(atexit(remove_folder) == 0);
 }
 
@@ -67,6 +73,10 @@ static void check_config(const struct config *config)
     CHECK(config->layer_norm_eps > 0 && config->layer_norm_eps <= 1);
     CHECK(config->hidden_dropout >= 0 && config->hidden_dropout < 1);
     CHECK(config->attention_dropout >= 0 && config->attention_dropout < 1);
+    CHECK(pooling_count(config->pooling) >= 1 &&
+          pooling_count(config->pooling) <= POOLING_LIST_MAX);
+    CHECK(config->architecture && config->n_labels >= 1 && config->n_labels <= CONFIG_LABELS_MAX);
+    CHECK(config_vector_width(config) >= 1);
     CHECK(config->max_length >= 2 && config->max_length <= config->positions);
 }
 

@@ -193,6 +193,22 @@ def test_the_transformer_in_a_folder_of_its_own(start, folder, tmp_path):
     assert near(embed(start("--precision", "fp32", model=whole)), embed(start("--precision", "fp32")))
 
 
+def test_the_first_releases_name_the_family(start, folder, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    folder.rename(whole / "0_BERT")
+    write(whole / "0_BERT" / "sentence_bert_config.json", {"max_seq_length": 30, "do_lower_case": False})
+    write_modules(whole, {**TRANSFORMER, "path": "0_BERT", "type": "sentence_transformers.models.BERT"}, POOLING)
+    server = start("--precision", "fp32", model=whole)
+    assert near(embed(server), embed(start("--precision", "fp32")))
+    assert server.get("/info").json()["max_input_length"] == 30
+
+
+def test_an_adapter_is_refused(folder):
+    write(folder / "adapter_config.json", {"peft_type": "LORA"})
+    assert "adapter_config.json" in refused(folder)
+
+
 def test_an_unknown_field_is_one_warning(start, folder):
     change(folder / "config.json", brand_new_field=1)
     server = start(model=folder)
