@@ -3,63 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "model/heads/labels.h"
+#include "train/companions.h"
 #include "train/temperature.h"
 
-enum { COPY_BYTES_MAX = 64 * 1024 * 1024, LABELS_JSON_MAX = 4 * 1024 * 1024 };
+enum { LABELS_JSON_MAX = 4 * 1024 * 1024 };
 /* Metadata of a file; texts from which on a temperature is worth fitting. */
 enum { NOTES_MAX = 8 * TASKS_MAX + 8, FIT_TEXTS_MIN = 20 };
-
-/* The files of a model folder beside its weights; those that aren't there are passed over. */
-static const char *const companions[] = {
-    "config.json",
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-};
-
-static enum err_code copy_file(const char *from, const char *to, struct err *err)
-{
-    char *data;
-    size_t size;
-    enum err_code code = file_read(from, COPY_BYTES_MAX, &data, &size, err);
-    if (code == ERR_OK) {
-        code = file_write_atomic(to, data, size, err);
-        free(data);
-    }
-    return code;
-}
-
-static enum err_code copy_companions(const struct run *run, struct err *err)
-{
-    enum err_code code = ERR_OK;
-    for (size_t i = 0; code == ERR_OK && i < sizeof companions / sizeof *companions; i++) {
-        char *from = file_join(run->options->model_dir, companions[i]);
-        char *to = file_join(run->options->output, companions[i]);
-        if (!from || !to) {
-            code = err_nomem(err, strlen(run->options->output));
-        } else if (file_exists(from)) {
-            if (strchr(companions[i], '/')) {
-                *strrchr(to, '/') = '\0';
-                (void)mkdir(to, 0777);
-                to[strlen(to)] = '/';
-            }
-            code = copy_file(from, to, err);
-        }
-        free(from);
-        free(to);
-    }
-    return code;
-}
 
 static void source_of(const struct param *param, struct tensor_source *ret_source)
 {
@@ -77,7 +29,9 @@ static enum err_code write_encoder(const struct run *run, char sha256[SHA256_HEX
 {
     const struct params *params = learner_params(run->learner);
     struct tensor_source *sources = calloc(params->n_encoder, sizeof *sources);
-    char *path = file_join(run->options->output, "model.safetensors");
+    char *inside = config_transformer_dir(run->options->output, &run->config);
+    char *path = inside ? file_join(inside, WEIGHTS_FILE) : NULL;
+    free(inside);
     if (!sources || !path) {
         free(sources);
         free(path);
@@ -87,7 +41,8 @@ static enum err_code write_encoder(const struct run *run, char sha256[SHA256_HEX
         source_of(&params->at[i], &sources[i]);
     }
     const struct metadata_source metadata[] = {{"format", "pt"}};
-    enum err_code code = copy_companions(run, err);
+    enum err_code code = companions_copy(run->options->model_dir, &run->config,
+                                         run->options->output, err);
     if (code == ERR_OK) {
         code = safetensors_write_file(path, sources, params->n_encoder, metadata, 1, err);
     }

@@ -227,10 +227,6 @@ enum err_code engine_create(const struct settings *settings, const struct engine
     for (size_t i = 0; i < config->lists->n_warnings; i++) {
         LOG(LOG_WARN, "model folder", LOG_S("what", config->lists->warnings[i]));
     }
-    for (size_t i = 0; i < tokenizer_warnings(engine->model->tokenizer); i++) {
-        LOG(LOG_WARN, "model folder",
-            LOG_S("what", tokenizer_warning(engine->model->tokenizer, i)));
-    }
     if (engine->isa_warning.code != ERR_OK) {
         LOG(LOG_WARN, "an instruction set is left out", LOG_S("why", engine->isa_warning.text));
     }

@@ -1,5 +1,5 @@
 """Saves tiny models of many kinds with the installed transformers and sentence-transformers, and what those libraries
-answer, in the layout of tests/data/models: make_models.py FOLDER [seed]. Reached from test_models.py under
+answer, in the layout of tests/data/models: make_models.py FOLDER [seed]; --expect FOLDER for one that is there. Reached from test_models.py under
 ORTHRUS_FULL=1."""
 
 import json
@@ -159,6 +159,9 @@ def kinds(rng):
 
 
 def main():
+    if sys.argv[1] == "--expect":  # of a folder that is there
+        print(json.dumps(expectations(pathlib.Path(sys.argv[2]))))
+        return
     out, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
     rng = random.Random(seed)
     expected = {}

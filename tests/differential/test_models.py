@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import BIN
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FULL = os.environ.get("ORTHRUS_FULL") == "1"
@@ -60,13 +61,33 @@ def test_vectors_and_ids(start, folder, expected):
     check(start("--precision", "fp32", model=folder), expected)
 
 
-@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 saves models of every kind with the installed libraries")
-def test_every_kind_that_the_libraries_save(start, tmp_path):
+def libraries():
+    """The Python that has the libraries; skips where there is none."""
     python = os.environ.get("ORTHRUS_MODELS_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import torch, transformers, sentence_transformers"], capture_output=True).returncode:
         pytest.skip("not installed: pip install transformers sentence-transformers (or ORTHRUS_MODELS_PYTHON)")
-    maker = pathlib.Path(__file__).with_name("make_models.py")
-    subprocess.run([python, str(maker), str(tmp_path)], check=True)
+    return [python, str(pathlib.Path(__file__).with_name("make_models.py"))]
+
+
+@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 loads a trained folder with the installed libraries")
+def test_a_trained_folder_loads_in_the_libraries(start, tmp_path):
+    maker = libraries()
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text("".join(json.dumps({"text": f"the end of {word}", "classifier": label}) + "\n"
+                            for word, label in (("it", "a"), ("that", "b"), ("this", "a"), ("much", "b"))))
+    subprocess.run([BIN, "train", "--model", str(ROOT / "data" / "models" / "st-dense"), "--data", str(data), "--output",
+                    str(out), "--head", "classifier", "--epochs", "1", "--lr", "1e-3"], check=True, capture_output=True)
+    expected = json.loads(subprocess.run([*maker, "--expect", str(out)], check=True, capture_output=True).stdout)
+    before = start("--precision", "fp32", model=ROOT / "data" / "models" / "st-dense")
+    after = start("--precision", "fp32", model=out)
+    check(after, expected)
+    text = {"inputs": "the end of it"}
+    assert worst(before.post("/embed", text).json(), after.post("/embed", text).json()) > 1e-4
+
+
+@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 saves models of every kind with the installed libraries")
+def test_every_kind_that_the_libraries_save(start, tmp_path):
+    subprocess.run([*libraries(), str(tmp_path)], check=True)
     failed = []
     for name, expected in json.loads((tmp_path / "expected.json").read_text()).items():
         server = start("--precision", "fp32", model=tmp_path / name)
