@@ -337,8 +337,7 @@ static bool keep_body(struct exchange *x, const char *data, size_t size)
                                size_max(2 * x->body.room, x->body.size + size + BUF_FIRST_ROOM));
     }
     if (verdict == ACCOUNT_FULL) {
-        exchange_fail(x, PROBLEM_OVERLOADED, NULL,
-                      "too much memory is held for other requests; try again");
+        exchange_fail(x, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
     } else if (verdict == ACCOUNT_NEVER) {
         exchange_fail(x, PROBLEM_BODY_LARGE, NULL, "a body of at most %zu bytes is allowed",
                       x->body_max);

@@ -89,8 +89,7 @@ bool job_hold(struct job *job, size_t more)
                                        : ACCOUNT_NEVER;
     if (verdict == ACCOUNT_FULL) {
         job->retry_after_s = 1;
-        return problem_set(&job->problem, PROBLEM_OVERLOADED, NULL,
-                           "too much memory is held for other requests; try again");
+        return problem_set(&job->problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
     }
     return verdict == ACCOUNT_OK ||
            problem_set(&job->problem, PROBLEM_RESPONSE_LARGE, NULL,
