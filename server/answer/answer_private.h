@@ -7,6 +7,7 @@
 
 #include "model/heads/spans.h"
 #include "server/answer/answer.h"
+#include "server/heads/shadow.h"
 
 /* Where /analyze puts what a head says. */
 enum place_of { PLACE_ALONE, PLACE_CLASSIFY, PLACE_SENTIMENT, PLACE_NAMED };
@@ -15,16 +16,19 @@ enum place_of { PLACE_ALONE, PLACE_CLASSIFY, PLACE_SENTIMENT, PLACE_NAMED };
 struct asked {
     const struct head *head; /* of answer->version */
     enum place_of place;
-    float *logits;           /* [P,K]; for a token head NULL */
-    float *joined;           /* [N,K] logits of inputs; logits itself without windows */
-    float *scores;           /* [N,K] */
-    struct span_item *items; /* a token head's: [T], a piece's from its first token on */
-    size_t *n_items;         /* [P] */
+    float *logits;             /* [P,K]; for a token head NULL */
+    float *joined;             /* [N,K] logits of inputs; logits itself without windows */
+    float *scores;             /* [N,K] */
+    const struct head *staged; /* the shadow's of that name, or NULL */
+    float *staged_logits;      /* [P,K of staged] */
+    struct span_item *items;   /* a token head's: [T], a piece's from its first token on */
+    size_t *n_items;           /* [P] */
 };
 
 /* Request lifetime; job->answer. */
 struct answer {
     struct heads_version version; /* one for the whole job */
+    struct shadow *shadow;        /* staged beside that version, or NULL */
     struct asked *asked;          /* [n_asked] */
     size_t n_asked;
     size_t *first; /* [N+1] pieces of input i: first[i] … first[i+1]-1; NULL: one each */

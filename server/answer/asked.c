@@ -15,10 +15,12 @@ static void answer_free(void *state)
         }
         free(asked->logits);
         free(asked->scores);
+        free(asked->staged_logits);
         free(asked->items);
         free(asked->n_items);
     }
     heads_version_release(&answer->version);
+    shadow_release(answer->shadow);
     free(answer->asked);
     free(answer->first);
     free(answer->starts);
@@ -49,7 +51,8 @@ static bool take(struct job *job, const char *name, enum place_of place, bool mu
     if (!head) {
         return !must || absent(job, name);
     }
-    answer->asked[answer->n_asked++] = (struct asked){.head = head, .place = place};
+    answer->asked[answer->n_asked++] = (struct asked){
+        .head = head, .place = place, .staged = shadow_head(answer->shadow, head)};
     return true;
 }
 
@@ -139,6 +142,7 @@ bool asked_take(struct job *job, const struct engine *engine)
         return true;
     }
     headstore_acquire(engine->headstore, &answer->version);
+    answer->shadow = shadow_acquire(engine->headstore, &answer->version);
     if (analyze ? !take_tasks(job) : !take(job, job->head, PLACE_ALONE, true)) {
         return false;
     }
@@ -176,7 +180,11 @@ static bool room_of_head(const struct job *job, struct asked *asked)
     asked->logits = room(job->texts, classes, sizeof(float));
     asked->joined = answer->first ? room(job->request.n, classes, sizeof(float)) : asked->logits;
     asked->scores = room(job->request.n, classes, sizeof(float));
-    return asked->logits && asked->joined && asked->scores;
+    if (asked->staged) {
+        asked->staged_logits = room(job->texts, asked->staged->classes, sizeof(float));
+    }
+    return asked->logits && asked->joined && asked->scores &&
+           (asked->staged_logits || !asked->staged);
 }
 
 bool asked_room(struct job *job, const struct engine *engine)

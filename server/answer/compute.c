@@ -53,10 +53,10 @@ static bool ask_tokens(struct job *job, struct asked *asked, size_t piece,
     return n != SIZE_MAX;
 }
 
-static bool ask_text(struct asked *asked, size_t piece, const struct computed_text *text)
+static bool ask_text(const struct head *head, float *all, size_t piece,
+                     const struct computed_text *text)
 {
-    const struct head *head = asked->head;
-    float *logits = asked->logits + piece * head->classes;
+    float *logits = all + piece * head->classes;
     head_logits(head, head->input == HEAD_INPUT_CLS ? text->hidden : text->pooled, 1, logits);
     for (size_t k = 0; k < head->classes; k++) {
         if (!isfinite(logits[k])) {
@@ -97,7 +97,11 @@ void answer_computed(struct job *job, size_t piece, const struct computed_text *
     for (size_t i = 0; good && i < answer->n_asked; i++) {
         struct asked *asked = &answer->asked[i];
         good = asked->items ? ask_tokens(job, asked, piece, text, engine)
-                            : ask_text(asked, piece, text);
+                            : ask_text(asked->head, asked->logits, piece, text);
+        if (asked->staged) {
+            /* What it says is counted where it is finite; it answers nobody. */
+            (void)ask_text(asked->staged, asked->staged_logits, piece, text);
+        }
     }
     if (good && answer->hidden) {
         memcpy(answer->hidden + job->starts[piece] * engine->model->config.hidden, text->hidden,

@@ -70,6 +70,26 @@ static void count(const struct engine *engine, const struct asked *asked, size_t
                        (double)scores[best]);
 }
 
+/* The staged head saw the text too. */
+static void count_shadow(const struct job *job, const struct engine *engine,
+                         const struct asked *asked, size_t input)
+{
+    const struct answer *answer = job->answer;
+    const struct head *staged = asked->staged;
+    float scores[HEADS_CLASSES_MAX];
+    join_logits(staged, asked->staged_logits, answer_first(answer, input),
+                answer_first(answer, input + 1), scores);
+    head_scores(staged, scores, scores);
+    for (size_t k = 0; k < staged->classes; k++) {
+        if (!isfinite(scores[k])) {
+            return;
+        }
+    }
+    bool agrees = shadow_count(answer->shadow, asked->head, staged,
+                               asked->scores + input * asked->head->classes, scores);
+    metrics_shadow(engine->metrics, asked->head->name, agrees);
+}
+
 bool join_pieces(struct job *job, const struct engine *engine)
 {
     struct answer *answer = job->answer;
@@ -93,6 +113,9 @@ bool join_pieces(struct job *job, const struct engine *engine)
                                    asked->head->name);
             }
             count(engine, asked, input);
+            if (asked->staged) {
+                count_shadow(job, engine, asked, input);
+            }
         }
     }
     return true;

@@ -116,6 +116,9 @@ static void append_object(struct job *job, const struct engine *engine, size_t i
     bool sigmoid = asked->head->type == HEAD_SIGMOID;
     bool abstained = request->abstain && abstains(asked, input, left_out);
     size_t windows = windows_of(answer, input);
+    if (abstained) {
+        metrics_abstained(engine->metrics, asked->head->name);
+    }
     struct response_verdict verdict = {
         .head = response_head(job, asked),
         .top_k = request->top_k,

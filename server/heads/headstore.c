@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "server/heads/headstore_parts.h"
+#include "server/heads/shadow.h"
 
 void heads_version_copy(const struct heads_version *from, struct heads_version *ret_to)
 {
@@ -103,9 +104,12 @@ static enum metrics_swap metric_of(enum swap_result result, bool dry_run)
         return METRICS_SWAP_PRECONDITION;
     case SWAP_UNKNOWN:
     case SWAP_NO_HEAD:
+    case SWAP_NO_SHADOW:
         return METRICS_SWAP_UNKNOWN;
     case SWAP_LAST_HEAD:
         return METRICS_SWAP_REFUSED;
+    case SWAP_STALE:
+        return METRICS_SWAP_PRECONDITION;
     case SWAP_FAILED:
         break;
     }
@@ -225,7 +229,7 @@ enum swap_result headstore_commit(struct headstore *store, struct heads *heads, 
 }
 
 /* Whether the active set is what the caller takes it for. */
-static bool expected(const struct heads_version *active, const char *if_match, struct err *err)
+bool headstore_expected(const struct heads_version *active, const char *if_match, struct err *err)
 {
     if (!if_match || (active->heads && (strcmp(if_match, "*") == 0 ||
                                         strcmp(if_match, active->heads->sha256) == 0))) {
@@ -245,7 +249,7 @@ static enum swap_result put_locked(struct headstore *store, const void *data, si
     headstore_acquire(store, &active);
     struct heads *heads = NULL;
     enum swap_result result = SWAP_PRECONDITION;
-    if (expected(&active, if_match, err)) {
+    if (headstore_expected(&active, if_match, err)) {
         result = headstore_stage(store, data, size, "the heads file", active.heads, &heads, err);
     }
     if (result == SWAP_OK && dry_run) {
@@ -304,7 +308,8 @@ static enum swap_result remove_locked(struct headstore *store, const char *name,
     headstore_acquire(store, &active);
     struct heads_fit fit = model_heads_fit(store->model, store->pooling);
     struct heads *heads = NULL;
-    enum swap_result result = expected(&active, if_match, err) ? SWAP_OK : SWAP_PRECONDITION;
+    enum swap_result result = headstore_expected(&active, if_match, err) ? SWAP_OK
+                                                                         : SWAP_PRECONDITION;
     if (result == SWAP_OK) {
         enum err_code code = active.heads ? heads_without(active.heads, name, &fit, &heads, err)
                                           : err_set(err, ERR_NOT_FOUND, "no heads are in service");
@@ -358,7 +363,7 @@ static enum swap_result rollback_locked(struct headstore *store, uint64_t number
     const struct kept *kept = &store->kept;
     const struct heads_version none = {.version = 0};
     size_t at = 1;
-    if (!expected(kept->n ? &kept->version[0] : &none, if_match, err)) {
+    if (!headstore_expected(kept->n ? &kept->version[0] : &none, if_match, err)) {
         return SWAP_PRECONDITION;
     }
     if (number) {
@@ -559,6 +564,7 @@ void headstore_destroy(struct headstore *store)
         return;
     }
     watch_destroy(store->watch);
+    shadow_release(store->shadow);
     kept_release(&store->kept);
     probes_done(&store->probes);
     (void)pthread_mutex_destroy(&store->swap);

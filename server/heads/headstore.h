@@ -58,6 +58,8 @@ enum swap_result {
     SWAP_UNKNOWN,      /* 404 no such version */
     SWAP_NO_HEAD,      /* 404 no such head */
     SWAP_LAST_HEAD,    /* 409 a set has at least one head */
+    SWAP_NO_SHADOW,    /* 404 nothing is staged */
+    SWAP_STALE,        /* 409 the active set changed since the staging */
     SWAP_FAILED,       /* 500 could not persist */
 };
 

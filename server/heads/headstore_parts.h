@@ -38,7 +38,8 @@ struct headstore {
     pthread_mutex_t lock;  /* short: guards what follows */
     struct kept kept;
     char refusal[ERR_TEXT_MAX];
-    struct watch *watch; /* owned; NULL without --heads-dir */
+    struct shadow *shadow; /* one reference; NULL: nothing is staged */
+    struct watch *watch;   /* owned; NULL without --heads-dir */
 };
 
 /* headstore_probe.c */
@@ -75,6 +76,9 @@ CHECK_RESULT enum err_code watch_create(struct headstore *store, const char *dir
 void watch_destroy(struct watch *watch);
 
 /* headstore.c */
+
+/* False with err set where If-Match (NULL: none) does not name the active set. */
+bool headstore_expected(const struct heads_version *active, const char *if_match, struct err *err);
 
 /* Checks and probes a heads file's bytes. Any thread. */
 enum swap_result headstore_stage(struct headstore *store, const void *data, size_t size,

@@ -99,8 +99,8 @@ static void observe(struct histogram *histogram, uint64_t value)
     add(&histogram->sum, value);
 }
 
-/* The head's histogram; NULL where the table or memory is full. */
-static struct histogram *confidence_of(struct metrics *metrics, const char *head)
+/* The head's own series; NULL where the table or memory is full. */
+static struct confidence *confidence_of(struct metrics *metrics, const char *head)
 {
     struct confidence *found = NULL;
     unsigned i = 0;
@@ -111,7 +111,7 @@ static struct histogram *confidence_of(struct metrics *metrics, const char *head
         }
     }
     if (found || i == METRICS_HEADS_MAX) {
-        return found ? &found->histogram : NULL;
+        return found;
     }
     struct confidence *made = calloc(1, sizeof *made);
     if (!made || !(made->head = strdup(head))) {
@@ -121,7 +121,7 @@ static struct histogram *confidence_of(struct metrics *metrics, const char *head
     made->histogram.buckets = &metrics_confidence_buckets;
     struct confidence *none = NULL;
     if (atomic_compare_exchange_strong(&metrics->confidence[i], &none, made)) {
-        return &made->histogram;
+        return made;
     }
     /* Somebody else was first in this place: perhaps with the same head. */
     free(made->head);
@@ -316,9 +316,25 @@ void metrics_prediction(struct metrics *metrics, const char *head, const char *l
                         double confidence)
 {
     add(series_counter(metrics, head, label), 1);
-    struct histogram *histogram = confidence_of(metrics, head);
-    if (histogram) {
+    struct confidence *own = confidence_of(metrics, head);
+    if (own) {
         double bounded = confidence < 0 ? 0 : confidence > 1 ? 1 : confidence;
-        observe(histogram, (uint64_t)(bounded * 1e6));
+        observe(&own->histogram, (uint64_t)(bounded * 1e6));
+    }
+}
+
+void metrics_shadow(struct metrics *metrics, const char *head, bool agrees)
+{
+    struct confidence *own = confidence_of(metrics, head);
+    if (own) {
+        add(&own->shadow[agrees], 1);
+    }
+}
+
+void metrics_abstained(struct metrics *metrics, const char *head)
+{
+    struct confidence *own = confidence_of(metrics, head);
+    if (own) {
+        add(&own->abstained, 1);
     }
 }

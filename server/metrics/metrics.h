@@ -77,6 +77,9 @@ void metrics_truncated(struct metrics *metrics, size_t texts);
  * unseen label becomes a new series (bounded; the rest counts as "other"). */
 void metrics_prediction(struct metrics *metrics, const char *head, const char *label,
                         double confidence);
+/* A text that a staged head saw beside the active one; a text that a head gave no label. */
+void metrics_shadow(struct metrics *metrics, const char *head, bool agrees);
+void metrics_abstained(struct metrics *metrics, const char *head);
 enum { METRICS_LABELS_MAX = 64 }; /* of one head; callers count the rest as "other" */
 /* Makes a label's series appear with 0 before its first prediction. */
 void metrics_declare(struct metrics *metrics, const char *head, const char *label);

@@ -43,6 +43,8 @@ enum { METRICS_SERIES_MAX = 4096, METRICS_SERIES_SLOTS = 8192 };
 struct confidence {
     char *head; /* owned */
     struct histogram histogram;
+    atomic_uint_fast64_t shadow[2]; /* texts that a staged head saw: disagreeing, agreeing */
+    atomic_uint_fast64_t abstained;
 };
 enum { METRICS_HEADS_MAX = 256 };
 

@@ -124,6 +124,31 @@ static void append_predictions(const struct metrics *metrics, struct buf *out)
     }
 }
 
+static void append_shadow(const struct metrics *metrics, struct buf *out)
+{
+    static const char *const agrees[] = {"false", "true"};
+    const char *name = "orthrus_shadow_texts_total";
+    family(out, name, "counter", "Texts that staged heads saw, by agreement with the active head.");
+    for (unsigned i = 0; i < METRICS_HEADS_MAX; i++) {
+        const struct confidence *own = atomic_load_explicit(&metrics->confidence[i],
+                                                            memory_order_acquire);
+        for (unsigned k = 0; own && k < 2; k++) {
+            (void)buf_printf(out, "%s{head=\"%s\",agrees=\"%s\"} %" PRIu64 "\n", name, own->head,
+                             agrees[k], load(&own->shadow[k]));
+        }
+    }
+    name = "orthrus_abstained_total";
+    family(out, name, "counter", "Texts that a head gave no label, below its thresholds.");
+    for (unsigned i = 0; i < METRICS_HEADS_MAX; i++) {
+        const struct confidence *own = atomic_load_explicit(&metrics->confidence[i],
+                                                            memory_order_acquire);
+        if (own) {
+            (void)buf_printf(out, "%s{head=\"%s\"} %" PRIu64 "\n", name, own->head,
+                             load(&own->abstained));
+        }
+    }
+}
+
 static void append_label(struct buf *out, const char *before, const char *name, const char *value)
 {
     (void)buf_printf(out, "%s%s=", before, name);
@@ -237,6 +262,7 @@ void metrics_write(const struct metrics *metrics, const struct metrics_now *now,
                   "Log lines lost because stderr was not read fast enough.",
                   (double)log_writer_dropped());
     append_predictions(metrics, out);
+    append_shadow(metrics, out);
     append_heads(metrics, now, out);
     append_infos(metrics, now, out);
     append_process(out);

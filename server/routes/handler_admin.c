@@ -11,6 +11,7 @@
 #include "base/jval.h"
 #include "base/sha256.h"
 #include "server/heads/headstore.h"
+#include "server/heads/shadow.h"
 #include "server/heads/swapper.h"
 #include "server/queue/engine.h"
 
@@ -18,7 +19,8 @@
 struct swap {
     struct exchange *x;
     struct headstore *store;
-    bool rollback;
+    bool rollback, stage, promote, drop;
+    bool may_stage;     /* of PUT: ?stage=shadow is allowed */
     const char *remove; /* DELETE: the head that goes; borrowed from the path */
     uint64_t version;   /* rollback's target, 0: the one before */
     bool dry_run;
@@ -223,7 +225,16 @@ static bool take_argument(struct exchange *x, struct swap *swap, const char *tex
         const char *text;
         bool dry_run;
     } values[] = {{"", true}, {"=true", true}, {"=1", true}, {"=false", false}, {"=0", false}};
+    static const char stage[] = "stage=shadow";
     size_t name_size = sizeof name - 1;
+    if (swap->may_stage && size == sizeof stage - 1 && strncmp(text, stage, size) == 0) {
+        swap->stage = true;
+        return true;
+    }
+    if (swap->may_stage && strncmp(text, "stage", 5) == 0 && strcspn(text, "=&") == 5) {
+        exchange_fail(x, PROBLEM_FIELD_VALUE, "stage", "stage: shadow is allowed");
+        return false;
+    }
     if (strcspn(text, "=&") != name_size || strncmp(text, name, name_size) != 0) {
         exchange_fail(x, PROBLEM_FIELD_UNKNOWN, NULL,
                       "an argument of the query is not known; dry_run is allowed");
@@ -247,14 +258,15 @@ static bool take_query(struct exchange *x, struct swap *swap)
     bool seen = false;
     for (const char *at = x->query; *at;) {
         size_t size = strcspn(at, "&");
-        if (size && seen) {
+        bool staged = swap->stage;
+        if (size && seen && strncmp(at, "dry_run", 7) == 0) {
             exchange_fail(x, PROBLEM_FIELD_DUPLICATE, "dry_run", "dry_run may stand only once");
             return false;
         }
         if (size && !take_argument(x, swap, at, size)) {
             return false;
         }
-        seen = seen || size > 0;
+        seen = seen || (size > 0 && swap->stage == staged);
         at += size + (at[size] == '&');
     }
     return true;
@@ -282,6 +294,9 @@ static bool claim(struct exchange *x)
 static bool put(struct exchange *x)
 {
     struct swap *swap = make_swap(x);
+    if (swap) {
+        swap->may_stage = true;
+    }
     if (!swap || !take_if_match(x, swap) || !take_query(x, swap)) {
         return false;
     }
@@ -345,6 +360,37 @@ static bool delete_head(struct exchange *x)
     return claim(x);
 }
 
+static bool promote(struct exchange *x)
+{
+    struct swap *swap = make_swap(x);
+    if (!swap || !take_if_match(x, swap) || !take_query(x, swap)) {
+        return false;
+    }
+    swap->promote = true;
+    return claim(x);
+}
+
+static bool drop(struct exchange *x)
+{
+    struct swap *swap = make_swap(x);
+    if (!swap || !take_if_match(x, swap) || !take_query(x, swap)) {
+        return false;
+    }
+    swap->drop = true;
+    return claim(x);
+}
+
+static bool report(struct exchange *x)
+{
+    if (!shadow_report(server_engine(x->server)->headstore, &x->reply.body)) {
+        exchange_fail(x, PROBLEM_SHADOW_ABSENT, NULL,
+                      "no heads are staged; PUT /admin/heads?stage=shadow stages some");
+    } else {
+        exchange_reply(x, 200, "application/json");
+    }
+    return false;
+}
+
 /* On the swapper's thread. */
 static void run_swap(void *argument)
 {
@@ -355,6 +401,16 @@ static void run_swap(void *argument)
     if (swap->rollback) {
         swap->result = headstore_rollback(swap->store, swap->version, if_match, swap->dry_run,
                                           x->key_id, &swap->now, &swap->previous, &swap->err);
+    } else if (swap->promote) {
+        swap->result = shadow_promote(swap->store, if_match, swap->dry_run, x->key_id, &swap->now,
+                                      &swap->previous, &swap->err);
+    } else if (swap->drop) {
+        swap->result = shadow_drop(swap->store, if_match, swap->dry_run, x->key_id, &swap->now,
+                                   &swap->err);
+    } else if (swap->stage) {
+        swap->result = shadow_stage(swap->store, x->body.data, x->body.size, if_match,
+                                    swap->dry_run, x->key_id, &swap->now, &swap->previous,
+                                    &swap->err);
     } else if (swap->remove) {
         swap->result = headstore_remove(swap->store, swap->remove, if_match, swap->dry_run,
                                         x->key_id, &swap->now, &swap->previous, &swap->err);
@@ -386,6 +442,8 @@ static void fail_swap(struct exchange *x, const struct swap *swap)
         [SWAP_UNKNOWN] = {PROBLEM_VERSION_UNKNOWN, "no such version is kept"},
         [SWAP_NO_HEAD] = {PROBLEM_HEAD_ABSENT, "no such head is in service"},
         [SWAP_LAST_HEAD] = {PROBLEM_LAST_HEAD, "a set has at least one head"},
+        [SWAP_NO_SHADOW] = {PROBLEM_SHADOW_ABSENT, "no heads are staged"},
+        [SWAP_STALE] = {PROBLEM_SHADOW_STALE, "the active heads have changed since the staging"},
         [SWAP_FAILED] = {PROBLEM_INTERNAL, "the heads could not be kept"},
     };
     exchange_fail(x, problems[swap->result].kind, NULL, "%s",
@@ -400,8 +458,13 @@ static void finish(struct exchange *x)
         fail_swap(x, swap);
         return;
     }
-    buf_printf(out, "{\"version\":%" PRIu64 ",\"sha256\":\"%s\",\"source_sha256\":\"%s\"",
-               swap->now.version, swap->now.heads->sha256, swap->now.source_sha256);
+    if (swap->now.version) {
+        buf_printf(out, "{\"version\":%" PRIu64, swap->now.version);
+    } else {
+        buf_append_str(out, "{\"version\":null");
+    }
+    buf_printf(out, ",\"sha256\":\"%s\",\"source_sha256\":\"%s\"", swap->now.heads->sha256,
+               swap->now.source_sha256);
     if (swap->previous.heads) {
         buf_printf(out, ",\"previous\":%" PRIu64, swap->previous.version);
     } else {
@@ -409,7 +472,9 @@ static void finish(struct exchange *x)
     }
     buf_printf(out, "%s}", swap->dry_run ? ",\"dry_run\":true" : "");
     exchange_header(x, "ETag", "\"%s\"", swap->now.heads->sha256);
-    exchange_header(x, "X-Heads", "%s", swap->now.id);
+    if (swap->now.version) {
+        exchange_header(x, "X-Heads", "%s", swap->now.id);
+    }
     exchange_reply(x, 200, "application/json");
 }
 
@@ -421,3 +486,8 @@ const struct handler handler_heads_rollback = {
     .begin = begin, .run = rollback, .submit = submit, .finish = finish};
 const struct handler handler_heads_delete = {
     .begin = begin, .run = delete_head, .submit = submit, .finish = finish};
+const struct handler handler_shadow_report = {.begin = begin, .run = report};
+const struct handler handler_shadow_drop = {
+    .begin = begin, .run = drop, .submit = submit, .finish = finish};
+const struct handler handler_shadow_promote = {
+    .begin = begin, .run = promote, .submit = submit, .finish = finish};
