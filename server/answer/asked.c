@@ -187,10 +187,29 @@ static bool room_of_head(const struct job *job, struct asked *asked)
            (asked->staged_logits || !asked->staged);
 }
 
+/* Every token's vector is held until it is written: more than this is answered before it is
+ * computed. */
+static bool vectors_fit(struct job *job, const struct engine *engine)
+{
+    enum { VECTORS_MIB = 256, NUMBER_BYTES = 12 };
+    size_t bytes;
+    if (job->kind != API_EMBED_ALL ||
+        (size_mul(job->total_tokens, engine->model->config.hidden * NUMBER_BYTES, &bytes) &&
+         bytes <= (size_t)VECTORS_MIB * 1024 * 1024)) {
+        return true;
+    }
+    return problem_set(&job->problem, PROBLEM_RESPONSE_LARGE, NULL,
+                       "the answer would be larger than %d MiB; send fewer or shorter texts",
+                       VECTORS_MIB);
+}
+
 bool asked_room(struct job *job, const struct engine *engine)
 {
     struct answer *answer = job->answer;
     bool whole = true;
+    if (!vectors_fit(job, engine)) {
+        return false;
+    }
     for (size_t i = 0; whole && i < answer->n_asked; i++) {
         whole = room_of_head(job, &answer->asked[i]);
     }

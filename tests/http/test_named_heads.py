@@ -289,3 +289,9 @@ def test_metrics_by_head(server):
     assert 'orthrus_predictions_total{head="topics",label="topics-' in text
     assert 'orthrus_prediction_confidence_count{head="topics"}' in text
     assert 'orthrus_requests_total{route="/heads/{name}",code="200"}' in text
+
+
+def test_token_vectors_are_bounded(start):
+    server = start("--max-client-batch", "20000")
+    reply = server.post("/embed_all", {"inputs": [" ".join(["a"] * 126)] * 20000})
+    assert (reply.status, reply.code) == (413, "response_too_large")
