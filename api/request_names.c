@@ -81,7 +81,7 @@ bool read_tasks(struct reader *reader, const char *name, const json_t *value)
         return problem_set(reader->problem, PROBLEM_FIELD_RANGE, path.text,
                            "tasks must hold 1 to %d names; it must be %s", API_TASKS_MAX, allowed);
     }
-    struct api_name *tasks;
+    struct api_name *tasks = NULL;
     if (!read_names(reader, &path, value, API_TASKS_MAX, &tasks, &n)) {
         return false;
     }

@@ -197,7 +197,8 @@ enum err_code file_writer_open(const char *path, struct file_writer *ret_writer,
     struct file_writer writer = {.fd = -1, .path = strdup(path), .temporary = malloc(length)};
     if (!writer.path || !writer.temporary) {
         file_writer_abandon(&writer);
-        return err_nomem(err, length);
+        (void)err_nomem(err, length);
+        return ERR_NOMEM;
     }
     (void)snprintf(writer.temporary, length, "%s.tmp-XXXXXX", path);
     writer.fd = mkostemp(writer.temporary, O_CLOEXEC);

@@ -108,7 +108,7 @@ static enum err_code open_texts(const char *path, struct texts *ret_texts, struc
     } else {
         make_sentences(&texts.bytes);
     }
-    texts.at = code == ERR_OK ? calloc(texts.n, sizeof *texts.at) : NULL;
+    texts.at = code == ERR_OK ? calloc(size_max(texts.n, 1), sizeof *texts.at) : NULL;
     if (code == ERR_OK && (!texts.at || buf_failed(&texts.bytes))) {
         code = err_nomem(err, texts.n * sizeof *texts.at);
     }

@@ -145,8 +145,8 @@ static enum err_code take(void *context, const struct bulk_window *window, float
                            options->width, id, &embed->rows)) {
             return buf_failed(&embed->rows)
                        ? err_nomem(err, embed->rows.size)
-                       : err_set(err, ERR_INVALID, "text %llu: its vector is too large for fp16",
-                                 (unsigned long long)(target->rows + i + 1));
+                       : err_set(err, ERR_INVALID, "text %zu: its vector is too large for fp16",
+                                 target->rows + i + 1);
         }
     }
     embed->truncated += bulk_window_truncated(window);

@@ -428,8 +428,8 @@ static enum err_code hand_over(const struct bulk_stream *stream, struct bulk_win
 {
     if (window->bad != SIZE_MAX) {
         return err_set(err, ERR_INVALID,
-                       "text %llu: its vector is not finite (weights or precision overflow)",
-                       (unsigned long long)(window->first + window->bad + 1));
+                       "text %zu: its vector is not finite (weights or precision overflow)",
+                       window->first + window->bad + 1);
     }
     return stream->take(stream->context, window, window->rows, err);
 }

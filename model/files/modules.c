@@ -31,8 +31,8 @@ static bool path_is_inside(const char *path, size_t size)
 static bool type_is(const char *type, const char *name)
 {
     static const char package[] = "sentence_transformers.";
-    const char *dot = strrchr(type, '.');
-    return strncmp(type, package, sizeof package - 1) == 0 && dot && strcmp(dot + 1, name) == 0;
+    const char *dot = type ? strrchr(type, '.') : NULL;
+    return dot && strncmp(type, package, sizeof package - 1) == 0 && strcmp(dot + 1, name) == 0;
 }
 
 /* The encoder's module; before 1.0 it had a class for each family. */

@@ -154,10 +154,10 @@ static enum err_code open_index(struct weights *weights, const char *dir, struct
         return code;
     }
     const struct jval *map = jval_get(root, "weight_map");
-    weights->files = calloc(WEIGHTS_SHARDS_MAX, sizeof *weights->files);
-    weights->names = calloc(WEIGHTS_SHARDS_MAX, sizeof *weights->names);
+    weights->files = calloc(WEIGHTS_SHARDS_MAX, sizeof(void *));
+    weights->names = calloc(WEIGHTS_SHARDS_MAX, sizeof(void *));
     if (!weights->files || !weights->names) {
-        code = err_nomem(err, WEIGHTS_SHARDS_MAX * sizeof *weights->files);
+        code = err_nomem(err, WEIGHTS_SHARDS_MAX * sizeof(void *));
     } else if (!jval_is_object(map) || jval_object_size(map) == 0) {
         code = err_set(err, ERR_INVALID, "%s: weight_map: must be an object of tensors and files",
                        weights->label);
@@ -171,9 +171,9 @@ static enum err_code open_index(struct weights *weights, const char *dir, struct
 
 static enum err_code open_single(struct weights *weights, struct err *err)
 {
-    weights->files = calloc(1, sizeof *weights->files);
+    weights->files = calloc(1, sizeof(void *));
     if (!weights->files) {
-        return err_nomem(err, sizeof *weights->files);
+        return err_nomem(err, sizeof(void *));
     }
     enum err_code code = safetensors_open(weights->label, &weights->files[0], err);
     weights->n = code == ERR_OK;
