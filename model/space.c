@@ -43,7 +43,7 @@ static int compare_prompts(const void *a, const void *b)
 static bool describe_prompts(const struct config *config, struct buf *out)
 {
     const struct config_lists *lists = config->lists;
-    const struct prompt **sorted = calloc(lists->n_prompts + 1, sizeof *sorted);
+    const struct prompt **sorted = calloc(lists->n_prompts + 1, sizeof(void *));
     size_t n = 0;
     for (size_t i = 0; sorted && i < lists->n_prompts; i++) {
         if (lists->prompts[i].text[0]) {

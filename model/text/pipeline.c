@@ -46,7 +46,8 @@ static enum err_code normalize_added(struct pipeline *pipeline, struct err *err)
                                 token->size, 0, true, &scratch, &view, err);
         char *decoded = code == ERR_OK ? malloc(view.size + 1) : NULL;
         if (code == ERR_OK && !decoded) {
-            code = err_nomem(err, view.size);
+            (void)err_nomem(err, view.size);
+            code = ERR_NOMEM;
         }
         if (code == ERR_OK) {
             memcpy(decoded, view.bytes ? view.bytes : "", view.size);

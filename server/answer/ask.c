@@ -135,8 +135,7 @@ static bool add_prompt(struct job *job, const char *prompt)
         if (!text) {
             return answer_no_memory(job);
         }
-        memcpy(text, prompt, prompt_size);
-        memcpy(text + prompt_size, input->text, input->size);
+        memcpy(mempcpy(text, prompt, prompt_size), input->text, input->size);
         input->text = text;
         input->size = size;
     }

@@ -372,8 +372,11 @@ static enum err_code write_state(const char *dir, const struct kept *kept, uint6
     bool replaced = false;
     struct buf out;
     format_state(&out, kept, next_version);
-    enum err_code code = !path || buf_failed(&out) ? err_nomem(err, out.size) : ERR_OK;
-    if (code == ERR_OK && file_exists(path)) {
+    enum err_code code = ERR_OK;
+    if (!path || buf_failed(&out)) {
+        (void)err_nomem(err, out.size);
+        code = ERR_NOMEM;
+    } else if (file_exists(path)) {
         code = file_read_regular(path, STATE_MAX, &old, &old_size, err);
     }
     if (code == ERR_OK) {

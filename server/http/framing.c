@@ -36,7 +36,7 @@ static enum framing_state feed_target(struct framing *framing, unsigned char byt
 
 static enum framing_state feed_version(struct framing *framing, unsigned char byte)
 {
-    static const char version[] = "HTTP/1.";
+    static const unsigned char version[] = "HTTP/1.";
     size_t at = framing->at++;
     if (at < sizeof version - 1) {
         return byte == version[at] ? FRAMING_VERSION : FRAMING_DOUBT;

@@ -224,9 +224,8 @@ static void arrive(struct policy *policy, struct queue_entry *entry, uint64_t no
         actions->why = POLICY_LEFT;
     } else if (now_ns >= entry->deadline_ns) {
         actions->why = POLICY_EXPIRED;
-    } else if (hopeless(policy, tokens, entry->deadline_ns - now_ns)) {
-        actions->why = POLICY_HOPELESS;
-    } else if (!has_room(policy, tokens, ahead, requests_before(policy))) {
+    } else if (!hopeless(policy, tokens, entry->deadline_ns - now_ns) &&
+               !has_room(policy, tokens, ahead, requests_before(policy))) {
         actions->why = POLICY_FULL;
         actions->retry_after_s = room_after_s(policy, tokens);
     } else if (hopeless(policy, ahead + tokens, entry->deadline_ns - now_ns)) {

@@ -30,7 +30,7 @@ enum err_code rules_of_bert(const struct tokenizer_options *options, struct rule
     *step = (struct decoder_step){
         .kind = DECODER_WORDPIECE, .text_size = sizeof prefix - 1, .cleanup = true};
     memcpy(step->text, prefix, sizeof prefix);
-    int32_t ids[TEXT_SPECIALS];
+    int32_t ids[TEXT_SPECIALS] = {0};
     enum err_code code = ERR_OK;
     for (enum text_special i = 0; i < TEXT_SPECIALS && code == ERR_OK; i++) {
         char *word = (char *)(uintptr_t)text_special_word(i); /* copied */

@@ -148,7 +148,7 @@ static enum err_code check_class(const struct members *file)
     size_t size = 0;
     enum err_code code = members_string(file, "tokenizer_class", false, SIZE_MAX, &name, &size);
     bool known = code != ERR_OK || !name;
-    size_t bare = size > 4 && memcmp(name + size - 4, "Fast", 4) == 0 ? size - 4 : size;
+    size_t bare = name && size > 4 && memcmp(name + size - 4, "Fast", 4) == 0 ? size - 4 : size;
     for (size_t i = 0; !known && i < sizeof classes / sizeof *classes; i++) {
         known = strlen(classes[i]) == bare && memcmp(classes[i], name, bare) == 0;
     }

@@ -50,7 +50,7 @@ static size_t slot_of(const struct words *words, const char *bytes, size_t size)
     size_t slot = hash(bytes, size) & (words->slot_count - 1);
     while (words->slots[slot]) {
         struct word word = words_at(words, words->slots[slot] - 1);
-        if (word.size == size && memcmp(word.bytes, bytes, size) == 0) {
+        if (word.bytes && word.size == size && memcmp(word.bytes, bytes, size) == 0) {
             break;
         }
         slot = (slot + 1) & (words->slot_count - 1);
@@ -82,7 +82,7 @@ static bool grow_slots(struct words *words)
 
 static bool grow_data(struct words *words, size_t size)
 {
-    if (words->data_room - words->data_size > size) {
+    if (words->data && words->data_room - words->data_size > size) {
         return true;
     }
     size_t room = 2 * words->data_room + size + 4096;
