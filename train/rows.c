@@ -128,7 +128,7 @@ static int find_column(const struct rows *rows, size_t n, const char *name)
 static enum err_code read_header(struct rows *rows, struct err *err)
 {
     const struct rows_columns *columns = rows->columns;
-    size_t n;
+    size_t n = 0;
     enum err_code code = read_record(rows, &n, err);
     if (code != ERR_OK) {
         return code;

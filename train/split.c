@@ -92,7 +92,7 @@ static void choose_classes(const struct dataset *dataset, int task, double share
         quota[best]++;
     }
     for (size_t i = 0; i < dataset->n; i++) {
-        size_t k = (size_t)(labels[order[i]] + 1);
+        size_t k = (size_t)((ptrdiff_t)labels[order[i]] + 1); /* -1: none */
         if (quota[k] > 0) {
             quota[k]--;
             is_held[order[i]] = 1;

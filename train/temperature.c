@@ -114,9 +114,7 @@ static size_t collect(const struct judged *judged, double temperature, struct cl
             bool truth = judged->type == HEAD_SOFTMAX ? (size_t)judged->labels[i] == k
                                                       : judged->targets[i * classes + k] > 0.5f;
             brier += (score - truth) * (score - truth);
-            if (judged->type == HEAD_SIGMOID) {
-                claims[n++] = (struct claim){score, truth};
-            } else if (k == head_best(row, classes)) {
+            if (judged->type == HEAD_SIGMOID || k == head_best(row, classes)) {
                 claims[n++] = (struct claim){score, truth};
             }
         }
