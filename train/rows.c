@@ -178,7 +178,7 @@ static struct cell csv_cell(const struct rows *rows, int field)
 
 static enum err_code next_csv(struct rows *rows, bool *ret_end, struct err *err)
 {
-    size_t n;
+    size_t n = 0;
     enum err_code code = read_record(rows, &n, err);
     if (code != ERR_OK || n == 0) {
         *ret_end = code == ERR_OK;
