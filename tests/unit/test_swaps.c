@@ -254,9 +254,14 @@ static int setup(void **state)
     }
     struct job *job = call(API_EMBED, "{\"inputs\":\"hello world\",\"normalize\":false}");
     size_t hidden = engine->model->config.hidden;
+    struct jval *root = NULL;
+    CHECK(jval_parse(job->response.data, job->response.size, &root, NULL) == ERR_OK);
     for (size_t i = 0; i < hidden; i++) {
-        plain_sum += (double)job->embeddings[i];
+        double value = 0;
+        CHECK(jval_double(jval_at(jval_at(root, 0), i), &value));
+        plain_sum += value;
     }
+    jval_free(root);
     job_destroy(job);
     for (unsigned i = 0; i < VALUES; i++) {
         files[i] = heads_file_make(hidden, 6, 3, value_of(i), NULL);
