@@ -22,6 +22,7 @@ SEED = 5_2024
 HIDDEN = 4
 ENCODER = hashlib.sha256(b"an encoder").hexdigest()
 POOLING = "mean"
+POOLINGS = {"mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"}
 CLASSES_MAX, LABEL_MAX = 1024, 256
 DEFAULT_LABELS = {
     "classifier": ["Expression", "Opinion", "Quote", "Riddle", "News", "Other"],
@@ -272,7 +273,7 @@ def is_digest(text):
 
 def meant_for_another(metadata):
     encoder, pooling = metadata.get("encoder.sha256", ENCODER), metadata.get("pooling", POOLING)
-    return (is_digest(encoder) and encoder.lower() != ENCODER) or pooling == "cls"
+    return (is_digest(encoder) and encoder.lower() != ENCODER) or pooling in POOLINGS - {POOLING}
 
 
 def read_heads(tensors, metadata):
@@ -281,7 +282,7 @@ def read_heads(tensors, metadata):
     allowed = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
     demand(heads and tensors.keys() == allowed, "names")
     demand(is_digest(metadata.get("encoder.sha256", ENCODER)), "encoder.sha256")
-    demand(metadata.get("pooling", POOLING) in ("mean", "cls"), "pooling")
+    demand(metadata.get("pooling", POOLING) in POOLINGS, "pooling")
     return [read_head(head, tensors, metadata) for head in heads]
 
 
