@@ -109,6 +109,9 @@ def for_model(api, server, admin):
     api["components"]["schemas"]["PromptName"]["maxLength"] = 0  # this folder has no prompts
     # Not in the contract itself: the Go generator can't compile a bound on bytes.
     api["components"]["schemas"]["HeadsFile"]["minLength"] = 1
+    if not admin:  # schemathesis reads YAML before it looks at the schema, which says bytes
+        for media in api["paths"]["/openapi.yaml"]["get"]["responses"]["200"]["content"].values():
+            media.pop("schema")
     return api
 
 
