@@ -32,7 +32,7 @@ static void check_request(const struct api_request *request)
     CHECK(request->n >= 1 && request->n <= limits.client_batch);
     CHECK(!request->single || request->n == 1);
     CHECK(request->dimensions <= limits.hidden);
-    CHECK(request->tasks >= 1 && request->tasks <= 7);
+    CHECK(request->tasks < 1u << API_TASKS && (request->tasks || request->n_named));
     for (size_t i = 0; i < request->n; i++) {
         check_input(&request->inputs[i]);
     }

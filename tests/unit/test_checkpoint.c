@@ -49,6 +49,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct tiny *tiny = *state;
+    config_done(&tiny->config);
     scratch_remove(&tiny->scratch);
     free(tiny);
     return 0;
