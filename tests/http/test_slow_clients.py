@@ -140,6 +140,8 @@ def test_connection_limit(start):
         assert (reply.status, reply.code) == (429, "overloaded")
         assert reply.header("Connection") == "close"
     assert server.get("/readyz", admin=True).status == 200
+    # The two that were refused have gone, and with them their spare places.
+    eventually(lambda: b"\northrus_connections 4\n" in server.get("/metrics", admin=True).body)
     many = []
     for _ in range(80):  # all in use: these get an answer, not a place
         many.append(server.connect())
