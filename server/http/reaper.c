@@ -222,21 +222,26 @@ void reaper_destroy(struct reaper *reaper)
     free(reaper);
 }
 
-/* Makes room: ends the oldest connection of which no whole header section has come; with_place: one
- * that holds a place. Lock held. */
+/* Makes room: of the connections that have not brought a whole header section, ends the one whose
+ * headers are due first, which waits longest (a kept one that begins its next request is not old);
+ * with_place: one that holds a place. Lock held. */
 static void evict(struct reaper *reaper, enum listener listener, bool with_place)
 {
-    struct tally *tally = tally_of(reaper, listener);
+    struct conn *longest = NULL;
     for (struct conn *conn = reaper->last; conn; conn = conn->prev) {
         bool waiting = conn->phase == CONN_HEADERS ||
                        (conn->phase == CONN_IDLE && !conn->had_headers);
-        if (conn->listener == listener && waiting && !(with_place && conn->over_limit)) {
-            end(conn);
-            conn->evicted = true;
-            tally->ending++;
-            tally->placed -= !conn->over_limit;
-            return;
+        if (conn->listener == listener && waiting && !(with_place && conn->over_limit) &&
+            (!longest || conn->deadline_ns < longest->deadline_ns)) {
+            longest = conn;
         }
+    }
+    if (longest) {
+        struct tally *tally = tally_of(reaper, listener);
+        end(longest);
+        longest->evicted = true;
+        tally->ending++;
+        tally->placed -= !longest->over_limit;
     }
 }
 

@@ -89,9 +89,10 @@ void reaper_withdraw(struct reaper *reaper, int fd);
 /* True when most are open or announced but some of them are being ended for newcomers: a moment
  * later there will be room. */
 bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most);
-/* Counts and watches an announced connection. Where `limit` are open already, the oldest that has
- * not brought a whole header section is ended for it (one that is idle between requests has); where
- * there is none, over_limit is set. NULL when memory is out. */
+/* Counts and watches an announced connection. Where `limit` are open already, of those that have
+ * not brought a whole header section the one that waits longest is ended for it (one that is idle
+ * between requests has brought its own); where there is none, over_limit is set. NULL when memory
+ * is out. */
 struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, size_t limit);
 /* Before the descriptor is closed. */
 void reaper_close(struct reaper *reaper, struct conn *conn);
