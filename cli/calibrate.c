@@ -11,8 +11,8 @@
 #include "cli/heads_file.h"
 #include "cli/offline.h"
 #include "cli/progress.h"
-#include "train/eval.h"
-#include "train/svg.h"
+#include "train/measure/eval.h"
+#include "train/output/svg.h"
 
 enum { SVG_MAX = 16 * 1024 * 1024, PLOT = 260, MARGIN = 40 };
 

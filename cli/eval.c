@@ -1,5 +1,5 @@
 /* orthrus eval: how good heads are on labelled lines. */
-#include "train/eval.h"
+#include "train/measure/eval.h"
 
 #include <stdio.h>
 #include <stdlib.h>

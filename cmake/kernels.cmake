@@ -39,4 +39,4 @@ endfunction()
 
 orthrus_kernels(model model/encoder/kernels)
 # Gradients may be contracted and comparisons assumed quiet: that is what makes them vectors.
-orthrus_kernels(train train/kernels -ffp-contract=fast -fno-trapping-math)
+orthrus_kernels(train train/network/kernels -ffp-contract=fast -fno-trapping-math)

@@ -8,11 +8,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/size.h"
-#include "train/dropout.h"
-#include "train/output.h"
-#include "train/report.h"
-#include "train/run.h"
-#include "train/usable.h"
+#include "train/network/dropout.h"
+#include "train/output/output.h"
+#include "train/output/report.h"
+#include "train/output/usable.h"
+#include "train/run/run.h"
 
 enum { LOG_LINE_MAX = 65536 };
 

@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "train/metrics.h"
-#include "train/optimizer.h"
-#include "train/rows.h"
-#include "train/schedule.h"
+#include "train/data/rows.h"
+#include "train/measure/metrics.h"
+#include "train/optimize/optimizer.h"
+#include "train/optimize/schedule.h"
 
 enum { TRAIN_FREEZE_MAX = 64, TRAIN_THREADS_MAX = 256 };
 
@@ -87,8 +87,8 @@ struct train_callbacks {
     bool (*stopped)(void *context); /* asked between steps: true saves a checkpoint and ends */
 };
 
-/* Trains; on return the folder is complete. What is not usable (train/usable.h) replaces nothing.
- * Errors: ERR_USAGE for an option, ERR_INVALID for data
+/* Trains; on return the folder is complete. What is not usable (train/output/usable.h) replaces
+ * nothing. Errors: ERR_USAGE for an option, ERR_INVALID for data
  * ("file:line: …") and for a run that diverged, ERR_CONFLICT where it was stopped or another run
  * has the folder, whatever loading and writing give. */
 CHECK_RESULT enum err_code train_run(const struct train_options *options,

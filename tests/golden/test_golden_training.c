@@ -5,7 +5,7 @@
 #include "base/jval.h"
 #include "tests/support/tasks.h"
 #include "tests/support/testing.h"
-#include "train/learner.h"
+#include "train/optimize/learner.h"
 #include "train/train.h"
 
 #define GOLDEN ORTHRUS_TEST_DATA "/golden/"

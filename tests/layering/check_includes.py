@@ -28,9 +28,10 @@ WINGS = {
     "server": ["server", "server/http", "server/routes", "server/answer", "server/exchange", "server/queue",
                "server/heads", "server/metrics"],
     "model": ["model", "model/bulk", "model/heads", "model/encoder", "model/files", "model/text"],
+    "train": ["train", "train/output", "train/run", "train/optimize", "train/measure", "train/network", "train/data"],
 }
 # Headers at the top of a folder that its wings may include: plain structs, no code behind them.
-SHARED = {"server/settings.h": "server/metrics", "server/state.h": "server/exchange"}
+SHARED = {"server/settings.h": "server/metrics", "server/state.h": "server/exchange", "train/train.h": "train/run"}
 # Includes that still run against the arrows; each has to be turned, none may be added.
 BACKWARDS = set()
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "train/tasks.h"
+#include "train/data/tasks.h"
 
 enum { CLASSIFIER, SENTIMENT, TWO_TASKS };
 

@@ -2,8 +2,8 @@
  * double reference (tests/support/reference.h): so the differences are exact to about 1e-9 and what
  * is measured is the trainer's own rounding. */
 #include "tests/support/reference.h"
-#include "train/dropout.h"
-#include "train/kernels/kernels.h"
+#include "train/network/dropout.h"
+#include "train/network/kernels/kernels.h"
 
 enum { LEVELS = 3 };
 

@@ -2,8 +2,8 @@
  * mean and first-token pooling, with dropout, partly frozen. */
 #include "tests/support/reference.h"
 #include "tests/support/tasks.h"
-#include "train/dropout.h"
-#include "train/learner.h"
+#include "train/network/dropout.h"
+#include "train/optimize/learner.h"
 
 struct reference {
     const struct params *params;

@@ -6,9 +6,9 @@
 #include "base/jval.h"
 #include "tests/support/tasks.h"
 #include "tests/support/testing.h"
-#include "train/dataset.h"
-#include "train/loss.h"
-#include "train/metrics.h"
+#include "train/data/dataset.h"
+#include "train/measure/loss.h"
+#include "train/measure/metrics.h"
 
 #define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert"
 

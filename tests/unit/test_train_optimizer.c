@@ -4,7 +4,7 @@
 
 #include "tests/support/tasks.h"
 #include "tests/support/testing.h"
-#include "train/learner.h"
+#include "train/optimize/learner.h"
 
 enum { STEPS = 3, TEXTS = 2, TOKENS = 5 };
 

@@ -3,8 +3,8 @@
 
 #include "tests/support/tasks.h"
 #include "tests/support/testing.h"
-#include "train/plan.h"
-#include "train/schedule.h"
+#include "train/network/plan.h"
+#include "train/optimize/schedule.h"
 
 enum { LAYERS = 12 };
 

@@ -3,7 +3,7 @@
 #include "base/jval.h"
 #include "model/model.h"
 #include "tests/support/testing.h"
-#include "train/eval.h"
+#include "train/measure/eval.h"
 #include "train/train.h"
 
 #define TINY ORTHRUS_TEST_DATA "/golden/tiny-bert"
