@@ -36,6 +36,9 @@ struct io {
     enum listener listener;
     size_t limit; /* connections of the listener */
     struct MHD_Daemon *daemon;
+    /* Of those over the limit, together: each comes on a connection of its own, which is closed, so
+     * who comes back at once has no other memory. The thread's. */
+    struct policy_patience over_limit;
 };
 
 struct http {
@@ -276,7 +279,7 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
 
 /* For how long the reply is kept back: clients that don't wait as they were told get their refusals
  * late. Probes are no part of this. */
-static uint64_t lateness_ns(struct exchange *x)
+static uint64_t lateness_ns(struct io *io, struct exchange *x)
 {
     bool counts = x->listener == LISTENER_MAIN && x->route && !(x->route->flags & ROUTE_PROBE);
     if (!counts) {
@@ -286,7 +289,8 @@ static uint64_t lateness_ns(struct exchange *x)
         policy_answered(&x->conn->patience);
         return 0;
     }
-    uint64_t late_ns = policy_refused(&x->conn->patience, x->retry_after_s, clock_now_ns());
+    struct policy_patience *patience = x->conn->over_limit ? &io->over_limit : &x->conn->patience;
+    uint64_t late_ns = policy_refused(patience, x->retry_after_s, clock_now_ns());
     return server_phase(x->server) >= SERVER_DRAINING ? 0 : late_ns;
 }
 
@@ -294,7 +298,7 @@ static uint64_t lateness_ns(struct exchange *x)
 static enum MHD_Result reply(struct io *io, struct exchange *x)
 {
     struct reaper *reaper = io->http->reaper;
-    uint64_t late_ns = lateness_ns(x);
+    uint64_t late_ns = lateness_ns(io, x);
     if (!late_ns) {
         return send_reply(io, x);
     }

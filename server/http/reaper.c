@@ -17,8 +17,9 @@ enum { TICK_MS = 50, TICKS_PER_END = 5 };
 
 struct tally {
     size_t open;
-    size_t placed; /* of the open ones: within the limit and not ended for a newcomer */
-    size_t ending; /* of the open ones: ended for a newcomer, soon closed */
+    size_t placed;  /* of the open ones: within the limit and not ended for a newcomer */
+    size_t ending;  /* of the open ones: ended for a newcomer, soon closed */
+    size_t refused; /* of the open ones: over the limit, refused late and then closed */
 };
 
 struct reaper {
@@ -260,10 +261,10 @@ bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t mo
     (void)pthread_mutex_lock(&reaper->lock);
     struct tally *tally = tally_of(reaper, listener);
     bool full = tally->open + arrivals_count(&reaper->arrivals, listener) >= most;
-    if (full && tally->ending == 0) {
+    if (full && tally->ending + tally->refused == 0) {
         evict(reaper, listener, false);
     }
-    bool making = full && tally->ending > 0;
+    bool making = full && tally->ending + tally->refused > 0;
     (void)pthread_mutex_unlock(&reaper->lock);
     return making;
 }
@@ -314,6 +315,7 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
     struct tally *tally = tally_of(reaper, conn->listener);
     tally->open--;
     tally->ending -= conn->evicted;
+    tally->refused -= conn->refused;
     tally->placed -= !conn->over_limit && !conn->evicted;
     if (conn->prev) {
         conn->prev->next = conn->next;
@@ -377,6 +379,10 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     conn->exchange = x;
     if (alive) {
         CHECK(followers[conn->phase] & 1u << phase);
+        if (phase == CONN_DELAYED && conn->over_limit && !conn->refused) {
+            conn->refused = true;
+            tally_of(reaper, conn->listener)->refused++;
+        }
         conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
         conn->phase = phase;
         conn->had_headers |= phase != CONN_IDLE && phase != CONN_HEADERS;

@@ -69,6 +69,7 @@ struct conn {
     enum conn_phase phase;
     bool had_headers;          /* a whole header section has come */
     bool evicted;              /* ended for a newcomer */
+    bool refused;              /* over the limit; its refusal is kept back, or was */
     struct exchange *exchange; /* under way, or NULL */
     uint64_t deadline_ns;
     enum policy_client client; /* as last seen */
@@ -86,8 +87,8 @@ void reaper_destroy(struct reaper *reaper);
  * the library gives it up); false when most are open or announced, or memory is out. */
 bool reaper_announce(struct reaper *reaper, int fd, enum listener listener, size_t most);
 void reaper_withdraw(struct reaper *reaper, int fd);
-/* True when most are open or announced but some of them are being ended for newcomers: a moment
- * later there will be room. */
+/* True when most are open or announced but some of them are being ended for newcomers, or are over
+ * the limit and refused late: a moment later there will be room. */
 bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most);
 /* Counts and watches an announced connection. Where `limit` are open already, of those that have
  * not brought a whole header section the one that waits longest is ended for it (one that is idle

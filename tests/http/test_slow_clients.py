@@ -154,6 +154,20 @@ def test_connection_limit(start):
     eventually(lambda: getattr(server.post("/embed", {"inputs": "a"}), "status", None) == 200)
 
 
+def test_who_comes_back_at_once_over_the_limit_waits(start):
+    """A connection over the limit is refused and closed; a client that opens the next one at once did so ten thousand
+    times a second, and the service did nothing else. The first refusals come at once, then they come later and later."""
+    server = start("--max-connections", "4")
+    held = [server.connect() for _ in range(4)]
+    for connection in held:
+        assert connection.request("GET", "/health").status == 200
+    began = time.monotonic()
+    for _ in range(40):  # of each I/O thread 8 at once, 8 to 128 ms for the next 5, 7 with 250
+        with server.connect() as extra:
+            assert extra.post("/embed", {"inputs": "a"}).status == 429
+    assert time.monotonic() - began > 1.5
+
+
 def test_silent_connections_make_way(start):
     """Who waits longest with no whole header section loses the place to a newcomer; a kept connection
     that begins its next request has not waited long, however old it is."""
