@@ -241,6 +241,7 @@ enum err_code engine_create(const struct settings *settings, const struct engine
         LOG_U("max_batch_tokens", engine->max_batch_tokens),
         LOG_U("max_queue_tokens", engine->max_queue_tokens),
         LOG_U("tokens_per_s", (uint64_t)engine->measured.tokens_per_s),
+        LOG_D("pass_tokens", engine->measured.pass_tokens),
         LOG_U("ms", (clock_now_ns() - begin_ns) / NS_PER_MS));
     *ret_engine = engine;
     return ERR_OK;

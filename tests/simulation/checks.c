@@ -420,6 +420,26 @@ void check_always(struct world *world)
     }
 }
 
+/* Who holds which heads, counted anew: a version lives exactly as long as it serves or is held, and
+ * nothing but a request that has not ended holds one. */
+void check_heads(struct world *world)
+{
+    size_t holders[SWAPS_MAX + 1] = {0};
+    for (size_t i = 0; i < REQUESTS_MAX; i++) {
+        const struct request *request = &world->requests[i];
+        if (request->live) {
+            holders[request->version]++;
+        }
+    }
+    for (unsigned i = 0; i <= world->version; i++) {
+        bool freed = i != world->version && holders[i] == 0;
+        if (holders[i] != world->holders[i] || world->let_go[i] != freed) {
+            broken(world, "old heads are let go", "version %u: %zu hold it, %zu by the count", i,
+                   holders[i], world->holders[i]);
+        }
+    }
+}
+
 void check_tick(struct world *world)
 {
     for (const struct request *one = first_by_age(world); one; one = younger(one)) {
@@ -461,6 +481,7 @@ void check_end(struct world *world)
             broken(world, "drain ends", "w%u has not left", i);
         }
     }
+    check_heads(world);
     if (world->live || world->policy.entries.all.requests) {
         broken(world, "every request ends exactly once", "%zu have not ended", world->live);
     }

@@ -1,4 +1,5 @@
 /* One scenario by numbers instead of a seed, to be compared with the daemon (compare.py). */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -54,11 +55,14 @@ static void add_clients(struct scenario *scenario, unsigned n, size_t texts, siz
 
 int like_run(struct world *world, const struct like *like)
 {
+    double full = (double)(like->budget / like->tokens * like->tokens);
+    double median_s = like->pass_s[like->n_pass_s / 2];
+    double speed = (fmax(full, (double)like->tokens) + like->pass_tokens) / median_s;
     struct scenario scenario = {
         .seed = 1,
         .kind = SCENARIO_MIXED,
         .stop_ns = (uint64_t)(like->seconds * 1e9),
-        .speed = like->speed,
+        .speed = speed,
         .pass_tokens = like->pass_tokens,
         .team_gain = 0.7,
         .barrier_s = 0.0002,
@@ -67,9 +71,12 @@ int like_run(struct world *world, const struct like *like)
                    .batch_texts = like->budget,
                    .member_tokens = 4,
                    .queue_requests = 512,
-                   .tokens_per_s = like->speed * like->workers,
+                   .tokens_per_s = speed * like->workers * full / (full + like->pass_tokens),
                    .pass_tokens = like->pass_tokens},
     };
+    for (unsigned i = 0; i < like->n_pass_s; i++) {
+        scenario.jitter[scenario.n_jitter++] = like->pass_s[i] / median_s;
+    }
     add_clients(&scenario, like->singles, 1, like->tokens);
     add_clients(&scenario, like->bulks, LIKE_BULK_TEXTS, like->tokens);
     world->like = true;

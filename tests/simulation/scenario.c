@@ -225,6 +225,21 @@ static void make_teams(struct scenario *scenario, struct dice *dice)
     scenario->stop_ns = (uint64_t)(400e9 * 32 / scenario->speed);
 }
 
+/* At any moment, the drain's included; by dice of their own, so that the seeds before there were
+ * swaps are what they were. */
+static void make_swaps(struct scenario *scenario)
+{
+    struct dice dice = {.state = scenario->seed ^ 0x4ead5};
+    scenario->n_swaps = dice_chance(&dice, 0.5) ? (unsigned)dice_range(&dice, 1, SWAPS_MAX) : 0;
+    for (unsigned i = 0; i < scenario->n_swaps; i++) {
+        scenario->swap_ns[i] = 2 + dice_next(&dice) % (scenario->stop_ns + NS_PER_S / 10);
+    }
+    /* Where what was promised is measured the machine is to keep its speed. */
+    if (scenario->kind == SCENARIO_MIXED || scenario->kind == SCENARIO_GIANTS) {
+        scenario->swap_check_ns = dice_range(&dice, 0, 100) * NS_PER_MS;
+    }
+}
+
 struct scenario scenario_of(uint64_t seed)
 {
     static void (*const make[SCENARIO_KINDS])(struct scenario * scenario, struct dice * dice) = {
@@ -236,5 +251,6 @@ struct scenario scenario_of(uint64_t seed)
                         : (enum scenario_kind)dice_range(&dice, SCENARIO_FAIR, SCENARIO_KINDS - 1);
     make_machine(&scenario, &dice);
     make[scenario.kind](&scenario, &dice);
+    make_swaps(&scenario);
     return scenario;
 }

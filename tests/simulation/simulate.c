@@ -7,16 +7,16 @@
 
 static const char usage[] =
     "usage: simulate [--from SEED] [--seeds N] [--requests N]\n"
-    "       simulate --like WORKERS SPEED PASS BUDGET TOKENS SINGLES BULKS SECONDS\n"
+    "       simulate --like WORKERS PASS BUDGET TOKENS SINGLES BULKS SECONDS PASS_S…\n"
     "       simulate --seed SEED [--without HEX] [--off N] [--until-ms MS] [--trace]\n"
     "\n"
     "The first form runs N seeds, or as many as it takes to N requests; a seed that breaks an\n"
     "invariant is shrunk, printed with the command that replays it, and ends the run. The second\n"
-    "form is one scenario by numbers (compare.py). The third form runs one seed. --without: bits "
-    "of\n"
-    "clients left out; --off: bits of 1 stalls, 2 neighbour, 4 leaving clients, 8 deadlines, 16 "
-    "the\n"
-    "wait for a batch to fill.\n";
+    "form is one scenario by numbers (compare.py): PASS is what a pass costs in tokens, PASS_S "
+    "what\n"
+    "full batches took, ascending. The third form runs one seed. --without: bits of clients left\n"
+    "out; --off: bits of 1 stalls, 2 neighbour, 4 leaving clients, 8 deadlines, 16 the wait for a\n"
+    "batch to fill, 32 swaps.\n";
 
 /* What is left out of a scenario. */
 struct smaller {
@@ -134,25 +134,27 @@ static int run_one(uint64_t seed, const struct smaller *smaller, bool trace)
     return name != NULL;
 }
 
-static int run_like(char **values)
+static int run_like(char **values, int n)
 {
-    const struct like like = {
+    struct like like = {
         .workers = (unsigned)strtoul(values[0], NULL, 10),
-        .speed = strtod(values[1], NULL),
-        .pass_tokens = strtod(values[2], NULL),
-        .budget = strtoul(values[3], NULL, 10),
-        .tokens = strtoul(values[4], NULL, 10),
-        .singles = (unsigned)strtoul(values[5], NULL, 10),
-        .bulks = (unsigned)strtoul(values[6], NULL, 10),
-        .seconds = strtod(values[7], NULL),
+        .pass_tokens = strtod(values[1], NULL),
+        .budget = strtoul(values[2], NULL, 10),
+        .tokens = strtoul(values[3], NULL, 10),
+        .singles = (unsigned)strtoul(values[4], NULL, 10),
+        .bulks = (unsigned)strtoul(values[5], NULL, 10),
+        .seconds = strtod(values[6], NULL),
     };
+    for (int i = 7; i < n && like.n_pass_s < JITTER_MAX; i++) {
+        like.pass_s[like.n_pass_s++] = strtod(values[i], NULL);
+    }
     return like_run(&world, &like);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 10 && strcmp(argv[1], "--like") == 0) {
-        return run_like(argv + 2);
+    if (argc >= 10 && strcmp(argv[1], "--like") == 0) {
+        return run_like(argv + 2, argc - 2);
     }
     uint64_t from = 1;
     uint64_t seeds = 1000;

@@ -14,7 +14,14 @@
 #include "base/clock.h"
 #include "server/queue/policy.h"
 
-enum { CLIENTS_MAX = 256, WORKERS_MAX = 16, GIANT_TEXTS = 2048, BATCH_TEXTS_MAX = 1024 };
+enum {
+    CLIENTS_MAX = 256,
+    WORKERS_MAX = 16,
+    GIANT_TEXTS = 2048,
+    BATCH_TEXTS_MAX = 1024,
+    SWAPS_MAX = 8,
+    JITTER_MAX = 32,
+};
 
 /* Random numbers */
 
@@ -81,7 +88,8 @@ enum scenario_off {
     OFF_LEAVING = 4,
     OFF_DEADLINES = 8,
     OFF_FILL_WAIT = 16,
-    OFF_ALL = 31,
+    OFF_SWAPS = 32,
+    OFF_ALL = 63,
 };
 
 struct scenario {
@@ -91,15 +99,23 @@ struct scenario {
     uint64_t stop_ns;
     struct policy_options policy;
     /* The machine as it is, not as the policy believes. */
-    double speed;         /* tokens a second of one worker */
-    double pass_tokens;   /* fixed cost of a pass */
-    double team_gain;     /* what a member adds, 0 … 1 */
-    double barrier_s;     /* what a member costs in each pass */
+    double speed;       /* tokens a second of one worker */
+    double pass_tokens; /* fixed cost of a pass */
+    double team_gain;   /* what a member adds, 0 … 1 */
+    double barrier_s;   /* what a member costs in each pass */
+    /* Passes take so many times as long, each time one of these by chance; none: always 1. */
+    double jitter[JITTER_MAX];
+    unsigned n_jitter;
     double stall_share;   /* of passes */
     uint64_t stall_ns;    /* the longest */
     bool neighbour;       /* somebody spins on one of the CPUs … */
     double neighbour_pay; /* … which makes a pass there so many times as long … */
     uint64_t neighbour_from_ns, neighbour_to_ns;
+    /* Other heads come into service, the first ones are version 0; their check is a neighbour of
+     * half a CPU for a while before. */
+    unsigned n_swaps;
+    uint64_t swap_ns[SWAPS_MAX]; /* in no order */
+    uint64_t swap_check_ns;
     unsigned n_clients;
     struct client_plan clients[CLIENTS_MAX];
 };
@@ -119,6 +135,7 @@ struct request {
     unsigned client;
     uint64_t number; /* among all requests */
     size_t texts_cut, texts_done;
+    unsigned version;       /* of the heads, taken when it came */
     size_t tokens, waiting; /* by the simulation's own count */
     size_t turns_before;    /* texts of first turns before it when it entered */
     unsigned passed_over;   /* batches cut without it since it entered */
@@ -158,6 +175,7 @@ enum sim_event_kind {
     SIM_PASS,  /* worker: its pass is over */
     SIM_TICK,
     SIM_STOP,
+    SIM_SWAP,
 };
 
 struct sim_event {
@@ -198,6 +216,9 @@ struct world {
     struct totals totals;
     /* checks.c */
     size_t waiting_tokens, waiting_requests, live;
+    unsigned version;              /* of the heads in service */
+    size_t holders[SWAPS_MAX + 1]; /* [version] requests that have taken it */
+    bool let_go[SWAPS_MAX + 1];    /* [version] out of service, and nobody holds it */
     uint64_t last_single_ns; /* when the last of the requests of one text that were cut entered */
     struct request *watched; /* of one text: how often is it passed over? */
     struct request *oldest;  /* before the cut */
@@ -214,10 +235,12 @@ struct world {
 enum { LIKE_BULK_TEXTS = 100 };
 struct like {
     unsigned workers;
-    double speed, pass_tokens;
+    double pass_tokens;
     size_t budget, tokens; /* of a batch, of each text */
     unsigned singles, bulks;
     double seconds;
+    double pass_s[JITTER_MAX]; /* what full batches took, ascending */
+    unsigned n_pass_s;
 };
 /* Prints what the clients saw, as JSON. Returns an exit status. */
 int like_run(struct world *world, const struct like *like);
@@ -244,6 +267,7 @@ void check_ended(struct world *world, const struct request *request);
 /* After every event. */
 void check_always(struct world *world);
 void check_tick(struct world *world);
+void check_heads(struct world *world);
 void check_end(struct world *world);
 
 static inline struct request *request_of(struct queue_entry *entry)

@@ -168,6 +168,40 @@ static void give_back(struct world *world, struct request *request)
     world->free = request;
 }
 
+/* Heads */
+
+/* A version that is out of service is freed by the last one that holds it. */
+static void let_go(struct world *world, unsigned version)
+{
+    world->let_go[version] = version != world->version && world->holders[version] == 0;
+}
+
+static void take_heads(struct world *world, struct request *request)
+{
+    request->version = world->version;
+    world->holders[request->version]++;
+}
+
+static void drop_heads(struct world *world, struct request *request)
+{
+    unsigned version = request->version;
+    if (world->let_go[version] || world->holders[version] == 0) {
+        broken(world, "a request keeps the heads it came with", "r%llu: version %u is freed",
+               (unsigned long long)request->number, version);
+        return;
+    }
+    world->holders[version]--;
+    let_go(world, version);
+}
+
+static void swap(struct world *world)
+{
+    unsigned old = world->version++;
+    trace(world, "swap     version=%u held=%zu", world->version, world->holders[old]);
+    let_go(world, old);
+    check_heads(world);
+}
+
 /* Steps */
 
 static void forget_waiting(struct world *world, struct request *request)
@@ -186,6 +220,7 @@ static void end_request(struct world *world, struct request *request)
         forget_waiting(world, request);
     }
     check_ended(world, request);
+    drop_heads(world, request);
     request->live = false;
     world->live--;
     world->watched = world->watched == request ? NULL : world->watched;
@@ -258,6 +293,17 @@ static void step(struct world *world, struct policy_event event, struct policy_a
     }
 }
 
+/* New heads are looked at before they serve. */
+static bool checks_heads(const struct scenario *scenario, uint64_t now_ns)
+{
+    bool checks = false;
+    for (unsigned i = 0; i < scenario->n_swaps && !(scenario->off & OFF_SWAPS); i++) {
+        checks = checks || (now_ns <= scenario->swap_ns[i] &&
+                            now_ns + scenario->swap_check_ns > scenario->swap_ns[i]);
+    }
+    return checks;
+}
+
 /* How long the pass of a team takes on this machine. */
 static uint64_t pass_ns(struct world *world, const struct policy_batch *batch, unsigned leader)
 {
@@ -275,6 +321,10 @@ static uint64_t pass_ns(struct world *world, const struct policy_batch *batch, u
                   world->now_ns < scenario->neighbour_to_ns && busy == scenario->policy.workers &&
                   (width > 1 || leader + 1 == scenario->policy.workers);
     s *= beside ? scenario->neighbour_pay : 1;
+    s *= checks_heads(scenario, world->now_ns) && busy == scenario->policy.workers ? 1.5 : 1;
+    if (scenario->n_jitter) {
+        s *= scenario->jitter[dice_next(&world->dice) % scenario->n_jitter];
+    }
     if (!(scenario->off & OFF_STALLS) && dice_chance(&world->dice, scenario->stall_share)) {
         s += dice_unit(&world->dice) * (double)scenario->stall_ns / 1e9;
     }
@@ -326,6 +376,7 @@ static void send_one(struct world *world, unsigned client)
         go_on(world, client, 100 * NS_PER_MS);
         return;
     }
+    take_heads(world, request);
     step(world, (struct policy_event){.kind = POLICY_ARRIVE, .entry = &request->entry}, &actions);
     trace(world, "arrive   r%llu c%u texts=%zu tokens=%zu deadline=%.3f %s",
           (unsigned long long)request->number, client, request->entry.n, request->tokens,
@@ -341,6 +392,7 @@ static void send_one(struct world *world, unsigned client)
         world->totals.hopeless += actions.why == POLICY_HOPELESS;
         world->totals.expired += actions.why == POLICY_EXPIRED;
         world->totals.stopped += actions.why == POLICY_STOPPED;
+        drop_heads(world, request);
         give_back(world, request);
         go_on(world, client, world->stopped ? NS_PER_S : wait_ns);
         return;
@@ -495,6 +547,9 @@ static void happen(struct world *world, const struct sim_event *event)
     case SIM_STOP:
         stop(world);
         break;
+    case SIM_SWAP:
+        swap(world);
+        break;
     }
 }
 
@@ -518,6 +573,9 @@ static void begin(struct world *world, const struct scenario *scenario, uint64_t
     world->made = 0;
     world->ticking = world->stopped = false;
     world->waiting_tokens = world->waiting_requests = world->live = 0;
+    world->version = 0;
+    memset(world->holders, 0, sizeof world->holders);
+    memset(world->let_go, 0, sizeof world->let_go);
     world->last_single_ns = 0;
     world->watched = world->oldest = NULL;
     world->alone = false;
@@ -543,6 +601,9 @@ static void begin(struct world *world, const struct scenario *scenario, uint64_t
         ask(world, i);
     }
     push(world, (struct sim_event){.at_ns = scenario->stop_ns, .kind = SIM_STOP});
+    for (unsigned i = 0; i < scenario->n_swaps && !(scenario->off & OFF_SWAPS); i++) {
+        push(world, (struct sim_event){.at_ns = scenario->swap_ns[i], .kind = SIM_SWAP});
+    }
 }
 
 void simulate(struct world *world, const struct scenario *scenario, uint64_t without,
