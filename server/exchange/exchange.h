@@ -108,6 +108,7 @@ struct exchange {
     uint64_t arrived_ns;
     uint64_t timeout_ms;
     bool chunked;
+    bool impatient;          /* the client doesn't wait as it was told: its next refusal is late */
     bool distrusted;         /* framing is ambiguous: reply and close at once */
     bool doubtful;           /* framing can't be proved plain: close after the reply */
     uint64_t content_length; /* of the header; 0 when chunked */

@@ -121,7 +121,8 @@ static void look(struct reaper *reaper, bool look_for_ends)
     }
     for (struct conn *conn = reaper->first; conn; conn = conn->next) {
         conn->poll_slot = SIZE_MAX;
-        if (conn->phase != CONN_ENDED) {
+        /* Who has work that is to be dropped is asked each time, the others with the ends. */
+        if (conn->phase == CONN_WORKING || (look_for_ends && conn->phase != CONN_ENDED)) {
             conn->poll_slot = n;
             reaper->polled[n++] = (struct pollfd){.fd = conn->fd, .events = POLLRDHUP};
         }

@@ -20,7 +20,8 @@
  * the thread that works on it. In discard its reply is complete and only read, for the reaper may
  * send it; whoever moves the connection on has the reply for himself.
  *
- * It also asks, every TICK_MS and nowhere else, whether clients are still there: libmicrohttpd does
+ * It also asks, every TICK_MS (where no work waits for them every fifth time) and nowhere else,
+ * whether clients are still there: libmicrohttpd does
  * not look at suspended connections and, polling edge-triggered, misses an end of stream that comes
  * together with the last bytes before it. A reset connection's client is gone; one that has only
  * closed its own side may still read an answer.

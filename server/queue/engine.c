@@ -285,9 +285,9 @@ void engine_submit_large(struct engine *engine, struct job *job)
     prepare_submit(engine->prepare, job);
 }
 
-bool engine_full(const struct engine *engine)
+bool engine_full(const struct engine *engine, bool impatient)
 {
-    return scheduler_full(engine->scheduler);
+    return impatient ? scheduler_crowded(engine->scheduler) : scheduler_full(engine->scheduler);
 }
 
 unsigned engine_retry_after_s(const struct engine *engine)

@@ -91,9 +91,9 @@ void engine_enqueue(struct engine *engine, struct job *job);
 void engine_client(struct engine *engine, struct job *job, enum policy_client client);
 /* For large bodies: prepare, admit and enqueue on a preparing thread. Touch nothing afterwards. */
 void engine_submit_large(struct engine *engine, struct job *job);
-/* True when even a one-token request would be refused now: lets http answer 429 before it reads
- * or parses a body. */
-bool engine_full(const struct engine *engine);
+/* True when even a one-token request would be refused now, or of an impatient client one with a
+ * text of the usual length: lets http answer 429 before it reads or parses a body. */
+bool engine_full(const struct engine *engine, bool impatient);
 /* Seconds until the queue should have room, at least 1, for Retry-After. */
 unsigned engine_retry_after_s(const struct engine *engine);
 

@@ -212,6 +212,13 @@ bool policy_full(const struct policy *policy)
     return !has_room(policy, 1, policy->entries.next_texts, requests_before(policy));
 }
 
+bool policy_crowded(const struct policy *policy)
+{
+    size_t requests = requests_before(policy);
+    size_t ahead = policy->entries.next_texts;
+    return !has_room(policy, requests ? ahead / requests : 1, ahead, requests);
+}
+
 static void arrive(struct policy *policy, struct queue_entry *entry, uint64_t now_ns,
                    struct policy_actions *actions)
 {
@@ -575,6 +582,11 @@ uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s
     }
     patience->until_ns = now_ns + delay_ms * NS_PER_MS + retry_after_s * NS_PER_S;
     return delay_ms * NS_PER_MS;
+}
+
+bool policy_impatient(const struct policy_patience *patience, uint64_t now_ns)
+{
+    return patience->refused >= PATIENT_REFUSALS && now_ns < patience->until_ns;
 }
 
 void policy_answered(struct policy_patience *patience)

@@ -132,6 +132,9 @@ void policy_step(struct policy *policy, const struct policy_event *event, uint64
 size_t policy_bound(const struct policy *policy);
 /* True if a newcomer with one token would be refused as POLICY_FULL. */
 bool policy_full(const struct policy *policy);
+/* True if a newcomer with a text as long as those that wait are on average would be refused.
+ * Clients that don't wait as they were told are refused by it unread. */
+bool policy_crowded(const struct policy *policy);
 
 /* The memory of one connection for refusals; zeroed at its birth. */
 struct policy_patience {
@@ -143,6 +146,8 @@ struct policy_patience {
  * that wait, and the first eight that don't, get it at once; then it comes 8, 16, 32 … 250 ms late.
  */
 uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s, uint64_t now_ns);
+/* True if this client's next refusal comes late. */
+bool policy_impatient(const struct policy_patience *patience, uint64_t now_ns);
 /* Any other answer went out. */
 void policy_answered(struct policy_patience *patience);
 

@@ -31,7 +31,7 @@ struct scheduler {
     /* Copies for readers without the lock. */
     atomic_size_t seen_tokens, seen_requests, seen_bound;
     atomic_uint seen_retry_after_s;
-    atomic_bool seen_full;
+    atomic_bool seen_full, seen_crowded;
 };
 
 /* Why a job ended, as its client reads it. The same words wherever a request is refused. */
@@ -66,6 +66,7 @@ static void publish(struct scheduler *scheduler)
                           memory_order_relaxed);
     atomic_store_explicit(&scheduler->seen_bound, policy_bound(policy), memory_order_relaxed);
     atomic_store_explicit(&scheduler->seen_full, policy_full(policy), memory_order_relaxed);
+    atomic_store_explicit(&scheduler->seen_crowded, policy_crowded(policy), memory_order_relaxed);
     atomic_store_explicit(&scheduler->seen_retry_after_s, policy->retry_after_s,
                           memory_order_relaxed);
 }
@@ -202,6 +203,11 @@ void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_
 bool scheduler_full(const struct scheduler *scheduler)
 {
     return atomic_load_explicit(&scheduler->seen_full, memory_order_relaxed);
+}
+
+bool scheduler_crowded(const struct scheduler *scheduler)
+{
+    return atomic_load_explicit(&scheduler->seen_crowded, memory_order_relaxed);
 }
 
 unsigned scheduler_retry_after_s(const struct scheduler *scheduler)

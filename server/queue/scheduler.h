@@ -39,6 +39,8 @@ CHECK_RESULT bool scheduler_admit(struct scheduler *scheduler, struct job *job);
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job);
 void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_client client);
 bool scheduler_full(const struct scheduler *scheduler);
+/* policy_crowded, as of the last step; without a lock. */
+bool scheduler_crowded(const struct scheduler *scheduler);
 unsigned scheduler_retry_after_s(const struct scheduler *scheduler);
 
 /* Tokens and requests that wait (not those in batches). */

@@ -114,7 +114,7 @@ static void begin(struct exchange *x)
     } else if (!engine) {
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
     } else if (take_timeout(x) && space_fits(x, engine) && head_of(x, kind_of(x), head) &&
-               engine_full(engine)) {
+               engine_full(engine, x->impatient)) {
         struct problem problem = {0};
         (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
         exchange_problem(x, &problem, engine_retry_after_s(engine));

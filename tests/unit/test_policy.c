@@ -174,6 +174,28 @@ static void test_requests_are_bounded_too(void **state)
     assert_true(policy_full(&world.policy));
 }
 
+/* Room for a token, but for no text like those that wait: who does not wait is refused unread. */
+static void test_crowded_is_before_full(void **state)
+{
+    (void)state;
+    struct policy_options options = options_of(1);
+    struct world world;
+    static struct queue_entry entries[11];
+    options.queue_tokens = 210;
+    begin(&world, &options);
+    assert_false(policy_crowded(&world.policy));
+    submit_many(&world, entries, 9, 1, 20);
+    assert_false(policy_crowded(&world.policy)); /* 180 and 20 more */
+    submit_many(&world, entries + 9, 1, 1, 20);
+    assert_true(policy_crowded(&world.policy));
+    assert_false(policy_full(&world.policy));
+    /* Giants are as long as their next text. */
+    begin(&world, &options);
+    static struct queue_entry giant;
+    submit_many(&world, &giant, 1, 2048, 20);
+    assert_false(policy_crowded(&world.policy));
+}
+
 /* One worker computes batches of the whole budget, each in that time. */
 static void compute(struct world *world, unsigned worker, int batches, uint64_t each_ms)
 {
@@ -447,8 +469,11 @@ static void test_impatient_connections_are_answered_late(void **state)
     struct policy_patience patience = {0};
     uint64_t now_ns = NS_PER_S;
     for (int i = 0; i < 8; i++) {
+        assert_false(policy_impatient(&patience, now_ns));
         assert_int_equal(policy_refused(&patience, 1, now_ns++), 0);
     }
+    assert_true(policy_impatient(&patience, now_ns));
+    assert_false(policy_impatient(&patience, now_ns + 2 * NS_PER_S));
     uint64_t last_ns = 0;
     for (int i = 0; i < 10; i++) {
         uint64_t delay_ns = policy_refused(&patience, 1, now_ns++);
@@ -472,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_too_big_for_the_bound_finds_an_empty_queue),
         cmocka_unit_test(test_a_big_request_does_not_shut_out_a_sentence),
         cmocka_unit_test(test_requests_are_bounded_too),
+        cmocka_unit_test(test_crowded_is_before_full),
         cmocka_unit_test(test_bound_follows_the_throughput),
         cmocka_unit_test(test_what_fits_is_taken_however_long_the_queue_stands),
         cmocka_unit_test(test_hopeless_deadlines_are_refused_at_once),
