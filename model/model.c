@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,24 +107,71 @@ static enum err_code load_own_heads(const struct checkpoint *checkpoint, struct 
     return code == ERR_NOMEM ? err_set(err, code, "%s", model->own_heads_error.text) : ERR_OK;
 }
 
+/* The weights are hashed and checked beside everything else that is made of them: SHA waits for its
+ * own rounds, packing for memory, and reading the tokenizer takes one thread. */
+struct verifying {
+    struct checkpoint *checkpoint;
+    unsigned threads;
+    bool started; /* on a thread of its own */
+    pthread_t thread;
+    enum err_code code;
+    struct err err;
+};
+
+static void *verify(void *argument)
+{
+    struct verifying *verifying = argument;
+    verifying->code = checkpoint_verify(verifying->checkpoint, verifying->threads, &verifying->err);
+    return NULL;
+}
+
+static void verify_begin(struct verifying *verifying)
+{
+    verifying->started = pthread_create(&verifying->thread, NULL, verify, verifying) == 0;
+    if (!verifying->started) {
+        (void)verify(verifying);
+    }
+}
+
+/* What it found is said first, whatever else went wrong. */
+static enum err_code verify_end(struct verifying *verifying, enum err_code code, struct err *err)
+{
+    if (verifying->started) {
+        (void)pthread_join(verifying->thread, NULL);
+    }
+    if (verifying->code == ERR_OK) {
+        return code;
+    }
+    *err = ERR_INIT;
+    return err_set(err, verifying->code, "%s", verifying->err.text);
+}
+
+static enum err_code make_parts(struct model *model, const struct checkpoint *checkpoint,
+                                const struct encoder_options *options, struct err *err)
+{
+    enum err_code code = model_open_tokenizer(model->dir, &model->config, &model->tokenizer, err);
+    if (code == ERR_OK) {
+        code = vector_open(model->dir, &model->config, &model->vector, err);
+    }
+    return code == ERR_OK ? encoder_create(checkpoint, options, &model->encoder, err) : code;
+}
+
 static enum err_code load_parts(struct model *model, const struct encoder_options *options,
                                 struct err *err)
 {
     struct checkpoint *checkpoint;
-    enum err_code code = checkpoint_open(model->dir, options->threads, &checkpoint, err);
+    enum err_code code = checkpoint_bind(model->dir, &checkpoint, err);
     if (code != ERR_OK) {
         return code;
     }
     model->config = checkpoint->config;
-    memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
-    code = model_open_tokenizer(model->dir, &model->config, &model->tokenizer, err);
+    struct verifying verifying = {
+        .checkpoint = checkpoint, .threads = options->threads, .err = ERR_INIT};
+    verify_begin(&verifying);
+    code = make_parts(model, checkpoint, options, err);
+    code = verify_end(&verifying, code, err);
     if (code == ERR_OK) {
-        code = vector_open(model->dir, &model->config, &model->vector, err);
-    }
-    if (code == ERR_OK) {
-        code = encoder_create(checkpoint, options, &model->encoder, err);
-    }
-    if (code == ERR_OK) {
+        memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
         code = load_own_heads(checkpoint, model, err);
     }
     checkpoint->config.lists = NULL; /* the model's, on failure too */

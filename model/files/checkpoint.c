@@ -251,8 +251,7 @@ static enum err_code bind_all(struct checkpoint *checkpoint, struct err *err)
     return code == ERR_OK ? checkpoint_check_rest(checkpoint, err) : code;
 }
 
-static enum err_code open_files(const char *dir, unsigned threads, struct checkpoint *checkpoint,
-                                struct err *err)
+static enum err_code open_files(const char *dir, struct checkpoint *checkpoint, struct err *err)
 {
     enum err_code code = config_load(dir, &checkpoint->config, err);
     if (code != ERR_OK) {
@@ -271,19 +270,39 @@ static enum err_code open_files(const char *dir, unsigned threads, struct checkp
     }
     if (code == ERR_OK) {
         config_settle_length(&checkpoint->config);
-        code = checkpoint_digest(checkpoint, threads, checkpoint->encoder_sha256, err);
     }
     return code;
 }
 
-enum err_code checkpoint_open(const char *dir, unsigned threads, struct checkpoint **ret_checkpoint,
-                              struct err *err)
+enum err_code checkpoint_bind(const char *dir, struct checkpoint **ret_checkpoint, struct err *err)
 {
     struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
     if (!checkpoint) {
         return err_nomem(err, sizeof *checkpoint);
     }
-    enum err_code code = open_files(dir, threads, checkpoint, err);
+    enum err_code code = open_files(dir, checkpoint, err);
+    if (code != ERR_OK) {
+        checkpoint_close(checkpoint);
+        return code;
+    }
+    *ret_checkpoint = checkpoint;
+    return ERR_OK;
+}
+
+enum err_code checkpoint_verify(struct checkpoint *checkpoint, unsigned threads, struct err *err)
+{
+    return checkpoint_digest(checkpoint, threads, checkpoint->encoder_sha256, err);
+}
+
+enum err_code checkpoint_open(const char *dir, unsigned threads, struct checkpoint **ret_checkpoint,
+                              struct err *err)
+{
+    struct checkpoint *checkpoint;
+    enum err_code code = checkpoint_bind(dir, &checkpoint, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = checkpoint_verify(checkpoint, threads, err);
     if (code != ERR_OK) {
         checkpoint_close(checkpoint);
         return code;

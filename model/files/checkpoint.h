@@ -53,13 +53,21 @@ struct checkpoint {
     char encoder_sha256[SHA256_HEX_SIZE + 1]; /* see INTERFACE.md, Encoder digest */
 };
 
-/* Opens the JSON files and the weights, binds every tensor, refuses infinities and NaNs
- * and computes the digest on `threads` threads (0 counts as 1). config.folder and max_length are
- * settled here: a folder whose named head's tensors are absent is bare. A tensor among the
- * encoder's that no row explains ends it; one outside is a warning of the config. Errors name the
- * file, the tensor, the expected and the found shape: those of config_load and weights_open;
- * ERR_NOT_FOUND (tensor), ERR_MISMATCH (shape, more layers or labels than config.json says),
- * ERR_UNSUPPORTED (dtype, a tensor that no row explains), ERR_INVALID. */
+/* Opens the JSON files and the weights and binds every tensor; their values are not looked at yet
+ * (checkpoint_verify), and encoder_sha256 is empty. config.folder and max_length are settled here:
+ * a folder whose named head's tensors are absent is bare. A tensor among the encoder's that no row
+ * explains ends it; one outside is a warning of the config. Errors name the file, the tensor, the
+ * expected and the found shape: those of config_load and weights_open; ERR_NOT_FOUND (tensor),
+ * ERR_MISMATCH (shape, more layers or labels than config.json says), ERR_UNSUPPORTED (dtype, a
+ * tensor that no row explains). */
+CHECK_RESULT enum err_code checkpoint_bind(const char *dir, struct checkpoint **ret_checkpoint,
+                                           struct err *err);
+/* Reads every encoder tensor: refuses infinities and NaNs (ERR_INVALID, naming tensor and index)
+ * and fills encoder_sha256, on `threads` threads (0 counts as 1). Another thread may read the
+ * tensors meanwhile. */
+CHECK_RESULT enum err_code checkpoint_verify(struct checkpoint *checkpoint, unsigned threads,
+                                             struct err *err);
+/* Both. */
 CHECK_RESULT enum err_code checkpoint_open(const char *dir, unsigned threads,
                                            struct checkpoint **ret_checkpoint, struct err *err);
 /* NULL is fine. */

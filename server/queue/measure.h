@@ -13,7 +13,7 @@ struct measured {
     double pass_tokens;  /* what a pass costs whatever its size, in tokens of a full batch */
 };
 
-/* Takes about a quarter of a second; on the slowest machines three small batches. It warms the
+/* Takes at most about 150 ms, but at least three small batches. It warms the
  * weights up too. */
 CHECK_RESULT enum err_code measure_speed(const struct model *model, enum pooling pooling,
                                          unsigned threads, struct measured *ret_measured,
