@@ -378,6 +378,11 @@ static bool gives_token_types(const struct fields *fields)
 static enum err_code read_tokenizer(const struct fields *fields, struct config *config)
 {
     struct tokenizer_options *options = &config->tokenizer;
+    const struct jval *side = fields_get(fields, "truncation_side");
+    if (side && !fields_is_word(side, "right")) {
+        return fields_wrong(fields, "truncation_side", ERR_UNSUPPORTED,
+                            "\"right\" (a request may ask for truncation_direction)");
+    }
     config->token_types = gives_token_types(fields);
     enum err_code code = fields_bool(fields, "do_lower_case", true, &options->lower_case);
     if (code == ERR_OK) {

@@ -39,6 +39,7 @@ def full(folder):
     write_dense(folder, 0.25)
     write(folder / "sentence_bert_config.json", {})
     write(folder / "config_sentence_transformers.json", {"prompts": {}})
+    write(folder / "tokenizer_config.json", {})
     return folder
 
 
@@ -49,9 +50,19 @@ def inspect(folder):
 def test_the_page_has_its_tables():
     files = {name for name, *_ in ROWS}
     assert files == {DEFAULT_FILE, "1_Pooling/config.json", "2_Dense/config.json", "sentence_bert_config.json",
-                     "config_sentence_transformers.json"}
+                     "config_sentence_transformers.json", "tokenizer_config.json"}
     assert all(verdict.split(":")[0].split(" ")[0].strip(",") in ("honoured", "no", "refused")
                for _, _, verdict, _ in ROWS)
+
+
+def test_the_page_lacks_no_field():
+    """Every field that a table of the source honours or refuses, and every field that it reads by name."""
+    fields = {field for _, field, *_ in ROWS}
+    for path in sorted((ROOT / "model" / "files").glob("*.c")):
+        source = path.read_text()
+        known = set(re.findall(r'\{"(\w+)", FIELD_(?:READ|FALSE|EMPTY)\}', source))
+        known |= set(re.findall(r'\bfields_(?:get|size|float|bool|limit)\(\w+,\s*"(\w+)"', source))
+        assert known <= fields, (path.name, known - fields)
 
 
 @pytest.mark.parametrize(("name", "field", "verdict", "value"),
