@@ -6,6 +6,7 @@ ORTHRUS_BUILD_DIR names the folder that holds tokenizer_json_driver.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -105,26 +106,6 @@ def theirs(made, texts):
     return rows, None if encoding is None else (encoding.ids, encoding.type_ids)
 
 
-DIED = object()
-
-
-def theirs_apart(made, texts):
-    """theirs in a process of its own; DIED where it did not come back: a few files make the reference's Strip ask for all
-    memory there is, which ends the process."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-        with os.fdopen(write, "wb") as out:
-            pickle.dump(theirs(made, texts), out)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        found = answer.read()
-    _, status = os.waitpid(child, 0)
-    return pickle.loads(found) if status == 0 else DIED
-
-
 NAMES = ("ids", "offsets", "types", "decoded", "decoded without specials")
 
 
@@ -141,22 +122,45 @@ def difference(made, texts, mine, their):
     return None if their[1] in (None, mine[1]) else f"pair {ascii(texts[:2])}: {mine[1]} instead of {their[1]}\n{made}"
 
 
+def judge(made, texts, mine):
+    """Difference or None, refused, panics of one file."""
+    their = theirs(made, texts)
+    panics = sum(row is None for row in their[0]) if their else 0
+    return difference(made, texts, mine, their), isinstance(mine, str), panics
+
+
+def judge_apart(cases, answers):
+    """judge for all, in a process of its own, begun anew behind a file that it did not survive: a few make the reference's Strip ask
+    for all memory there is, which ends the process. Such a file counts as a panic of all its texts."""
+    verdicts = []
+    while len(verdicts) < len(cases):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+            with os.fdopen(write, "wb") as out:
+                for (made, texts), mine in list(zip(cases, answers, strict=True))[len(verdicts) :]:
+                    pickle.dump(judge(made, texts, mine), out)
+                    out.flush()
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as answer, contextlib.suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                verdicts.append(pickle.load(answer))
+        _, status = os.waitpid(child, 0)
+        if status != 0:
+            verdicts.append((None, False, TEXTS))
+    assert len(verdicts) == len(cases)
+    return verdicts
+
+
 def run_chunk(first):
     """Differences, refusals and panics of the files from `first` on."""
-    differences, refused, panics = [], 0, 0
     cases = [tokenizer_cases.case(f"{SEED}-{i}", TEXTS) for i in range(first, min(first + CHUNK, COUNT))]
     with tempfile.TemporaryDirectory() as folder:
         answers = ours(cases, folder)
-    for (made, texts), mine in zip(cases, answers, strict=True):
-        their = theirs_apart(made, texts)
-        if their is DIED:
-            panics += len(texts)
-            continue
-        refused += isinstance(mine, str)
-        panics += sum(row is None for row in their[0]) if their else 0
-        found = difference(made, texts, mine, their)
-        differences += [found] if found else []
-    return differences, refused, panics
+    differences, refused, panics = zip(*judge_apart(cases, answers), strict=True)
+    return [found for found in differences if found], sum(refused), sum(panics)
 
 
 def test_random_files():
