@@ -74,17 +74,30 @@ void answer_computed(struct job *job, size_t piece, const struct computed_text *
 /* join.c: pieces → inputs: windows joined, scores made, predictions counted. */
 CHECK_RESULT bool join_pieces(struct job *job, const struct engine *engine);
 
-/* spans of input `input`, [*ret_n], malloc'ed; their words go to the writer one by one. */
+/* One span that an input's windows found. */
 struct found_span {
-    struct span span;
-    size_t piece;
+    struct span span;  /* of found.items */
+    const char *label; /* borrowed from the head */
+    size_t piece;      /* the window that found it */
+    size_t base;       /* of that window among the tokens of all of them */
+    size_t offset;     /* of that window in the text, in tokens */
+};
+/* All that input `input` has, to be freed with found_done; the words go to the writer one by one.
+ */
+struct found {
+    struct found_span *spans; /* [n] in the order of the text */
+    size_t n;
+    struct span_item *items; /* [n_items], tokens counted as input_text has them */
+    size_t n_items;
 };
 CHECK_RESULT bool found_spans(const struct job *job, const struct engine *engine,
-                              const struct asked *asked, size_t input,
-                              struct found_span **ret_spans, size_t *ret_n);
-/* The tokens of a piece, as spans.h takes them. */
+                              const struct asked *asked, size_t input, struct found *ret_found);
+void found_done(struct found *found);
+/* The tokens of a piece, as spans.h takes them; and those of all an input's pieces, one behind the
+ * other. */
 struct spans_text piece_text(const struct job *job, const struct engine *engine, size_t piece,
                              size_t input);
+struct spans_text input_text(const struct job *job, const struct engine *engine, size_t input);
 
 /* write.c: the bodies of routes that ask heads. */
 CHECK_RESULT bool write_labels(struct job *job, const struct engine *engine);

@@ -5,11 +5,11 @@
 
 #include "server/answer/answer_private.h"
 
-struct spans_text piece_text(const struct job *job, const struct engine *engine, size_t piece,
-                             size_t input)
+/* Tokens [from,to) of the job, which are of that input. */
+static struct spans_text text_of(const struct job *job, const struct engine *engine, size_t input,
+                                 size_t from, size_t to)
 {
     const struct answer *answer = job->answer;
-    size_t from = job->starts[piece];
     return (struct spans_text){
         .tokenizer = engine->model->tokenizer,
         .text = job->request.inputs[input].text,
@@ -18,8 +18,20 @@ struct spans_text piece_text(const struct job *job, const struct engine *engine,
         .starts = answer->starts + from,
         .stops = answer->stops + from,
         .parts = answer->parts + from,
-        .n = job->starts[piece + 1] - from,
+        .n = to - from,
     };
+}
+
+struct spans_text piece_text(const struct job *job, const struct engine *engine, size_t piece,
+                             size_t input)
+{
+    return text_of(job, engine, input, job->starts[piece], job->starts[piece + 1]);
+}
+
+struct spans_text input_text(const struct job *job, const struct engine *engine, size_t input)
+{
+    return text_of(job, engine, input, job->starts[answer_first(job->answer, input)],
+                   job->starts[answer_first(job->answer, input + 1)]);
 }
 
 /* The input that a piece is of. */

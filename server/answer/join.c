@@ -128,25 +128,82 @@ static int by_place(const void *a, const void *b)
     if (left->span.start != right->span.start) {
         return left->span.start < right->span.start ? -1 : 1;
     }
-    return left->piece < right->piece ? -1 : left->piece > right->piece;
+    /* Windows, and items within one, stand in the order of the text. */
+    return left->span.first < right->span.first ? -1 : left->span.first > right->span.first;
 }
 
-/* Where two windows found spans that overlap, the longer one stays, and of equal ones the surer. */
-static size_t drop_overlapping(struct found_span *spans, size_t n)
+/* Tokens one by one: of those that two windows saw, the surer window's stay. (In one window several
+ * may begin at the same character.) */
+static void drop_repeated(struct found *found)
 {
+    struct found_span *spans = found->spans;
     size_t kept = 0;
-    for (size_t i = 1; i < n; i++) {
-        const struct span *last = &spans[kept].span;
+    for (size_t from = 0, to; from < found->n; from = to) {
+        size_t best = from;
+        for (to = from + 1; to < found->n && spans[to].span.start == spans[from].span.start; to++) {
+            if (spans[to].piece != spans[to - 1].piece &&
+                spans[to].span.score > spans[best].span.score) {
+                best = to;
+            }
+        }
+        size_t piece = spans[best].piece;
+        for (size_t i = best; i < to && spans[i].piece == piece; i++) {
+            spans[kept++] = spans[i];
+        }
+    }
+    found->n = kept;
+}
+
+/* Left grows by what right has beyond it: its items before right's first, then right's, in a run of
+ * their own at the end of found->items. */
+static void join_two(struct found *found, const struct spans_text *text, struct span *left,
+                     const struct span *right)
+{
+    struct span_item *items = found->items;
+    size_t n = 0;
+    while (n < left->items && text->starts[items[left->first + n].first] < right->start) {
+        n++;
+    }
+    if (left->first + left->items == found->n_items) {
+        found->n_items = left->first + n;
+    } else {
+        memcpy(items + found->n_items, items + left->first, n * sizeof *items);
+        left->first = found->n_items;
+        found->n_items += n;
+    }
+    memcpy(items + found->n_items, items + right->first, right->items * sizeof *items);
+    found->n_items += right->items;
+    left->items = n + right->items;
+    left->end = right->end;
+    left->score = 0;
+    for (size_t i = 0; i < left->items; i++) {
+        left->score += items[left->first + i].score;
+    }
+    left->score /= (float)left->items;
+}
+
+/* Where two windows found spans that overlap: of the same label they are one, as far as both reach;
+ * else the longer one stays, and of equal ones the surer. */
+static void join_overlapping(struct found *found, const struct spans_text *text)
+{
+    struct found_span *spans = found->spans;
+    size_t kept = 0;
+    for (size_t i = 1; i < found->n; i++) {
+        struct span *last = &spans[kept].span;
         const struct span *span = &spans[i].span;
         uint32_t last_length = last->end - last->start;
         uint32_t length = span->end - span->start;
-        if (span->start >= last->end) {
+        if (span->start >= last->end || spans[i].piece == spans[kept].piece) {
             spans[++kept] = spans[i];
+        } else if (strcmp(spans[i].label, spans[kept].label) == 0 && span->start > last->start &&
+                   span->end > last->end) {
+            join_two(found, text, last, span);
+            spans[kept].piece = spans[i].piece;
         } else if (length > last_length || (length == last_length && span->score > last->score)) {
             spans[kept] = spans[i];
         }
     }
-    return n ? kept + 1 : 0;
+    found->n = found->n ? kept + 1 : 0;
 }
 
 static bool ignored(const struct job *job, const char *label)
@@ -163,38 +220,88 @@ static bool ignored(const struct job *job, const char *label)
     return false;
 }
 
+/* Tokens of the text before those of a window, both with the template's first ones: where the
+ * window before has this one's first token. */
+static size_t window_offset(const struct spans_text *before, const struct spans_text *window)
+{
+    size_t first = 0;
+    while (first < window->n && window->parts[first] == TOKEN_ADDED) {
+        first++;
+    }
+    size_t t = first;
+    while (first < window->n && t < before->n &&
+           (before->parts[t] == TOKEN_ADDED || before->starts[t] != window->starts[first])) {
+        t++;
+    }
+    return t - first;
+}
+
+/* A piece's spans, its items counted from the input's first token on. */
+static void find_in_piece(const struct job *job, const struct asked *asked,
+                          const struct spans_text *text, size_t piece, size_t base, size_t offset,
+                          struct span *spans, struct found *found)
+{
+    const struct answer *answer = job->answer;
+    enum spans_strategy strategy = answer->strategy;
+    const struct span_item *items = asked->items + job->starts[piece];
+    size_t groups = spans_group(asked->head, text, items, asked->n_items[piece], strategy, spans);
+    for (size_t i = 0; i < groups; i++) {
+        const char *label = span_label(asked->head, &items[spans[i].first], strategy);
+        if (!ignored(job, label)) {
+            spans[i].first += found->n_items;
+            found->spans[found->n++] = (struct found_span){
+                .span = spans[i], .label = label, .piece = piece, .base = base, .offset = offset};
+        }
+    }
+    for (size_t i = 0; i < asked->n_items[piece]; i++) {
+        struct span_item *item = &found->items[found->n_items++];
+        *item = items[i];
+        item->first += (uint32_t)base;
+    }
+}
+
 bool found_spans(const struct job *job, const struct engine *engine, const struct asked *asked,
-                 size_t input, struct found_span **ret_spans, size_t *ret_n)
+                 size_t input, struct found *ret_found)
 {
     const struct answer *answer = job->answer;
     size_t from = answer_first(answer, input);
     size_t to = answer_first(answer, input + 1);
     size_t tokens = job->starts[to] - job->starts[from];
-    struct found_span *found = calloc(tokens + 1, sizeof *found);
+    size_t room = to - from > 1 ? 2 * tokens : tokens; /* joined spans are written anew */
+    struct found found = {.spans = calloc(tokens + 1, sizeof *found.spans),
+                          .items = calloc(room + 1, sizeof *found.items)};
     struct span *spans = calloc(tokens + 1, sizeof *spans);
-    size_t n = 0;
-    for (size_t piece = from; found && spans && piece < to; piece++) {
-        const struct spans_text text = piece_text(job, engine, piece, input);
-        const struct span_item *items = asked->items + job->starts[piece];
-        size_t groups = spans_group(asked->head, &text, items, asked->n_items[piece],
-                                    answer->strategy, spans);
-        for (size_t i = 0; i < groups; i++) {
-            const char *label = span_label(asked->head, &items[spans[i].first], answer->strategy);
-            if (!ignored(job, label)) {
-                found[n++] = (struct found_span){spans[i], piece};
-            }
-        }
-    }
-    free(spans);
-    if (!found || !spans) {
-        free(found);
+    if (!found.spans || !found.items || !spans) {
+        free(spans);
+        found_done(&found);
         return false;
     }
-    if (to - from > 1) {
-        qsort(found, n, sizeof *found, by_place);
-        n = drop_overlapping(found, n);
+    struct spans_text before = {0};
+    size_t offset = 0;
+    for (size_t piece = from; piece < to; piece++) {
+        const struct spans_text text = piece_text(job, engine, piece, input);
+        offset += piece > from ? window_offset(&before, &text) : 0;
+        find_in_piece(job, asked, &text, piece, job->starts[piece] - job->starts[from], offset,
+                      spans, &found);
+        before = text;
     }
-    *ret_spans = found;
-    *ret_n = n;
+    free(spans);
+    if (to - from > 1) {
+        const struct spans_text all = input_text(job, engine, input);
+        qsort(found.spans, found.n, sizeof *found.spans, by_place);
+        if (answer->strategy == SPANS_NONE) {
+            drop_repeated(&found);
+        } else {
+            join_overlapping(&found, &all);
+        }
+    }
+    *ret_found = found;
     return true;
+}
+
+void found_done(struct found *found)
+{
+    free(found->items);
+    free(found->spans);
+    *found = (struct found){0};
 }

@@ -20,37 +20,35 @@ static bool append_spans(struct job *job, const struct engine *engine, const str
 {
     const struct answer *answer = job->answer;
     struct buf *out = &job->response;
-    struct found_span *spans;
-    size_t n;
+    const struct spans_text text = input_text(job, engine, input);
+    struct found found;
     struct buf word;
-    if (!found_spans(job, engine, asked, input, &spans, &n)) {
+    if (!found_spans(job, engine, asked, input, &found)) {
         return answer_no_memory(job);
     }
     buf_init(&word, out->ceiling);
     buf_append_char(out, '[');
-    for (size_t i = 0; i < n; i++) {
-        const struct span *span = &spans[i].span;
-        const struct span_item *items = asked->items + job->starts[spans[i].piece];
-        const struct spans_text text = piece_text(job, engine, spans[i].piece, input);
+    for (size_t i = 0; i < found.n; i++) {
+        const struct found_span *at = &found.spans[i];
         buf_clear(&word);
-        if (!span_word(&text, items, span, answer->strategy, &word)) {
+        if (!span_word(&text, found.items, &at->span, answer->strategy, &word)) {
             out->failed = true;
         }
         const struct response_span entry = {
-            .label = span_label(asked->head, &items[span->first], answer->strategy),
+            .label = at->label,
             .alone = answer->strategy == SPANS_NONE,
-            .index = items[span->first].first,
-            .score = span->score,
+            .index = found.items[at->span.first].first - at->base + at->offset,
+            .score = at->span.score,
             .word = word.data ? word.data : "",
             .word_size = word.size,
-            .start = span->start,
-            .end = span->end,
+            .start = at->span.start,
+            .end = at->span.end,
         };
         response_span(&entry, i == 0, out);
     }
     buf_append_char(out, ']');
     buf_done(&word);
-    free(spans);
+    found_done(&found);
     return true;
 }
 
