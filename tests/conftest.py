@@ -140,9 +140,9 @@ def render(method, path, body=None, headers=()):
 
 
 class Server:
-    def __init__(self, *flags, env=None, model=TINY, wait_ready=True, drop=()):
-        """drop: messages of which there will be too many to keep their log lines."""
-        command = [BIN, "serve", "--model", str(model), "--log-format", "json", *flags]
+    def __init__(self, *flags, env=None, model=TINY, wait_ready=True, drop=(), program=None):
+        """drop: messages of which there will be too many to keep their log lines. program: another than BIN."""
+        command = [program or BIN, "serve", "--model", str(model), "--log-format", "json", *flags]
         if not any(f.startswith("--listen") for f in flags):
             command += ["--listen", "127.0.0.1:0"]
         if not any(f.startswith("--admin-listen") for f in flags):

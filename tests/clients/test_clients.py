@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+from conftest import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
 TEXTS = ["hello world", "the old river", "a \"quoted\" text, ünïcödé and 東京"]
@@ -234,6 +235,42 @@ def test_llama_index(url, vectors):
     assert same(client.get_text_embedding_batch(TEXTS), vectors)
     assert same([client.get_query_embedding(TEXTS[0])], vectors[:1])
     assert same([asyncio.run(client.aget_query_embedding(TEXTS[0]))], vectors[:1])
+
+
+# -- rankers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ranker():
+    """A folder whose head is one score: a cross-encoder."""
+    running = Server("--drain-timeout-s", "4", model=HERE.parent / "data" / "models" / "seq-score")
+    yield running
+    running.stop()
+
+
+def ranked(ranker, query, raw=False):
+    answer = ranker.post("/rerank", {"query": query, "texts": TEXTS, "raw_scores": raw}).json()
+    return [(TEXTS[rank["index"]], rank["score"]) for rank in answer]
+
+
+def test_haystack_ranker(ranker):
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
+    from haystack import Document
+    documents = [Document(content=text) for text in TEXTS]
+    for raw in (False, True):
+        client = rankers.HuggingFaceTEIRanker(url=f"http://{ranker.address}", raw_scores=raw, token=None)
+        answer = client.run(query="the end of it", documents=documents)["documents"]
+        assert [(d.content, d.score) for d in answer] == ranked(ranker, "the end of it", raw)
+        assert len(client.run(query="the end", documents=documents, top_k=2)["documents"]) == 2
+
+
+def test_llama_index_rerank(ranker):
+    rerank = pytest.importorskip("llama_index.postprocessor.tei_rerank")
+    from llama_index.core.schema import NodeWithScore, TextNode
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
+    client = rerank.TextEmbeddingInference(base_url=f"http://{ranker.address}", top_n=2)
+    answer = client.postprocess_nodes(nodes, query_str="the end of it")
+    assert [(n.node.text, n.score) for n in answer] == ranked(ranker, "the end of it")[:2]
 
 
 # -- curl -------------------------------------------------------------------------------------
