@@ -19,6 +19,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
 TINY = ROOT / "tests/data/golden/tiny-bert"
+KILLS = int(os.environ.get("ORTHRUS_KILLS", "200" if os.environ.get("ORTHRUS_FULL") == "1" else "6"))
 WORDS = {"sport": "goal match team player win league", "art": "paint canvas museum sculpture color line",
          "tech": "chip code network data server cache"}
 FROZEN = ("--freeze", "backbone", "--embedding-cache", "off")
@@ -178,6 +179,42 @@ def test_a_signal_saves_and_resume_goes_on_to_the_same_bits(tmp_path, data, numb
     assert stopped >= 1
     for name in ("heads.safetensors", "model.safetensors", "train.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def kill_until_done(out, flags, draw, kills):
+    """Runs train and kills it after random times, until a run ends by itself; goes on from what is there."""
+    killed = 0
+    while True:
+        how = "--resume" if (out / "checkpoint.safetensors").exists() else "--overwrite"
+        process = subprocess.Popen([BIN, "train", "--model", str(TINY), "--output", str(out), *map(str, flags), how],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.wait(None if killed >= kills else draw.uniform(0.01, 0.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        _, error = process.communicate()
+        if process.returncode != -9:
+            assert process.returncode == 0, error
+            return killed
+
+
+def test_resume_after_kill_9_gives_the_same_bytes(tmp_path, data):
+    draw = random.Random(os.environ.get("ORTHRUS_SEED", "7"))
+    common = ["--data", data, "--head", "topic", "--eval-split", "0.1", "--batch-size", "8"]
+    survived = 0
+    while survived < KILLS:
+        for name, flags in (("deep", ["--epochs", "10"]), ("heads", ["--epochs", "100", *FROZEN])):
+            whole, out = tmp_path / f"{name}-whole", tmp_path / f"{name}-{survived}"
+            if not whole.exists():
+                good("train", "--output", whole, *common, *flags)
+            survived += kill_until_done(out, [*common, *flags], draw, 6)
+            print(f"survived {survived} kills")
+            for path in whole.iterdir():
+                # Times stand in the reports and in the checkpoint.
+                if path.is_file() and not path.name.startswith(("report", "checkpoint")):
+                    assert (out / path.name).read_bytes() == path.read_bytes(), (name, path.name)
+            assert not [p.name for p in out.iterdir() if p.name not in {q.name for q in whole.iterdir()}]
 
 
 def test_no_checkpoint_writes_none(tmp_path, data):

@@ -61,9 +61,12 @@ bool cache_get(const struct cache *cache, const struct dataset *dataset, float *
     return good;
 }
 
+/* Room for what a killed writer leaves, too: NAME.tmp-XXXXXX (base/file.h). */
+enum { NAME_BYTES = SHA256_HEX_SIZE + sizeof suffix + sizeof ".tmp-XXXXXX" };
+
 /* One file of the cache. */
 struct entry {
-    char name[SHA256_HEX_SIZE + sizeof suffix];
+    char name[NAME_BYTES];
     uint64_t bytes;
     int64_t used_s;
 };
@@ -77,9 +80,13 @@ static int oldest_first(const void *a, const void *b)
 
 static bool is_ours(const char *name)
 {
-    return strlen(name) == SHA256_HEX_SIZE + sizeof suffix - 1 &&
-           strspn(name, "0123456789abcdef") == SHA256_HEX_SIZE &&
-           strcmp(name + SHA256_HEX_SIZE, suffix) == 0;
+    const char *rest = name + SHA256_HEX_SIZE;
+    if (strspn(name, "0123456789abcdef") != SHA256_HEX_SIZE || strlen(name) >= NAME_BYTES ||
+        strncmp(rest, suffix, sizeof suffix - 1) != 0) {
+        return false;
+    }
+    rest += sizeof suffix - 1;
+    return *rest == '\0' || strncmp(rest, ".tmp-", 5) == 0;
 }
 
 /* Removes the oldest files until the rest fits. */

@@ -1,5 +1,6 @@
 #include "train/run/folder.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -24,6 +25,25 @@ static enum err_code check_folders(const struct train_options *options, struct e
 /* What an earlier run has left. */
 static const char *const remains[] = {"heads.safetensors", "model.safetensors",
                                       "checkpoint.safetensors", "train.jsonl"};
+
+/* Removes what runs that were killed while they replaced a file left beside it (base/file.h). The
+ * folder is ours alone; what can't be removed does no harm. */
+static void sweep(const char *folder)
+{
+    static const char mark[] = ".tmp-";
+    enum { RANDOM = 6 };
+    DIR *dir = opendir(folder);
+    const struct dirent *item;
+    while (dir && (item = readdir(dir)) != NULL) {
+        const char *end = strstr(item->d_name, mark);
+        if (end && end != item->d_name && strlen(end) == sizeof mark - 1 + RANDOM) {
+            (void)unlinkat(dirfd(dir), item->d_name, 0);
+        }
+    }
+    if (dir) {
+        (void)closedir(dir);
+    }
+}
 
 /* The folder: there, ours alone, writable, and not another run's. */
 enum err_code folder_open(struct run *run, struct err *err)
@@ -64,6 +84,7 @@ enum err_code folder_open(struct run *run, struct err *err)
     if (options->resume && !file_exists(run->checkpoint_path)) {
         return err_set(err, ERR_NOT_FOUND, "--resume: %s is not there", run->checkpoint_path);
     }
+    sweep(options->output);
     return ERR_OK;
 }
 
