@@ -12,7 +12,7 @@
 #include "base/facts.h"
 #include "base/file.h"
 
-enum { FACTS_MAX = 1024 * 1024, PIECE = 1024 * 1024 };
+enum { FACTS_MAX = 1024 * 1024, PIECE = 1024 * 1024, SEND_BYTES = 8 * 1024 * 1024 };
 
 static bool is_stdout(const char *path)
 {
@@ -264,6 +264,7 @@ void target_close(struct target *target)
     if (target->opened) {
         (void)close(target->fd);
     }
+    sha256_destroy(target->sha);
     free(target->partial);
     free(target->facts_path);
     free(target->manifest);
@@ -287,35 +288,49 @@ enum err_code target_header(struct target *target, uint64_t rows, struct err *er
     return put(target, header, sizeof header, err);
 }
 
-enum err_code target_put(struct target *target, const struct buf *rows, uint64_t n, struct err *err)
+/* Digests what the file holds behind what is digested already. */
+static enum err_code digest(struct target *target, struct err *err)
 {
-    enum err_code code = put(target, rows->data, rows->size, err);
-    target->rows += code == ERR_OK ? n : 0;
-    return code;
-}
-
-static enum err_code digest(const struct target *target, char ret_sha256[SHA256_HEX_SIZE + 1],
-                            struct err *err)
-{
-    struct sha256 *sha = sha256_create();
     char *piece = malloc(PIECE);
-    if (!sha || !piece) {
-        sha256_destroy(sha);
+    if (!target->sha) {
+        target->sha = sha256_create();
+    }
+    if (!target->sha || !piece) {
         free(piece);
         return err_nomem(err, PIECE);
     }
-    off_t at = 0;
     ssize_t got;
-    while ((got = pread(target->fd, piece, PIECE, at)) > 0) {
-        sha256_update(sha, piece, (size_t)got);
-        at += got;
+    while ((got = pread(target->fd, piece, PIECE, target->digested)) > 0) {
+        sha256_update(target->sha, piece, (size_t)got);
+        target->digested += got;
     }
     int number = errno;
-    unsigned char bytes[SHA256_SIZE];
-    sha256_finish(sha, bytes);
-    sha256_hex(bytes, ret_sha256);
     free(piece);
     return got == 0 ? ERR_OK : err_set_errno(err, ERR_IO, number, "%s", target->partial);
+}
+
+/* What the end would have to wait for is begun while threads compute: the way to the disk, and the
+ * digest where nothing written changes any more (npy's header does). */
+static enum err_code begin_end(struct target *target, size_t size, struct err *err)
+{
+    target->unsent += size;
+    if (!target->partial || target->unsent < SEND_BYTES) {
+        return ERR_OK;
+    }
+    target->unsent = 0;
+    /* Only a hint; where it fails, fsync at the end does it all. */
+    (void)sync_file_range(target->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    return target->options.format == VECTOR_NDJSON ? digest(target, err) : ERR_OK;
+}
+
+enum err_code target_put(struct target *target, const struct buf *rows, uint64_t n, struct err *err)
+{
+    enum err_code code = put(target, rows->data, rows->size, err);
+    if (code == ERR_OK) {
+        target->rows += n;
+        code = begin_end(target, rows->size, err);
+    }
+    return code;
 }
 
 enum err_code target_finish(struct target *target, char ret_sha256[SHA256_HEX_SIZE + 1],
@@ -332,7 +347,13 @@ enum err_code target_finish(struct target *target, char ret_sha256[SHA256_HEX_SI
     if (!target->partial) {
         return ERR_OK;
     }
-    enum err_code code = digest(target, ret_sha256, err);
+    enum err_code code = digest(target, err);
+    if (code == ERR_OK) {
+        unsigned char bytes[SHA256_SIZE];
+        sha256_finish(target->sha, bytes);
+        target->sha = NULL;
+        sha256_hex(bytes, ret_sha256);
+    }
     if (code == ERR_OK && fsync(target->fd) != 0) {
         code = err_set_errno(err, ERR_IO, errno, "%s: fsync", target->partial);
     }

@@ -30,10 +30,13 @@ struct target {
     const char *label; /* the path, or "standard output" */
     int fd;
     bool opened;
-    bool seekable; /* the header can be written at the end */
-    off_t start;   /* where the output begins in a seekable file */
-    uint64_t rows; /* written, by earlier runs too */
-    bool complete; /* --resume found the finished file: nothing is left to do */
+    bool seekable;      /* the header can be written at the end */
+    off_t start;        /* where the output begins in a seekable file */
+    uint64_t rows;      /* written, by earlier runs too */
+    bool complete;      /* --resume found the finished file: nothing is left to do */
+    struct sha256 *sha; /* of the first `digested` bytes, owned; NULL: none yet */
+    off_t digested;
+    size_t unsent; /* bytes written since the disk was last asked to begin with them */
     char *partial, *facts_path, *manifest; /* owned; NULL for standard output */
 };
 

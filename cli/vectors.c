@@ -152,27 +152,37 @@ static float from_half(uint16_t half)
     return value;
 }
 
-static bool append_numbers(enum vector_dtype dtype, const float *row, size_t width, struct buf *out)
+static bool append_floats(bool half_precision, const float *row, size_t width, struct buf *out)
 {
-    for (size_t i = 0; dtype != VECTOR_UBINARY && i < width; i++) {
-        char text[FLOAT_TEXT_MAX];
+    char *begin = buf_reserve(out, width * (FLOAT_TEXT_MAX + 1));
+    char *at = begin;
+    for (size_t i = 0; begin && i < width; i++) {
         float value = row[i];
         uint16_t half;
-        if (dtype == VECTOR_FP16) {
+        if (half_precision) {
             if (!to_half(value, &half)) {
                 return false;
             }
             value = from_half(half);
         }
-        buf_append(out, ",", i != 0);
-        buf_append(out, text, float_text(value, text));
+        if (i > 0) {
+            *at++ = ',';
+        }
+        at += float_text(value, at);
     }
-    for (size_t i = 0; dtype == VECTOR_UBINARY && i < width; i += 8) {
+    if (begin) {
+        buf_added(out, (size_t)(at - begin));
+    }
+    return true;
+}
+
+static void append_bits(const float *row, size_t width, struct buf *out)
+{
+    for (size_t i = 0; i < width; i += 8) {
         unsigned char byte;
         pack_bits(row + i, size_min(8, width - i), &byte);
         buf_printf(out, "%s%u", i ? "," : "", (unsigned)byte);
     }
-    return true;
 }
 
 bool vector_append(enum vector_format format, enum vector_dtype dtype, const float *row,
@@ -185,7 +195,12 @@ bool vector_append(enum vector_format format, enum vector_dtype dtype, const flo
         buf_printf(out, "{\"id\":%s,\"embedding\":", id);
     }
     buf_append_char(out, '[');
-    bool fits = append_numbers(dtype, row, width, out);
+    bool fits = true;
+    if (dtype == VECTOR_UBINARY) {
+        append_bits(row, width, out);
+    } else {
+        fits = append_floats(dtype == VECTOR_FP16, row, width, out);
+    }
     buf_append_str(out, id ? "]}\n" : "]\n");
     return fits && !buf_failed(out);
 }
