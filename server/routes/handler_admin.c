@@ -237,7 +237,8 @@ static bool take_argument(struct exchange *x, struct swap *swap, const char *tex
     }
     if (strcspn(text, "=&") != name_size || strncmp(text, name, name_size) != 0) {
         exchange_fail(x, PROBLEM_FIELD_UNKNOWN, NULL,
-                      "an argument of the query is not known; dry_run is allowed");
+                      "an argument of the query is not known; dry_run%s allowed",
+                      swap->may_stage ? " and stage are" : " is");
         return false;
     }
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
@@ -255,18 +256,19 @@ static bool take_argument(struct exchange *x, struct swap *swap, const char *tex
 /* What is mistyped here would change what serves, so nothing is passed over. */
 static bool take_query(struct exchange *x, struct swap *swap)
 {
-    bool seen = false;
+    bool dry_run_seen = false;
     for (const char *at = x->query; *at;) {
         size_t size = strcspn(at, "&");
-        bool staged = swap->stage;
-        if (size && seen && strncmp(at, "dry_run", 7) == 0) {
-            exchange_fail(x, PROBLEM_FIELD_DUPLICATE, "dry_run", "dry_run may stand only once");
+        bool staging = strncmp(at, "stage", 5) == 0 && strcspn(at, "=&") == 5;
+        if (size && (staging ? swap->stage : dry_run_seen && strncmp(at, "dry_run", 7) == 0)) {
+            const char *name = staging ? "stage" : "dry_run";
+            exchange_fail(x, PROBLEM_FIELD_DUPLICATE, name, "%s may stand only once", name);
             return false;
         }
         if (size && !take_argument(x, swap, at, size)) {
             return false;
         }
-        seen = seen || (size > 0 && swap->stage == staged);
+        dry_run_seen = dry_run_seen || (size > 0 && !staging);
         at += size + (at[size] == '&');
     }
     return true;
