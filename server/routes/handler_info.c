@@ -66,8 +66,10 @@ static void append_tei(struct exchange *x, const struct engine *engine)
     const struct settings *settings = x->server->settings;
     buf_append_str(out, "{\"model_id\":");
     append_text(out, served_model_name(x));
-    buf_printf(out, ",\"model_sha\":\"%s\",\"model_dtype\":\"%s\",\"model_type\":",
+    buf_printf(out, ",\"model_sha\":\"%s\",\"model_dtype\":\"%s\",\"served_model_name\":",
                engine->model->encoder_sha256, tei_dtype(encoder_precision(engine->model->encoder)));
+    append_text(out, served_model_name(x));
+    buf_append_str(out, ",\"model_type\":");
     append_model_type(out, engine);
     buf_printf(out,
                ",\"max_concurrent_requests\":%zu,\"max_input_length\":%zu,"
