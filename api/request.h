@@ -105,6 +105,11 @@ struct api_request {
     bool skip_special; /* skip_special_tokens of /decode; default true */
 };
 
+/* The heap that the JSON tree of such a body takes while it is parsed, beside the bytes of its
+ * strings: two bytes may become two hundred. 0 where request_parse refuses it before. */
+size_t request_tree_bytes(enum api_kind kind, const char *body, size_t size,
+                          const struct api_limits *limits);
+
 /* Parses a body. The arena gets one api_input an input, the texts and the ids: a ceiling of 8 ×
  * size
  * + 64 × client_batch + 64 KiB is always enough; the JSON tree lives on the heap during the call,

@@ -65,6 +65,45 @@ static size_t values_max(enum api_kind kind, const struct api_limits *limits)
     return fits ? values : SIZE_MAX;
 }
 
+size_t request_tree_bytes(enum api_kind kind, const char *body, size_t size,
+                          const struct api_limits *limits)
+{
+    /* jansson's structs as malloc rounds them up: an object with its first buckets, an array with
+     * its first entries, each further entry (while the array grows there are two), a member's
+     * buckets, a string or a key with its text's own block. */
+    enum { OBJECT = 224, ARRAY = 128, ENTRY = 24, MEMBER = 40, STRING = 80, NUMBER = 32 };
+    size_t most = values_max(kind, limits);
+    size_t values = 1;
+    size_t bytes = 0;
+    unsigned depth = 0;
+    char last = ',';
+    for (size_t i = 0; i < size; i++) {
+        char byte = body[i];
+        bool opens = byte == '[' || byte == '{';
+        bool begins = last == ',' || last == ':' || last == '[';
+        depth += opens;
+        depth -= (byte == ']' || byte == '}') && depth > 0;
+        values += opens || byte == ',';
+        if (values > most || depth > API_DEPTH_MAX) {
+            return 0; /* no tree is made */
+        }
+        if (byte == '"') {
+            bytes += STRING;
+            while (++i < size && body[i] != '"') {
+                i += body[i] == '\\';
+            }
+        } else if (opens) {
+            bytes += byte == '{' ? OBJECT : ARRAY;
+        } else if (byte == ',' || byte == ':') {
+            bytes += byte == ',' ? ENTRY : MEMBER;
+        } else if (begins && byte >= '-' && byte <= '9') {
+            bytes += NUMBER;
+        }
+        last = byte == ' ' || (byte >= '\t' && byte <= '\r') ? last : byte;
+    }
+    return bytes;
+}
+
 bool request_body_ok(enum api_kind kind, const char *body, size_t size,
                      const struct api_limits *limits, struct problem *problem)
 {

@@ -54,7 +54,8 @@ static bool tokenize_too_large(struct job *job, size_t most)
 }
 
 /* Counts first, so that what is too large costs no answer. */
-static bool count_tokens(struct job *job, const struct engine *engine, struct tokens *tokens)
+static bool count_tokens(struct job *job, const struct engine *engine, struct tokens *tokens,
+                         size_t *ret_total)
 {
     size_t most = size_min(TOKENIZE_TOKENS_MAX,
                            account_limit(job->account) / TOKENIZE_PART / TOKEN_BYTES);
@@ -79,14 +80,12 @@ static bool count_tokens(struct job *job, const struct engine *engine, struct to
             return tokenize_too_large(job, most);
         }
     }
+    *ret_total = total;
     return job_hold(job, total * TOKEN_BYTES + longest * token_work_bytes);
 }
 
-static bool answer_tokenize(struct job *job, const struct engine *engine, struct tokens *tokens)
+static bool write_texts(struct job *job, const struct engine *engine, struct tokens *tokens)
 {
-    if (!count_tokens(job, engine, tokens)) {
-        return false;
-    }
     buf_init(&job->response, account_limit(job->account) / TOKENIZE_PART);
     for (size_t i = 0; i < job->request.n; i++) {
         (void)buf_append_char(&job->response, i ? ',' : '[');
@@ -102,6 +101,17 @@ static bool answer_tokenize(struct job *job, const struct engine *engine, struct
     return job->response.size < job->response.ceiling / 2
                ? answer_no_memory(job)
                : tokenize_too_large(job, TOKENIZE_TOKENS_MAX);
+}
+
+static bool answer_tokenize(struct job *job, const struct engine *engine, struct tokens *tokens)
+{
+    size_t total = 0;
+    if (!count_tokens(job, engine, tokens, &total) || !engine_reserve(engine, job, total)) {
+        return false;
+    }
+    bool written = write_texts(job, engine, tokens);
+    engine_release(engine, job);
+    return written;
 }
 
 /* The prompt that stands before every text of this job; NULL for none. Heads and /analyze see the
@@ -172,8 +182,14 @@ static bool prepare(struct job *job, const struct engine *engine)
         return answer_no_memory(job);
     }
     arena_init(&job->arena, ceiling);
-    /* The tree of values and the texts in the arena are about as large as the body each. */
-    if (!job_hold(job, 2 * job->body_size) ||
+    /* The bytes of texts stand in the tree of values and in the arena once more each. */
+    size_t work;
+    if (!size_add(2 * job->body_size,
+                  request_tree_bytes(job->kind, job->body, job->body_size, &engine->limits),
+                  &work)) {
+        return answer_no_memory(job);
+    }
+    if (!job_hold(job, work) ||
         !request_parse(job->kind, job->body, job->body_size, &engine->limits, &job->arena,
                        &job->request, &job->problem)) {
         return false;

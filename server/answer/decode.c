@@ -7,13 +7,8 @@
 /* A token's text is a few bytes; more than this is no honest answer. */
 enum { DECODE_RESPONSE_MAX = 256 * 1024 * 1024 };
 
-bool decode_answer(struct job *job, const struct engine *engine)
+static bool write_texts(struct job *job, const struct tokenizer *tokenizer)
 {
-    const struct tokenizer *tokenizer = engine->model->tokenizer;
-    if (!tokenizer_can_decode(tokenizer)) {
-        return problem_set(&job->problem, PROBLEM_NO_DECODER, NULL,
-                           "this model's tokenizer.json names no decoder that is known here");
-    }
     struct buf text;
     buf_init(&text, DECODE_RESPONSE_MAX);
     buf_init(&job->response, DECODE_RESPONSE_MAX);
@@ -35,4 +30,23 @@ bool decode_answer(struct job *job, const struct engine *engine)
                            DECODE_RESPONSE_MAX / (1024 * 1024));
     }
     return code == ERR_OK || answer_no_memory(job);
+}
+
+bool decode_answer(struct job *job, const struct engine *engine)
+{
+    const struct tokenizer *tokenizer = engine->model->tokenizer;
+    if (!tokenizer_can_decode(tokenizer)) {
+        return problem_set(&job->problem, PROBLEM_NO_DECODER, NULL,
+                           "this model's tokenizer.json names no decoder that is known here");
+    }
+    size_t ids = 0;
+    for (size_t i = 0; i < job->request.n; i++) {
+        ids += job->request.inputs[i].n_ids;
+    }
+    if (!engine_reserve(engine, job, ids)) {
+        return false;
+    }
+    bool written = write_texts(job, tokenizer);
+    engine_release(engine, job);
+    return written;
 }

@@ -160,9 +160,7 @@ static void *on_request_line(void *context, const char *target, struct MHD_Conne
     x->wire = connection;
     x->path = target; /* the library cuts the query off in a moment */
     x->resume = resume;
-    if (io->listener == LISTENER_MAIN) {
-        x->account.budget = &io->http->server->client_bytes;
-    }
+    x->account.budget = &io->http->server->client_bytes;
     describe_remote(connection, x->remote);
     conn->requests++;
     (void)reaper_enter(io->http->reaper, conn, CONN_HEADERS, x);

@@ -18,6 +18,8 @@ enum { BATCH_TEXTS_MAX = 1024 };
 /* A team member with less work than this waits longer at the barriers than it computes: some
  * hundred barriers of a microsecond against a hundred GFLOP/s. */
 #define MEMBER_FLOPS 16e6
+/* Of one preparing thread that counts, writes out or decodes tokens. */
+#define TOKENIZE_TOKENS_PER_S 1e6
 
 static enum err_code check_settings(const struct settings *settings, struct err *err)
 {
@@ -267,6 +269,18 @@ void engine_destroy(struct engine *engine)
 bool engine_admit(struct engine *engine, struct job *job)
 {
     return scheduler_admit(engine->scheduler, job);
+}
+
+bool engine_reserve(const struct engine *engine, struct job *job, size_t tokens)
+{
+    double share = engine->measured.tokens_per_s / TOKENIZE_TOKENS_PER_S;
+    double worth = (double)tokens * (share < 1 ? share : 1);
+    return scheduler_reserve(engine->scheduler, job, size_max((size_t)worth, 1));
+}
+
+void engine_release(const struct engine *engine, struct job *job)
+{
+    scheduler_release(engine->scheduler, job);
 }
 
 void engine_enqueue(struct engine *engine, struct job *job)

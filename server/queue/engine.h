@@ -84,6 +84,11 @@ enum { PREPARE_INLINE_MAX = 16 * 1024, TOKENIZE_INLINE_MAX = 1024 };
  * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the
  * queue). Call after it is prepared. */
 CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
+/* The same for what is answered without a worker (/tokenize, /decode): while it is worked on it
+ * takes the room of as many tokens as could be computed in that time, at least one. After it, on
+ * every way, engine_release. Called by `prepare`. */
+CHECK_RESULT bool engine_reserve(const struct engine *engine, struct job *job, size_t tokens);
+void engine_release(const struct engine *engine, struct job *job);
 /* Hands an admitted job over. Touch nothing of it afterwards. */
 void engine_enqueue(struct engine *engine, struct job *job);
 /* Tells what the client did. Any thread, at any time while the job surely lives; states only rise.

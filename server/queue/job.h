@@ -58,6 +58,7 @@ struct job {
     void (*answer_free)(void *answer);
 
     struct queue_entry entry; /* the scheduler's, under its lock */
+    size_t reserved[2];       /* what the entry counts for where nothing of it is computed */
     /* The preparing pool's. */
     struct job *next;
     uint64_t turn;      /* in bytes; the least is next */

@@ -269,6 +269,15 @@ static void enter(struct policy *policy, struct queue_entry *entry, uint64_t now
     wake_one(policy, actions);
 }
 
+/* What it was admitted for is done elsewhere. */
+static void release(struct policy *policy, struct queue_entry *entry, uint64_t now_ns)
+{
+    CHECK(entry->stage == ENTRY_ADMITTED);
+    entries_move(&policy->entries, entry, ENTRY_CUT);
+    entry->ended_ns = now_ns;
+    memset(policy->told, 0, sizeof policy->told);
+}
+
 /* Batches */
 
 /* True (and the entry ended) when its time is over. */
@@ -549,6 +558,9 @@ void policy_step(struct policy *policy, const struct policy_event *event, uint64
         break;
     case POLICY_ENTER:
         enter(policy, event->entry, now_ns, ret_actions);
+        break;
+    case POLICY_RELEASE:
+        release(policy, event->entry, now_ns);
         break;
     case POLICY_IDLE:
         ask(policy, event->worker, now_ns, ret_actions);

@@ -88,6 +88,7 @@ struct policy {
 enum policy_kind {
     POLICY_ARRIVE,   /* entry wants to wait: actions.admitted */
     POLICY_ENTER,    /* an admitted entry may be computed from now on */
+    POLICY_RELEASE,  /* an admitted entry needs nothing computed: its room is free again */
     POLICY_IDLE,     /* worker has nothing to do (again): actions.cut, .leave or wait */
     POLICY_COMPLETE, /* worker's batch is computed */
     POLICY_CLIENT,   /* what entry's client did; at any stage */

@@ -153,6 +153,36 @@ static void *ticker_main(void *argument)
     return NULL;
 }
 
+/* starts and n are what the entry counts for. */
+static bool admit(struct scheduler *scheduler, struct job *job, const size_t *starts, size_t n)
+{
+    struct policy_actions actions;
+    struct queue_entry *entry = &job->entry;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    entry->starts = starts;
+    entry->n = n;
+    entry->deadline_ns = job->deadline_ns;
+    step(scheduler, &(struct policy_event){.kind = POLICY_ARRIVE, .entry = entry}, &actions);
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    if (!actions.admitted) {
+        entry->why = actions.why;
+        job->retry_after_s = actions.retry_after_s;
+        tell(job);
+    }
+    return actions.admitted;
+}
+
+bool scheduler_reserve(struct scheduler *scheduler, struct job *job, size_t tokens)
+{
+    job->reserved[1] = tokens;
+    return admit(scheduler, job, job->reserved, 1);
+}
+
+void scheduler_release(struct scheduler *scheduler, struct job *job)
+{
+    step_alone(scheduler, &(struct policy_event){.kind = POLICY_RELEASE, .entry = &job->entry});
+}
+
 bool scheduler_admit(struct scheduler *scheduler, struct job *job)
 {
     size_t floats;
@@ -166,20 +196,7 @@ bool scheduler_admit(struct scheduler *scheduler, struct job *job)
     if (!job->embeddings) {
         return problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");
     }
-    struct policy_actions actions;
-    struct queue_entry *entry = &job->entry;
-    (void)pthread_mutex_lock(&scheduler->lock);
-    entry->starts = job->starts;
-    entry->n = job->texts;
-    entry->deadline_ns = job->deadline_ns;
-    step(scheduler, &(struct policy_event){.kind = POLICY_ARRIVE, .entry = entry}, &actions);
-    (void)pthread_mutex_unlock(&scheduler->lock);
-    if (!actions.admitted) {
-        entry->why = actions.why;
-        job->retry_after_s = actions.retry_after_s;
-        tell(job);
-    }
-    return actions.admitted;
+    return admit(scheduler, job, job->starts, job->texts);
 }
 
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job)

@@ -36,6 +36,8 @@ void scheduler_destroy(struct scheduler *scheduler);
 
 /* See engine.h. */
 CHECK_RESULT bool scheduler_admit(struct scheduler *scheduler, struct job *job);
+CHECK_RESULT bool scheduler_reserve(struct scheduler *scheduler, struct job *job, size_t tokens);
+void scheduler_release(struct scheduler *scheduler, struct job *job);
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job);
 void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_client client);
 bool scheduler_full(const struct scheduler *scheduler);

@@ -9,7 +9,7 @@ import time
 
 import conftest
 import pytest
-from conftest import render
+from conftest import TOKEN, render
 
 JSON = [("Content-Type", "application/json")]
 MIB = 1024 * 1024
@@ -162,6 +162,72 @@ def test_tokenize_obeys_its_deadline(start):
     assert server.request("POST", "/tokenize", body, JSON).status == 200
     reply = server.request("POST", "/tokenize", body, [*JSON, ("X-Request-Timeout-Ms", "1")])
     assert (reply.status, reply.code) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/decode"])
+def test_what_is_answered_without_a_worker_takes_its_room_in_the_queue(start, path):
+    """While it is worked on it counts as others that wait do, and is refused as they are."""
+    server = start("--max-queue-requests", "1", "--max-client-bytes", str(1024 * MIB), drop=("request",))
+    inputs = b'{"inputs":"' + b"!" * 150_000 + b'"}' if path == "/tokenize" else json.dumps({"ids": [[7] * 50] * 2000}).encode()
+    statuses = []
+
+    def ask():
+        with server.connect() as connection:
+            for _ in range(8):
+                reply = connection.request("POST", path, inputs, JSON)
+                assert reply.status == 200 or reply.header("Retry-After")
+                statuses.append(reply.status)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        waiting = most = 0
+        while not all(one.done() for one in asking):
+            most = max(most, gauge(server, "orthrus_queue_requests"))
+            waiting = max(waiting, gauge(server, "orthrus_queue_tokens"))
+        for one in asking:
+            one.result()
+    assert most == 1 and waiting > 100
+    assert 200 in statuses and set(statuses) <= {200, 429}
+    eventually(lambda: gauge(server, "orthrus_queue_requests") == 0)
+    assert server.post("/embed", {"inputs": "a"}).status == 200
+
+
+def test_a_tree_of_values_is_counted_before_it_is_made(start):
+    """Two bytes of JSON become two hundred: the trees of three bodies of half a megabyte would take a hundred."""
+    server = start("--max-client-bytes", str(64 * MIB), "--max-client-batch", "10000", drop=("request",))
+    before = resident(server)
+    body = b'{"inputs":[' + b"{}," * 150_000 + b"{}]}"
+    most = []
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(server.request, "POST", "/embed", body, JSON) for _ in range(24)]
+        while not all(one.done() for one in asking):
+            most.append(resident(server))
+        statuses = {one.result().status for one in asking}
+    assert statuses <= {413, 429} and 413 in statuses
+    print(f"{(max(most) - before) // MIB} MiB more, {statuses}")
+    assert max(most) - before < 64 * MIB
+    # As many small things as the limits allow an honest client are no more than the budget.
+    ids = json.dumps({"inputs": [list(range(5, 55)) for _ in range(2000)]}).encode()
+    assert server.request("POST", "/embed", ids, JSON).status == 200
+    eventually(lambda: gauge(server) == 0)
+
+
+def test_admin_uploads_are_counted_too(start, token_file):
+    server = start("--max-client-bytes", str(64 * MIB), "--admin-token-file", token_file, drop=("request",))
+    upload = [("Authorization", f"Bearer {TOKEN}"), ("Content-Length", str(20 * MIB))]
+    with server.connect(admin=True) as first, server.connect(admin=True) as second, server.connect(admin=True) as third:
+        for connection in (first, second):
+            connection.send(render("PUT", "/admin/heads", None, upload))
+            connection.send(b"a" * (12 * MIB))
+        eventually(lambda: gauge(server) >= 24 * MIB)
+        third.send(render("PUT", "/admin/heads", None, upload))
+        third.send(b"a" * (20 * MIB))
+        second.send(b"a" * (8 * MIB))
+        replies = [connection.read_reply() for connection in (second, third)]
+        assert {reply.status for reply in replies} <= {409, 422, 429}
+        refused = [reply for reply in replies if reply.status == 429]
+        assert refused and all(reply.header("Retry-After") for reply in refused)
+    eventually(lambda: gauge(server) == 0)
 
 
 def test_probes_do_not_wait_behind_tokenize(start):

@@ -196,6 +196,36 @@ static void test_crowded_is_before_full(void **state)
     assert_false(policy_crowded(&world.policy));
 }
 
+/* What is answered without a worker counts while it is worked on, and no longer. */
+static void test_what_is_answered_elsewhere_takes_room(void **state)
+{
+    (void)state;
+    struct policy_options options = options_of(1);
+    struct world world;
+    options.queue_requests = 1;
+    options.queue_tokens = 1000;
+    begin(&world, &options);
+    struct queue_entry elsewhere = entry_of(&world, 1, 700);
+    assert_true(step(&world, POLICY_ARRIVE, &elsewhere, 0)->admitted);
+    assert_int_equal(ask(&world, 1, 2), POLICY_FULL);
+    assert_null(step(&world, POLICY_IDLE, NULL, 0)->cut);
+    world.policy.options.queue_requests = 2;
+    assert_int_equal(ask(&world, 1, 300), POLICY_COMPUTED);
+    assert_int_equal(ask(&world, 1, 600), POLICY_FULL);
+    assert_null(step(&world, POLICY_RELEASE, &elsewhere, 0)->ended);
+    assert_int_equal(ask(&world, 1, 600), POLICY_COMPUTED);
+    assert_int_equal(world.policy.entries.all.requests, 0);
+    assert_int_equal(world.policy.entries.all.tokens, 0);
+    /* Whoever leaves meanwhile frees it no sooner and no later. */
+    struct queue_entry left = entry_of(&world, 1, 700);
+    assert_true(step(&world, POLICY_ARRIVE, &left, 0)->admitted);
+    const struct policy_event gone = {.kind = POLICY_CLIENT, .entry = &left, .client = CLIENT_GONE};
+    policy_step(&world.policy, &gone, world.now_ns, &world.actions);
+    assert_int_equal(world.policy.entries.all.tokens, 700);
+    assert_null(step(&world, POLICY_RELEASE, &left, 0)->ended);
+    assert_int_equal(world.policy.entries.all.tokens, 0);
+}
+
 /* One worker computes batches of the whole budget, each in that time. */
 static void compute(struct world *world, unsigned worker, int batches, uint64_t each_ms)
 {
@@ -498,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_a_big_request_does_not_shut_out_a_sentence),
         cmocka_unit_test(test_requests_are_bounded_too),
         cmocka_unit_test(test_crowded_is_before_full),
+        cmocka_unit_test(test_what_is_answered_elsewhere_takes_room),
         cmocka_unit_test(test_bound_follows_the_throughput),
         cmocka_unit_test(test_what_fits_is_taken_however_long_the_queue_stands),
         cmocka_unit_test(test_hopeless_deadlines_are_refused_at_once),

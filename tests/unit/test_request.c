@@ -1,4 +1,5 @@
 /* Request bodies: what each route accepts, what it refuses and how it says so. */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -648,6 +649,67 @@ static void test_parser_out_of_memory(void **state)
     json_set_alloc_funcs(old_malloc, old_free);
 }
 
+static size_t heap_now, heap_most;
+
+static void *counting_malloc(size_t size)
+{
+    void *memory = malloc(size);
+    heap_now += memory ? malloc_usable_size(memory) + sizeof(size_t) : 0;
+    heap_most = heap_now > heap_most ? heap_now : heap_most;
+    return memory;
+}
+
+static void counting_free(void *memory)
+{
+    heap_now -= memory ? malloc_usable_size(memory) + sizeof(size_t) : 0;
+    free(memory);
+}
+
+/* What is counted before a tree is made is what the tree takes, not much more and never less. */
+static void test_bytes_of_the_tree(void **state)
+{
+    (void)state;
+    enum { MANY = 20000 };
+    static const char *const pieces[] = {"{}",         "[]",      "\"\"",     "1",
+                                         "-1.5e3",     "true",    "[1]",      "{\"a\":1}",
+                                         "\"a\\\"b\"", " \n 12 ", "[\"x\",2]"};
+    const struct api_limits wide = {
+        .client_batch = MANY, .hidden = 768, .max_length = 8, .vocab = 30522};
+    json_malloc_t old_malloc;
+    json_free_t old_free;
+    json_get_alloc_funcs(&old_malloc, &old_free);
+    json_set_alloc_funcs(counting_malloc, counting_free);
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        struct buf body;
+        buf_init(&body, 1 << 20);
+        buf_append_str(&body, "{\"inputs\":[");
+        for (size_t n = 0; n < MANY; n++) {
+            buf_append_str(&body, n ? "," : "");
+            buf_append_str(&body, pieces[i]);
+        }
+        buf_append_str(&body, "]}");
+        assert_false(buf_failed(&body));
+        arena_done(&arena);
+        arena_init(&arena, 16 << 20);
+        heap_most = heap_now;
+        size_t before = heap_now;
+        problem = (struct problem){0};
+        bool good = request_parse(API_EMBED, body.data, body.size, &wide, &arena, &request,
+                                  &problem);
+        assert_int_equal(good, problem.kind == PROBLEM_NONE);
+        size_t counted = request_tree_bytes(API_EMBED, body.data, body.size, &wide);
+        size_t took = heap_most - before;
+        print_message("%s: %zu bytes each, %zu counted\n", pieces[i], took / MANY, counted / MANY);
+        assert_true(took <= counted + body.size + 4096);
+        assert_true(counted <= 2 * took + 16 * MANY);
+        /* What is refused before has no tree. */
+        assert_int_equal(request_tree_bytes(API_CLASSIFY, body.data, body.size, &limits), 0);
+        buf_done(&body);
+    }
+    json_set_alloc_funcs(old_malloc, old_free);
+    assert_int_equal(request_tree_bytes(API_EMBED, "[[[[[[[[[1]]]]]]]]]", 19, &wide), 0);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -682,6 +744,7 @@ int main(void)
         cmocka_unit_test(test_number_of_values),
         cmocka_unit_test(test_arena_ceilings),
         cmocka_unit_test(test_parser_out_of_memory),
+        cmocka_unit_test(test_bytes_of_the_tree),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
