@@ -64,13 +64,15 @@ static double ms(uint64_t ns)
     return (double)us / 1e3;
 }
 
-/* Refusals come as fast as clients can send: a sample of them says enough. Admin calls are no
- * sample: each is somebody's act. */
+/* Refusals come as fast as clients can send, and so do connections that never bring a whole header
+ * section: a sample of them says enough. Admin calls are no sample: each is somebody's act. */
 static bool worth_a_line(const struct exchange *x, int status, uint64_t *ret_unlogged)
 {
     bool refusal = status == 429 || status == 503;
+    bool unheard = !x->method_name[0];
     *ret_unlogged = 0;
-    return !refusal || x->listener == LISTENER_ADMIN || rate_take(&refusals, ret_unlogged);
+    return (!refusal && !unheard) || x->listener == LISTENER_ADMIN ||
+           rate_take(&refusals, ret_unlogged);
 }
 
 /* The lines of X-Forwarded-For as one list, where the peer is trusted. */

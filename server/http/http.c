@@ -27,7 +27,9 @@ enum {
     CONNECTION_MEMORY_BYTES = 32 * 1024,  /* request line and headers */
     DISCARD_MAX_BYTES = 64 * 1024 * 1024, /* of a refused body */
     STATUS_CLIENT_GONE = 499,             /* in logs and metrics, never on the wire */
-    WATCHED_MAX = 1 << 20,                /* descriptors that the tap has room for */
+    STATUS_BAD_REQUEST = 400,
+    STATUS_INTERNAL = 500,
+    WATCHED_MAX = 1 << 20, /* descriptors that the tap has room for */
 };
 
 /* One I/O thread. */
@@ -446,6 +448,18 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     return MHD_NO;
 }
 
+/* What was answered where nothing of ours was queued. The library says 500 of what it could not
+ * read, a chunk's header that never ends: no failure of the server. */
+static int status_unqueued(const struct exchange *x, struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection,
+                                                                   MHD_CONNECTION_INFO_HTTP_STATUS);
+    int status = x->raw_status ? x->raw_status : info ? (int)info->http_status : 0;
+    return status == 0                                     ? STATUS_CLIENT_GONE
+           : status == STATUS_INTERNAL && !x->reply.status ? STATUS_BAD_REQUEST
+                                                           : status;
+}
+
 static void on_completed(void *context, struct MHD_Connection *connection, void **slot,
                          enum MHD_RequestTerminationCode code)
 {
@@ -460,13 +474,10 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     int status = x->reply.status;
     if (!x->counted) {
         /* Answered on the socket, by the library itself, or not at all. */
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-            connection, MHD_CONNECTION_INFO_HTTP_STATUS);
-        status = x->queued && complete    ? x->reply.status
-                 : x->raw_status          ? x->raw_status
-                 : x->queued || !info     ? STATUS_CLIENT_GONE
-                 : info->http_status != 0 ? (int)info->http_status
-                                          : STATUS_CLIENT_GONE;
+        status = !x->queued      ? status_unqueued(x, connection)
+                 : complete      ? x->reply.status
+                 : x->raw_status ? x->raw_status
+                                 : STATUS_CLIENT_GONE;
         x->replied_ns = clock_now_ns();
         count_request(x, status);
     }

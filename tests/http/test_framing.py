@@ -1,4 +1,5 @@
 """What two parties could read differently ends the connection."""
+import contextlib
 import time
 
 import pytest
@@ -136,6 +137,63 @@ def test_chunked_bodies_in_any_pieces(server):
         assert (reply.status, reply.body) == (200, alone)
         # Two readers may see two ends of a chunked body: nothing follows it.
         assert reply.header("Connection") == "close" and connection.closed(5)
+
+
+@pytest.mark.parametrize("chunk", [b"1;" + b"x" * 100_000, b"0" * 100_000 + b"1"])
+def test_a_chunk_header_without_end_is_the_clients_fault(start, chunk):
+    """libmicrohttpd, left alone, calls it an internal error: such would page somebody at a client's will."""
+    server = start()
+    with server.connect() as connection:
+        connection.send(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        b"X-Request-Id: endless\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.send(chunk + b"\r\n{\r\n0\r\n\r\n" + SMUGGLED)
+        assert connection.drained(5)
+    assert server.wait_log("request", request_id="endless")["status"] == 400
+    counts = server.get("/metrics").body.decode()
+    assert 'orthrus_requests_total{route="/embed",code="400"} 1' in counts and 'code="500"} 1' not in counts
+
+
+def test_whoever_has_closed_its_side_gets_what_it_asked_in_a_row(server):
+    """Pipelined requests, then the end of the stream: all that came before is answered."""
+    from conftest import render
+    import json
+    import socket
+    embed = render("POST", "/embed", json.dumps({"inputs": "a"}).encode(), [("Content-Type", "application/json")])
+    for requests, n in ((embed * 50, 50), (render("GET", "/health") * 300, 300), ((embed + render("GET", "/nosuch")) * 40, 80)):
+        with server.connect() as connection:
+            connection.send(requests)
+            connection.sock.shutdown(socket.SHUT_WR)
+            for _ in range(n):
+                assert connection.read_reply().status in (200, 404)
+            assert connection.closed(5)
+
+
+def test_expectations_in_any_order(server):
+    """100-continue before, with and without the body; what is refused says so before it."""
+    from conftest import render
+    expects = [("Content-Type", "application/json"), ("Expect", "100-continue"), ("Content-Length", "14")]
+    with server.connect() as connection:
+        connection.send((render("POST", "/embed", None, expects) + BODY) * 20)
+        statuses = [connection.read_reply().status for _ in range(40)]
+        assert statuses.count(200) == 20 and statuses.count(100) == 20
+    with server.connect() as connection:
+        connection.send(render("POST", "/embed", None, [("Content-Type", "text/plain"), *expects[1:]]))
+        assert connection.read_reply().status == 415
+    for lines, status in (([("Expect", "200-ok")], 200), ([("Expect", "100-continue, x")], 200)):
+        reply = server.request("POST", "/embed", BODY, [expects[0], *lines])
+        assert reply.status == status
+
+
+def test_trailers_are_read_and_forgotten(server):
+    for trailers, statuses in ((b"Content-Length: 50\r\nTransfer-Encoding: chunked\r\n", (200,)), (b"X: y\r\n" * 100_000, (200, 431, None))):
+        with server.connect() as connection:
+            connection.send(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.send(b"e\r\n" + BODY + b"\r\n0\r\n" + trailers + b"\r\n" + SMUGGLED)
+            reply = connection.read_reply()
+            assert (reply and reply.status) in statuses
+            assert connection.drained(5)
 
 
 def test_pipelined_requests_are_answered_in_order(server):

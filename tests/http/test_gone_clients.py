@@ -64,6 +64,28 @@ def test_half_closed_together_with_the_request(server):
             assert connection.closed(5)
 
 
+@pytest.mark.parametrize("hang_up", [reset, lambda connection: connection.close()])
+def test_who_sends_much_to_tokenize_and_hangs_up_holds_up_nobody(start, hang_up):
+    """Eight that send 3 MB and go; a request behind them waited for 32.7 s before."""
+    server = start("--max-client-bytes", str(512 << 20))
+    body = b'{"inputs":"' + b"! " * (3 << 19) + b'"}'
+    for _ in range(8):
+        connection = server.connect()
+        connection.send(render("POST", "/tokenize", body, JSON))
+        hang_up(connection)
+    begin = time.monotonic()
+    assert server.post("/embed", {"inputs": ["several words " * 30] * 50}).status == 200
+    assert time.monotonic() - begin < 10
+    # Nobody is left, and what became of them is the clients' affair.
+    end = time.monotonic() + 20
+    counts = ""
+    while not ("\northrus_connections 0\n" in counts and "\northrus_client_bytes 0\n" in counts):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        counts = server.get("/metrics", admin=True).body.decode()
+    assert not any(f'route="/tokenize",code="5' in line and not line.endswith(" 0") for line in counts.splitlines())
+
+
 def test_answers_that_cannot_be_written_are_499(start):
     """Half-closed, not reading, then reset while the answer is being sent."""
     server = start()

@@ -90,6 +90,21 @@ def test_refusals_under_overload_are_a_sample(start):
     assert sum(line.get("refusals_not_logged_before", 0) for line in logged) + len(logged) <= n
 
 
+def test_connections_without_a_whole_header_section_are_a_sample(start):
+    """Slow clients come as fast as they are cut: their lines would be the log."""
+    server = start("--drain-timeout-s", "4")
+    n = 400
+    for _ in range(n):
+        with server.connect() as connection:
+            connection.send(b"GET /cut HTTP/1.1\r\nX-Slow: ")
+    with server.connect() as connection:
+        assert connection.post("/embed", {"inputs": "a"}, [("X-Request-Id", "whole")]).status == 200
+    assert server.wait_log("request", request_id="whole")["status"] == 200
+    server.stop()
+    cut = [line for line in server.lines if line["message"] == "request" and line["path"] == "/cut"]
+    assert len(cut) < n / 2
+
+
 def test_trace_and_span_are_fields(start):
     server = start("--drain-timeout-s", "4")
     server.post("/embed", {"inputs": "a"}, [("traceparent", TRACE), ("X-Request-Id", "traced")])
