@@ -218,26 +218,40 @@ def test_few_descriptors(start, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(os.environ.get("ORTHRUS_FULL") != "1", reason="a long proof: ORTHRUS_FULL=1")
 def test_five_thousand_slow_clients(start):
-    """At the default of 1,000 connections a good client's p99 stays within 1.2 times (and 5 ms)."""
-    server = start(drop=("request",))
+    """At the default of 1,000 connections a good client's p99 stays within 1.2 times, and probes are answered.
 
-    def p99():
-        times = []
-        for _ in range(1500):
+    The slow clients and the kernel's work for them take this machine's CPUs whomever they molest, so what is compared
+    with is the same clients at another server beside: the better of two rounds each."""
+    server, neighbour = start(drop=("request",)), start(drop=("request",))
+
+    def ask(times, ask_once, n):
+        for _ in range(n):
             begin = time.monotonic()
-            assert server.post("/embed", {"inputs": "a good client"}).status == 200
+            assert ask_once().status == 200
             times.append(time.monotonic() - begin)
-        return sorted(times)[len(times) * 99 // 100]
+
+    def p99(molested=None):
+        good, probes, reconnects = [], [], 0
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            if molested:
+                slow = pool.apply_async(slow_clients, (molested.address, 5000, 12))
+                time.sleep(3)
+            for _ in range(15):
+                ask(good, lambda: server.post("/embed", {"inputs": "a good client"}), 100)
+                for path, admin in (("/livez", False), ("/readyz", False), ("/livez", True), ("/readyz", True), ("/metrics", True)):
+                    ask(probes, lambda path=path, admin=admin: server.get(path, admin=admin), 4)
+            if molested:
+                reconnects = slow.get()
+        at = [sorted(times)[len(times) * 99 // 100] * 1e3 for times in (good, probes)]
+        print(f"p99 of requests {at[0]:.2f} ms, of probes {at[1]:.2f} ms, {reconnects} slow connections", "here" if molested is server else "beside")
+        return at
 
     alone = p99()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        stop = pool.apply_async(slow_clients, (server.address, 5000, 20))
-        time.sleep(3)
-        among = p99()
-        assert server.get("/health").status == 200
-        reconnects = stop.get()
-    print(f"p99 alone {alone * 1e3:.2f} ms, among 5000 slow clients {among * 1e3:.2f} ms, {reconnects} connections made")
-    assert among <= 1.2 * alone + 0.005
+    rounds = [(p99(neighbour), p99(server)) for _ in range(2)]
+    beside = min(there[0] for there, _ in rounds)
+    among = min(here[0] for _, here in rounds)
+    assert among <= 1.2 * max(alone[0], beside) + 0.5
+    assert all(here[1] <= 50 for _, here in rounds)
 
 
 def slow_clients(address, n, seconds):
