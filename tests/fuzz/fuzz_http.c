@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "base/jval.h"
 #include "base/log.h"
 #include "server/answer/answer.h"
+#include "server/exchange/auth.h"
 #include "server/exchange/proxies.h"
 #include "server/heads/swapper.h"
 #include "server/http/http.h"
@@ -49,6 +51,17 @@ static struct server server = {.settings = &settings};
 static struct proxies proxies;
 static struct http *http;
 
+/* So that bytes with this token come to the admin routes. */
+static void make_tokens(void)
+{
+    static const char line[] = "fuzz:fuzz-token-0123456789-0123456789-abcdef\n";
+    char path[64];
+    int fd = memfd_create("tokens", MFD_CLOEXEC);
+    CHECK(fd >= 0 && write(fd, line, sizeof line - 1) == (ssize_t)sizeof line - 1);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    CHECK(keyring_create(path, "fuzz", &server.admin_tokens, NULL) == ERR_OK && close(fd) == 0);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
@@ -61,6 +74,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     log_setup(LOG_ERROR, LOG_JSON);
     server.metrics = metrics_create("fuzz", NULL);
     server.proxies = &proxies;
+    client_bytes_init(&server.client_bytes, server.metrics);
+    make_tokens();
     CHECK(server.metrics && swapper_create(&server.swapper, &err) == ERR_OK &&
           reaper_create(&settings, &reaper, &err) == ERR_OK &&
           http_create(&server, reaper, &limits, &http, &err) == ERR_OK);

@@ -21,11 +21,13 @@ HERE = ROOT / "tests/fuzz"
 STATE = HERE / "state.json"
 # target: (longest input, dictionary, further seeds)
 TARGETS = {
-    "fuzz_config": (4096, "json.dict", ["tests/data/golden/tiny-bert/*.json"]),
-    "fuzz_heads": (8192, None, ["tests/data/golden/heads-*.safetensors"]),
+    "fuzz_config": (4096, "config.dict", ["tests/data/golden/tiny-bert/*.json"]),
+    "fuzz_framing": (4096, "http.dict", []),
+    "fuzz_heads": (8192, "safetensors.dict", ["tests/data/golden/heads-*.safetensors"]),
     "fuzz_http": (4096, "http.dict", []),
     "fuzz_request": (4096, "json.dict", []),
-    "fuzz_safetensors": (8192, None, []),
+    "fuzz_rows": (4096, "rows.dict", []),
+    "fuzz_safetensors": (8192, "safetensors.dict", []),
     "fuzz_tokenizer": (2048, None, []),
     "fuzz_tokenizer_json": (16384, "json.dict", []),
 }
