@@ -153,11 +153,7 @@ static bool duplicate_member(const char *body, size_t size, int position, struct
 static bool json_problem(const json_error_t *error, const char *body, size_t size,
                          struct problem *problem)
 {
-    if (error->text[0] == '\0') {
-        return problem_set(problem, PROBLEM_INTERNAL, NULL,
-                           "out of memory while reading the request");
-    }
-    switch (json_error_code(error)) {
+    switch (error->text[0] ? json_error_code(error) : json_error_out_of_memory) {
     case json_error_out_of_memory:
         return problem_set(problem, PROBLEM_INTERNAL, NULL,
                            "out of memory while reading the request");
@@ -224,14 +220,21 @@ static char *without_nul_names(const char *body, size_t size)
     return copy;
 }
 
+/* error's text is empty where memory was out. */
 static json_t *load(const char *body, size_t size, json_error_t *error)
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
+    (void)jval_memory_failed();
     *error = (json_error_t){.line = 0};
     json_t *tree = json_loadb(body, size, flags, error);
     if (!tree && error->text[0] && json_error_code(error) == json_error_numeric_overflow) {
         *error = (json_error_t){.line = 0};
         tree = json_loadb(body, size, flags | JSON_DECODE_INT_AS_REAL, error);
+    }
+    if (jval_memory_failed()) {
+        json_decref(tree);
+        tree = NULL;
+        *error = (json_error_t){.line = 0};
     }
     return tree;
 }
@@ -246,8 +249,10 @@ json_t *request_parse_json(enum api_kind kind, const char *body, size_t size,
         char *copy = without_nul_names(body, size);
         if (copy) {
             tree = load(copy, size, &error);
-            free(copy);
+        } else {
+            error = (json_error_t){.line = 0};
         }
+        free(copy);
     }
     if (!tree) {
         json_problem(&error, body, size, problem);

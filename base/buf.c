@@ -32,6 +32,7 @@ void buf_clear(struct buf *buf)
 {
     buf->size = 0;
     buf->failed = false;
+    buf->full = false;
     if (buf->data) {
         buf->data[0] = '\0';
     }
@@ -42,6 +43,7 @@ char *buf_reserve(struct buf *buf, size_t size)
     size_t need;
     if (buf->failed || !size_add(buf->size, size, &need) || need > buf->ceiling ||
         need == (size_t)-1) {
+        buf->full |= !buf->failed;
         buf->failed = true;
         return NULL;
     }

@@ -20,6 +20,7 @@ struct buf {
     size_t room;    /* bytes allocated */
     size_t ceiling; /* largest size allowed */
     bool failed;
+    bool full; /* failed: at its ceiling, not for want of memory */
 };
 
 void buf_init(struct buf *buf, size_t ceiling);
@@ -43,6 +44,12 @@ void buf_added(struct buf *buf, size_t size);
 static inline bool buf_failed(const struct buf *buf)
 {
     return buf->failed;
+}
+
+/* Whether it failed at its ceiling. */
+static inline bool buf_full(const struct buf *buf)
+{
+    return buf->full;
 }
 
 /* Hands the memory over: returns data (caller frees with free()), never NULL unless memory is out;

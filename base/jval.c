@@ -16,9 +16,27 @@ static struct jval *out(json_t *value)
     return (struct jval *)value;
 }
 
+/* Thread lifetime. */
+static _Thread_local bool memory_failed;
+
+static void *allocate(size_t size)
+{
+    void *data = malloc(size);
+    memory_failed |= !data;
+    return data;
+}
+
 void jval_global_init(void)
 {
+    json_set_alloc_funcs(allocate, free);
     json_object_seed(0);
+}
+
+bool jval_memory_failed(void)
+{
+    bool failed = memory_failed;
+    memory_failed = false;
+    return failed;
 }
 
 bool jval_depth_ok(const char *text, size_t size, unsigned max)
@@ -52,9 +70,11 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
         return err_set(err, ERR_INVALID, "JSON nested deeper than %d", JVAL_DEPTH_MAX);
     }
     json_error_t error;
+    (void)jval_memory_failed();
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!value && !error.text[0]) {
-        return err_nomem(err, size); /* jansson says nothing when memory is out */
+    if (jval_memory_failed()) {
+        json_decref(value);
+        return err_nomem(err, size);
     }
     if (!value) {
         return err_set(err, ERR_INVALID, "not valid JSON (line %d, column %d)", error.line,

@@ -18,8 +18,12 @@ struct jval; /* one JSON value; borrowed unless said otherwise */
 
 enum { JVAL_DEPTH_MAX = 32 };
 
-/* Call once before threads start: seeds jansson's hash tables, which is not thread-safe. */
+/* Call once before threads start: seeds jansson's hash tables, which is not thread-safe, and lets
+ * jval_memory_failed know. */
 void jval_global_init(void);
+/* Whether jansson got no memory on this thread since the last call. Where that happens it calls the
+ * text no JSON, or leaves out a byte of a string and says nothing. */
+bool jval_memory_failed(void);
 
 /* True if arrays and objects in the text nest at most max deep. Looks at brackets outside strings
  * only, so it is cheap and may come before a parser that recurses. */

@@ -1,39 +1,40 @@
+/* The calls that keep their state where we put it: libcrypto's newer ones allocate, and end the
+ * process by a NULL lock where their first call finds no memory (3.0). */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/sha256.h"
 
-#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
 
 #include "base/check.h"
 
-/* struct sha256 is libcrypto's EVP_MD_CTX under our name. */
-static EVP_MD_CTX *context(struct sha256 *sha)
-{
-    return (EVP_MD_CTX *)sha;
-}
+struct sha256 {
+    SHA256_CTX ctx;
+};
 
 struct sha256 *sha256_create(void)
 {
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    if (ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
-        EVP_MD_CTX_free(ctx);
-        ctx = NULL;
+    struct sha256 *sha = calloc(1, sizeof *sha);
+    if (sha) {
+        CHECK(SHA256_Init(&sha->ctx) == 1);
     }
-    return (struct sha256 *)ctx;
+    return sha;
 }
 
 void sha256_update(struct sha256 *sha, const void *data, size_t size)
 {
-    CHECK(EVP_DigestUpdate(context(sha), data, size) == 1);
+    CHECK(SHA256_Update(&sha->ctx, data, size) == 1);
 }
 
 void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE])
 {
-    CHECK(EVP_DigestFinal_ex(context(sha), out, NULL) == 1);
+    CHECK(SHA256_Final(out, &sha->ctx) == 1);
     sha256_destroy(sha);
 }
 
 void sha256_destroy(struct sha256 *sha)
 {
-    EVP_MD_CTX_free(context(sha));
+    free(sha);
 }
 
 void sha256_hex(const unsigned char digest[SHA256_SIZE], char out[SHA256_HEX_SIZE + 1])
@@ -49,6 +50,8 @@ void sha256_hex(const unsigned char digest[SHA256_SIZE], char out[SHA256_HEX_SIZ
 void sha256_of(const void *data, size_t size, char out[SHA256_HEX_SIZE + 1])
 {
     unsigned char digest[SHA256_SIZE];
-    CHECK(EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) == 1);
+    SHA256_CTX ctx;
+    CHECK(SHA256_Init(&ctx) == 1 && SHA256_Update(&ctx, data, size) == 1 &&
+          SHA256_Final(digest, &ctx) == 1);
     sha256_hex(digest, out);
 }

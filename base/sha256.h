@@ -18,7 +18,7 @@ void sha256_destroy(struct sha256 *sha);
 
 /* Lower-case hexadecimal with a NUL. */
 void sha256_hex(const unsigned char digest[SHA256_SIZE], char out[SHA256_HEX_SIZE + 1]);
-/* Digest of one piece of memory, as hexadecimal. */
+/* Digest of one piece of memory, as hexadecimal. Never fails. */
 void sha256_of(const void *data, size_t size, char out[SHA256_HEX_SIZE + 1]);
 
 #endif

@@ -9,8 +9,11 @@ from conftest import BIN
 
 BUILD = pathlib.Path(BIN).resolve().parent  # of the program that is tested
 LIBRARY = BUILD / "tests" / "libfault_shim.so"
-MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC = range(1, 7)
+MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC, ALLOCATE = range(1, 8)
 SHORT = 0  # in place of an errno: half of the bytes
+
+
+FAULTY = BUILD / "tests" / "orthrus_faulty"  # the program with its own allocations wrapped, under ASan
 
 
 def available():
@@ -26,7 +29,9 @@ class Shim:
         path.write_bytes(bytes(64))
         with open(path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 64)
-        self.env = {"LD_PRELOAD": str(LIBRARY.resolve()), "ORTHRUS_SHIM": str(path)}
+        self.env = {"ORTHRUS_SHIM": str(path)}
+        if available():
+            self.env["LD_PRELOAD"] = str(LIBRARY.resolve())
 
     def _set(self, *words):
         self.memory[:20] = struct.pack("<5i", *words)
@@ -35,6 +40,7 @@ class Shim:
     def fail(self, call, at=1, error=errno.EIO, size=0):
         """The at-th such call from now on fails."""
         self._set(0, at, error, 0, size)
+        self.memory[24:32] = bytes(8)
         self.memory[:4] = struct.pack("<i", call)
         try:
             yield self
@@ -52,3 +58,7 @@ class Shim:
     @property
     def seen(self):
         return struct.unpack("<i", self.memory[12:16])[0]
+
+    @property
+    def bytes(self):
+        return struct.unpack("<q", self.memory[24:32])[0]

@@ -157,8 +157,11 @@ static enum err_code read_thresholds(struct reading *reading)
         return err_nomem(reading->source->err, head->classes * sizeof *values);
     }
     struct jval *array = NULL;
-    bool good = jval_parse(text, strlen(text), &array, NULL) == ERR_OK && jval_is_array(array) &&
-                jval_array_size(array) == head->classes;
+    enum err_code code = jval_parse(text, strlen(text), &array, NULL);
+    if (code == ERR_NOMEM) {
+        return err_nomem(reading->source->err, strlen(text));
+    }
+    bool good = code == ERR_OK && jval_is_array(array) && jval_array_size(array) == head->classes;
     for (size_t k = 0; good && k < head->classes; k++) {
         double value = -1;
         good = jval_double(jval_at(array, k), &value) && value >= 0 && value <= 1;

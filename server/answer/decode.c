@@ -23,13 +23,15 @@ static bool write_texts(struct job *job, const struct tokenizer *tokenizer)
         response_text(text.data ? text.data : "", text.size, i == 0, &job->response);
     }
     (void)buf_append_char(&job->response, ']');
+    bool full = buf_full(&text) || buf_full(&job->response);
+    bool failed = code != ERR_OK || buf_failed(&job->response);
     buf_done(&text);
-    if (code == ERR_LIMIT || buf_failed(&job->response)) {
+    if (full) {
         return problem_set(&job->problem, PROBLEM_BODY_LARGE, NULL,
                            "the answer would be larger than %d MiB; send fewer ids",
                            DECODE_RESPONSE_MAX / (1024 * 1024));
     }
-    return code == ERR_OK || answer_no_memory(job);
+    return !failed || answer_no_memory(job);
 }
 
 bool decode_answer(struct job *job, const struct engine *engine)

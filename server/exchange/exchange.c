@@ -227,8 +227,17 @@ void exchange_problem(struct exchange *x, const struct problem *problem, unsigne
     x->reply.content_type = "application/json";
     x->reply.status = status;
     if (buf_failed(&x->reply.body)) {
+        /* Words that need no memory. */
+        static const char plain[] = "{\"error\":\"out of memory\",\"error_type\":\"Backend\","
+                                    "\"code\":\"internal\",\"param\":null}";
+        static const char openai[] = "{\"error\":{\"message\":\"out of memory\","
+                                     "\"type\":\"server_error\",\"param\":null,"
+                                     "\"code\":\"internal\"}}";
         buf_done(&x->reply.body);
-        x->reply.status = 500;
+        x->problem = PROBLEM_INTERNAL;
+        x->reply.status = 0;
+        exchange_reply_fixed(x, 500, "application/json", x->openai ? openai : plain,
+                             (x->openai ? sizeof openai : sizeof plain) - 1);
     }
 }
 

@@ -15,6 +15,8 @@
 #include "server/heads/swapper.h"
 #include "server/queue/engine.h"
 
+enum { SWAP_ANSWER_BYTES = 1024 };
+
 /* One swap on its way. Request lifetime. */
 struct swap {
     struct exchange *x;
@@ -184,7 +186,9 @@ static void release_swap(void *state)
 static struct swap *make_swap(struct exchange *x)
 {
     struct swap *swap = calloc(1, sizeof *swap);
-    if (!swap) {
+    /* Room for the answer comes first: a swap that has been made must not end in 500. */
+    if (!swap || !buf_reserve(&x->reply.body, SWAP_ANSWER_BYTES)) {
+        free(swap);
         exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the request");
         return NULL;
     }
@@ -324,8 +328,14 @@ static bool take_rollback(struct exchange *x, struct swap *swap)
     if (x->body.size == 0) {
         return true;
     }
-    if (!jval_depth_ok(x->body.data, x->body.size, 4) ||
-        jval_parse(x->body.data, x->body.size, &body, NULL) != ERR_OK) {
+    enum err_code code = jval_depth_ok(x->body.data, x->body.size, 4)
+                             ? jval_parse(x->body.data, x->body.size, &body, NULL)
+                             : ERR_INVALID;
+    if (code == ERR_NOMEM) {
+        exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the request");
+        return false;
+    }
+    if (code != ERR_OK) {
         exchange_fail(x, PROBLEM_NOT_JSON, NULL, "the body must be JSON: {\"version\": n}");
         return false;
     }

@@ -1,28 +1,16 @@
-/* A library to be preloaded: one call of the C library's fails once, as a file of 64 bytes that
- * ORTHRUS_SHIM names says while the program runs. For whole daemons, whose libraries' calls the
- * linker's --wrap does not see. tests/fault_shim.py has the other side.
- *
- * Little-endian words of the file: which call (enum call), the number of the call from now on that
- * fails (1: the next; 0: none), what errno it gets (0: a shorter result), how many such calls there
- * were since, and for malloc the size that counts. */
+/* A library to be preloaded: one call of the C library's fails once, as a file that control.h
+ * describes says while the program runs. For whole daemons, whose libraries' calls the linker's
+ * --wrap does not see. tests/fault_shim.py has the other side. */
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum call { CALL_NONE, CALL_MALLOC, CALL_WRITE, CALL_RECV, CALL_SEND, CALL_ACCEPT, CALL_FSYNC };
-
-struct control {
-    _Atomic int call, at, error, seen, size;
-};
-
-static struct control nothing;
-static struct control *control = &nothing;
+#include "tests/fault/control.h"
 
 #define NEXT(function)                                 \
     static __typeof__(function) *real;                 \
@@ -30,49 +18,60 @@ static struct control *control = &nothing;
         *(void **)&real = dlsym(RTLD_NEXT, #function); \
     }
 
-__attribute__((constructor)) static void begin(void)
-{
-    const char *path = getenv("ORTHRUS_SHIM");
-    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *data = fd >= 0 ? mmap(NULL, 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (data != MAP_FAILED) {
-        control = data;
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-}
-
-/* True when this is the call that fails; *ret_error is its errno. */
-static int strikes(enum call call, int *ret_error)
-{
-    if (atomic_load(&control->call) != (int)call) {
-        return 0;
-    }
-    (void)atomic_fetch_add(&control->seen, 1);
-    int at = atomic_load(&control->at);
-    if (at <= 0 || atomic_fetch_sub(&control->at, 1) != 1) {
-        return 0;
-    }
-    *ret_error = atomic_load(&control->error);
-    return 1;
-}
+/* glibc's own, by the names that it exports beside the usual ones. */
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 
 void *malloc(size_t size)
 {
-    NEXT(malloc)
     int error;
-    if ((size_t)atomic_load(&control->size) == size && strikes(CALL_MALLOC, &error)) {
+    if (control_allocation_fails(size) ||
+        ((size_t)atomic_load(&control->size) == size && control_strikes(CALL_MALLOC, &error))) {
         errno = ENOMEM;
         return NULL;
     }
-    return real(size);
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return control_allocation_fails(count * size) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    return control_allocation_fails(size) ? NULL : __libc_realloc(old, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return control_allocation_fails(size) ? NULL : __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **ret_data, size_t alignment, size_t size)
+{
+    void *data = control_allocation_fails(size) ? NULL : __libc_memalign(alignment, size);
+    if (!data) {
+        return ENOMEM;
+    }
+    *ret_data = data;
+    return 0;
+}
+
+/* Memory, not files: those fail in other ways. */
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    NEXT(mmap)
+    return fd < 0 && control_allocation_fails(size) ? MAP_FAILED
+                                                    : real(at, size, protection, flags, fd, offset);
 }
 
 /* What a call that moves bytes does: fails, moves half of them, or goes its way. */
 #define MOVE(call, result_type, size, whole, less) \
     int error = 0;                                 \
-    if (strikes(call, &error)) {                   \
+    if (control_strikes(call, &error)) {           \
         if (error) {                               \
             errno = error;                         \
             return -1;                             \
@@ -107,7 +106,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     NEXT(sendmsg)
     int error = 0;
-    if (strikes(CALL_SEND, &error)) {
+    if (control_strikes(CALL_SEND, &error)) {
         if (error) {
             errno = error;
             return -1;
@@ -123,7 +122,7 @@ int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
 {
     NEXT(accept4)
     int error = 0;
-    if (strikes(CALL_ACCEPT, &error)) {
+    if (control_strikes(CALL_ACCEPT, &error)) {
         errno = error;
         return -1;
     }
@@ -134,7 +133,7 @@ int fsync(int fd)
 {
     NEXT(fsync)
     int error = 0;
-    if (strikes(CALL_FSYNC, &error)) {
+    if (control_strikes(CALL_FSYNC, &error)) {
         errno = error;
         return -1;
     }

@@ -112,7 +112,10 @@ static enum err_code read_record(struct rows *rows, size_t *ret_n, struct err *e
     buf_append_char(&rows->record, '\0');
     rows->fields[n] = rows->record.size;
     *ret_n = n;
-    return buf_failed(&rows->record) ? rows_bad(rows, err, "more than 4 MiB in a row") : ERR_OK;
+    if (buf_full(&rows->record)) {
+        return rows_bad(rows, err, "more than 4 MiB in a row");
+    }
+    return buf_failed(&rows->record) ? err_nomem(err, rows->record.size) : ERR_OK;
 }
 
 static int find_column(const struct rows *rows, size_t n, const char *name)

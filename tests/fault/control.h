@@ -1,0 +1,80 @@
+/* Which call fails, told from outside while the program runs: a file of 64 bytes that ORTHRUS_SHIM
+ * names. tests/fault_shim.py writes it. Included by one file of a program (wrapped.c) or library
+ * (shim.c).
+ *
+ * Little-endian words of the file: which call (enum call), the number of the call from now on that
+ * fails (1: the next; 0: none), what errno it gets (0: a shorter result), how many such calls there
+ * were since, for CALL_MALLOC the size that counts, and a double word: how many bytes were asked
+ * for. */
+#ifndef ORTHRUS_TESTS_FAULT_CONTROL_H
+#define ORTHRUS_TESTS_FAULT_CONTROL_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum call {
+    CALL_NONE,
+    CALL_MALLOC, /* malloc of one size */
+    CALL_WRITE,
+    CALL_RECV,
+    CALL_SEND,
+    CALL_ACCEPT,
+    CALL_FSYNC,
+    CALL_ALLOCATE, /* anything that gives memory */
+};
+
+struct control {
+    _Atomic int call, at, error, seen, size, spare;
+    _Atomic long bytes;
+};
+
+static struct control nothing;
+static struct control *control = &nothing;
+
+__attribute__((constructor)) static void control_begin(void)
+{
+    const char *path = getenv("ORTHRUS_SHIM");
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *data = fd >= 0 ? mmap(NULL, 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (data != MAP_FAILED) {
+        control = data;
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+/* True when this is the call that fails; *ret_error is its errno. */
+static bool control_strikes(enum call call, int *ret_error)
+{
+    if (atomic_load(&control->call) != (int)call) {
+        return false;
+    }
+    (void)atomic_fetch_add(&control->seen, 1);
+    int at = atomic_load(&control->at);
+    if (at <= 0 || atomic_fetch_sub(&control->at, 1) != 1) {
+        return false;
+    }
+    *ret_error = atomic_load(&control->error);
+    return true;
+}
+
+static bool control_allocation_fails(size_t size)
+{
+    int error;
+    if (atomic_load(&control->call) == CALL_ALLOCATE) {
+        (void)atomic_fetch_add(&control->bytes, (long)size);
+    }
+    if (!control_strikes(CALL_ALLOCATE, &error)) {
+        return false;
+    }
+    errno = ENOMEM;
+    return true;
+}
+
+#endif
