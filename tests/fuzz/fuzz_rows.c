@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/jval.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
