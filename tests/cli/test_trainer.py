@@ -181,6 +181,43 @@ def test_a_signal_saves_and_resume_goes_on_to_the_same_bits(tmp_path, data, numb
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_head_that_nothing_teaches_is_not_written(tmp_path, data):
+    """Random numbers, a PUT would put them in service."""
+    out = tmp_path / "out"
+    two = ("train", "--data", data, "--output", out, "--head", "topic", "--head", "tags:sigmoid", "--epochs", "1", *FROZEN)
+    done = good(*two, "--loss-weights", "tags=0")
+    assert b"no such head" in done.stderr and "tags.weight" not in header(out / "heads.safetensors")
+    weightless = jsonl(tmp_path / "zero.jsonl", [{**row, "weight": 0} for row in rows(20)])
+    assert "no line" in failed(1, "train", "--data", weightless, "--output", tmp_path / "zero", "--head", "topic", *FROZEN)
+    for flags in (("--lr", "0"), ("--class-weights", "topic=0,0,0")):
+        assert flags[0] in failed(2, *two, "--overwrite", *flags)
+
+
+def test_a_table_says_once_what_a_column_is(tmp_path):
+    table = tmp_path / "data.csv"
+    for text, wanted in (("text,topic,topic\na,x,y\nb,y,x\n", 'two columns "topic"'), ("", "is empty")):
+        table.write_text(text)
+        assert wanted in failed(1, "train", "--data", table, "--output", tmp_path / "out", "--head", "topic", *FROZEN)
+
+
+def test_a_result_goes_to_a_file_and_errors_name_the_command(tmp_path, data):
+    out = tmp_path / "out"
+    good("train", "--data", data, "--output", out, "--head", "topic", "--epochs", "1", *FROZEN)
+    heads = out / "heads.safetensors"
+    assert "--output" in failed(2, "calibrate", "--heads", heads, "--data", data, "-o", "-", cwd=tmp_path)
+    assert "--output" in failed(2, "merge-heads", heads, "-o", "-", cwd=tmp_path)
+    assert not (tmp_path / "-").exists()
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([BIN, "inspect", str(heads)], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and done.stderr.startswith(b"orthrus inspect: ")
+    # A disk without room: the error is told, and nothing half written stays.
+    done = subprocess.run(["bash", "-c", 'ulimit -f 4; exec "$@"', "x", BIN, "train", "--model", str(TINY), "--data", str(data),
+                           "--output", str(tmp_path / "full"), "--head", "topic"], capture_output=True)
+    assert done.returncode == 1 and b"large" in done.stderr, done
+    assert not list((tmp_path / "full").glob("*.tmp-*"))
+    assert "port" in subprocess.run([BIN, "health", "127.0.0.1:99999"], capture_output=True, text=True).stderr
+
+
 def kill_until_done(out, flags, draw, kills):
     """Runs train and kills it after random times, until a run ends by itself; goes on from what is there."""
     killed = 0

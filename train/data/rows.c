@@ -118,14 +118,24 @@ static enum err_code read_record(struct rows *rows, size_t *ret_n, struct err *e
     return buf_failed(&rows->record) ? err_nomem(err, rows->record.size) : ERR_OK;
 }
 
-static int find_column(const struct rows *rows, size_t n, const char *name)
+/* Sets *ret_field to the column of that name, or FIELD_MISSING. Two of one name can't both be
+ * meant.
+ */
+static enum err_code find_column(const struct rows *rows, const char *name, int *ret_field,
+                                 struct err *err)
 {
-    for (size_t i = 0; name && i < n; i++) {
-        if (strcmp(rows->record.data + rows->fields[i], name) == 0) {
-            return (int)i;
+    *ret_field = FIELD_MISSING;
+    for (size_t i = 0; name && i < rows->n_fields; i++) {
+        if (strcmp(rows->record.data + rows->fields[i], name) != 0) {
+            continue;
         }
+        if (*ret_field != FIELD_MISSING) {
+            return err_set(err, ERR_INVALID, "%s:%llu: the header has two columns \"%s\"",
+                           rows->reader.label, (unsigned long long)rows->line, name);
+        }
+        *ret_field = (int)i;
     }
-    return FIELD_MISSING;
+    return ERR_OK;
 }
 
 static enum err_code read_header(struct rows *rows, struct err *err)
@@ -136,12 +146,24 @@ static enum err_code read_header(struct rows *rows, struct err *err)
     if (code != ERR_OK) {
         return code;
     }
+    if (n == 0) {
+        return err_set(err, ERR_INVALID,
+                       "%s: is empty; its header line has to name the column \"%s\"",
+                       rows->reader.label, columns->text);
+    }
     rows->n_fields = n;
-    rows->text_field = find_column(rows, n, columns->text);
-    rows->group_field = find_column(rows, n, columns->group);
-    rows->weight_field = find_column(rows, n, "weight");
-    for (size_t i = 0; i < columns->n; i++) {
-        rows->label_fields[i] = find_column(rows, n, columns->labels[i]);
+    code = find_column(rows, columns->text, &rows->text_field, err);
+    if (code == ERR_OK) {
+        code = find_column(rows, columns->group, &rows->group_field, err);
+    }
+    if (code == ERR_OK) {
+        code = find_column(rows, "weight", &rows->weight_field, err);
+    }
+    for (size_t i = 0; code == ERR_OK && i < columns->n; i++) {
+        code = find_column(rows, columns->labels[i], &rows->label_fields[i], err);
+    }
+    if (code != ERR_OK) {
+        return code;
     }
     if (rows->text_field < 0) {
         return err_set(err, ERR_INVALID, "%s:%llu: the header has no column \"%s\" (--text-column)",

@@ -285,6 +285,7 @@ static enum err_code read_class_weights(const char *flag, struct tasks *tasks, s
 static enum err_code parse_class_weights(struct task *task, struct err *err)
 {
     const char *at = task->balance;
+    double total = 0;
     for (size_t k = 0; k < task->labels.n; k++) {
         char *end;
         double value = strtod(at, &end);
@@ -295,9 +296,12 @@ static enum err_code parse_class_weights(struct task *task, struct err *err)
                            task->name, task->labels.n);
         }
         task->class_weights[k] = (float)value;
+        total += value;
         at = end + 1;
     }
-    return ERR_OK;
+    return total > 0 ? ERR_OK
+                     : err_set(err, ERR_USAGE, "--class-weights: %s: all 0 would teach nothing",
+                               task->name);
 }
 
 enum err_code task_weigh(struct task *task, const size_t *counts, size_t labelled,

@@ -151,6 +151,19 @@ static size_t count_labelled(const struct split *split, size_t task)
     return n;
 }
 
+/* Those of them that count in the loss. */
+static size_t count_teaching(const struct split *split, size_t task)
+{
+    const struct dataset *data = split->data;
+    size_t n = 0;
+    for (size_t i = 0; i < split->n; i++) {
+        size_t example = split->index[i];
+        n += data->labels[task][example] != LABEL_NONE &&
+             (!data->weights || data->weights[example] > 0);
+    }
+    return n;
+}
+
 /* Variance of a score head's targets. */
 static double spread_of(const struct split *split, size_t task)
 {
@@ -199,7 +212,7 @@ static enum err_code choose_heads(struct run *run, struct err *err)
     size_t measured = 0;
     for (size_t t = 0; t < run->tasks.n; t++) {
         struct task *task = &run->tasks.at[t];
-        size_t here = count_labelled(&run->train, t);
+        size_t here = task->weight > 0 ? count_teaching(&run->train, t) : 0;
         bool out = (here == 0 || task->frozen) && !task->init;
         if (out && task->frozen) {
             run_note(run,
@@ -207,13 +220,16 @@ static enum err_code choose_heads(struct run *run, struct err *err)
                      "keeps the one in service)",
                      task->name);
         } else if (out) {
-            run_note(run, "no line has a label for %s: the output holds no such head", task->name);
+            run_note(run, "%s for %s: the output holds no such head",
+                     task->weight > 0 ? "no line has a label (with a weight above 0)"
+                                      : "--loss-weights has 0",
+                     task->name);
         }
         task->classes = out ? 0 : task->labels.n;
         if (task->classes == 0) {
             continue;
         }
-        bool teaches = here > 0 && task->weight > 0 && (!task->frozen || run->deep);
+        bool teaches = here > 0 && (!task->frozen || run->deep);
         taught += teaches ? here : 0;
         measured += teaches && (run->metric.task < 0 || run->metric.task == (int)t)
                         ? count_labelled(&run->eval, t)

@@ -39,6 +39,7 @@ enum err_code options_check(const struct train_options *options, struct err *err
          "1 to 65536"},
         {isfinite(options->lr) && options->lr >= 0, "--lr", "0 or more"},
         {isfinite(options->head_lr), "--head-lr", "0 or more"},
+        {options->lr > 0 || options->head_lr > 0, "--lr", "above 0, else nothing would train"},
         {isfinite(options->optimizer.weight_decay) && options->optimizer.weight_decay >= 0,
          "--weight-decay", "0 or more"},
         {isfinite(options->optimizer.clip_norm) && options->optimizer.clip_norm >= 0, "--clip-norm",
