@@ -27,8 +27,9 @@ enum err_code reader_open(const char *path, struct reader *ret_reader, struct er
         return code;
     }
     if (S_ISDIR(st.st_mode)) {
+        err_set(err, ERR_INVALID, "%s: is a folder, must be a file", reader.label);
         reader_close(&reader);
-        return err_set(err, ERR_INVALID, "%s: is a folder, must be a file", reader.label);
+        return ERR_INVALID;
     }
     off_t at = S_ISREG(st.st_mode) ? lseek(reader.fd, 0, SEEK_CUR) : -1;
     reader.regular = at >= 0;

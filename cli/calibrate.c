@@ -236,5 +236,9 @@ int command_calibrate(int argc, char **argv)
     if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
         return status;
     }
+    if (f.output && strcmp(f.output, "-") == 0) {
+        (void)err_set(&err, ERR_USAGE, "--output: must be a file; figures go to standard output");
+        return command_fail("calibrate", &err);
+    }
     return calibrate(&f, &err) == ERR_OK ? EXIT_DONE : command_fail("calibrate", &err);
 }

@@ -357,7 +357,7 @@ static enum err_code choose_prompt(struct embed *embed, struct err *err)
             buf_printf(&names, "%s%s", i ? ", " : "", tensor_shown_name(lists->prompts[i].name));
         }
         enum err_code code = err_set(err, ERR_USAGE, "--prompt-name: the model's prompts are: %.*s",
-                                     (int)size_min(names.size, 400),
+                                     (int)size_min(size_max(names.size, 4), 400),
                                      names.size ? names.data : "none");
         buf_done(&names);
         return code;

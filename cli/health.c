@@ -1,4 +1,5 @@
 /* orthrus health: asks /readyz, for container health checks. */
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <signal.h>
@@ -40,6 +41,15 @@ static enum err_code parse_host_port(const char *text, size_t size, struct targe
         (size_t)(end - port) >= sizeof target->port || port == end) {
         return err_set(err, ERR_USAGE,
                        "URL: http://HOST:PORT/PATH, HOST:PORT, [v6]:PORT or unix:/path is allowed");
+    }
+    for (const char *digit = port; digit < end; digit++) {
+        if (!isdigit((unsigned char)*digit)) {
+            return err_set(err, ERR_USAGE, "URL: its port must be a number from 1 to 65535");
+        }
+    }
+    unsigned long number = strtoul(port, NULL, 10);
+    if (number < 1 || number > UINT16_MAX) {
+        return err_set(err, ERR_USAGE, "URL: its port must be a number from 1 to 65535");
     }
     (void)snprintf(target->host, sizeof target->host, "%.*s", (int)(host_end - host), host);
     (void)snprintf(target->port, sizeof target->port, "%.*s", (int)(end - port), port);
@@ -117,7 +127,9 @@ static int ask(const struct target *target, struct err *err)
     const char *where = target->socket_path[0] ? target->socket_path : target->host;
     int fd = target->socket_path[0] ? connect_unix(target) : connect_tcp(target);
     if (fd < 0) {
-        err_set_errno(err, ERR_IO, errno, "%s:%s: connect", where, target->port);
+        err_set_errno(err, ERR_IO, errno, "%s%s%s: connect", where,
+                      target->socket_path[0] ? "" : ":",
+                      target->socket_path[0] ? "" : target->port);
         return 0;
     }
     char request[1024];

@@ -92,15 +92,16 @@ void command_list(enum manual_style style)
 }
 
 /* Where one of the standard streams is closed, the next descriptor opened would take its place, and
- * what is printed would go into a model, a state file or a client's connection. */
+ * what is printed would go into a model, a state file or a client's connection. What takes it can't
+ * be read or written as input and output are, so that a result for nobody is still an error; log
+ * lines for nobody are none. */
 static void occupy_standard_streams(void)
 {
-    int fd;
-    do {
-        fd = open("/dev/null", O_RDWR);
-    } while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd > STDERR_FILENO) {
-        (void)close(fd);
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDWR};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            (void)open("/dev/null", modes[fd]);
+        }
     }
 }
 
@@ -111,6 +112,7 @@ int main(int argc, char **argv)
     blas_setup();
     /* A reader that went away is an error of write(2), not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* nor is a file that may not grow any more */
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;
@@ -125,12 +127,13 @@ int main(int argc, char **argv)
         return EXIT_DONE;
     }
     const char *near = NULL;
-    int status = run_command(argv[1], argc - 1, argv + 1, &near);
+    const char *name = argv[1]; /* reading the flags reorders argv */
+    int status = run_command(name, argc - 1, argv + 1, &near);
     if (status == NO_COMMAND) {
         return no_command(near);
     }
     if (fflush(stdout) != 0 && status == EXIT_DONE) {
-        (void)fprintf(stderr, "orthrus %s: standard output: write failed\n", argv[1]);
+        (void)fprintf(stderr, "orthrus %s: standard output: write failed\n", name);
         status = EXIT_FAILED;
     }
     return status;

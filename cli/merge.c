@@ -113,8 +113,9 @@ int command_merge_heads(int argc, char **argv)
     }
     struct heads *set = NULL;
     struct origin origin = {.from = NULL};
-    enum err_code code = output ? ERR_OK
-                                : err_set(&err, ERR_USAGE, "--output: must be a file (-o FILE)");
+    enum err_code code = output && strcmp(output, "-") != 0
+                             ? ERR_OK
+                             : err_set(&err, ERR_USAGE, "--output: must be a file (-o FILE)");
     for (size_t i = 0; code == ERR_OK && i < n_arguments; i++) {
         code = check_origin(arguments[i], &origin, &err);
         if (code == ERR_OK) {

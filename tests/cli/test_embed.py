@@ -214,6 +214,20 @@ def test_bad_lines_name_file_and_line(tmp_path):
     assert "standard input:2" in failed(1, "--normalize", input=b"good\nbad \xff\n")
 
 
+def test_a_stream_that_is_not_there_is_an_error(tmp_path):
+    source = write_lines(tmp_path / "in.txt", 3000)
+
+    def shell(script):
+        done = subprocess.run(["bash", "-c", script, "x", *command("--normalize")], capture_output=True, timeout=120)
+        assert done.returncode == 1, done
+        return said(done)
+
+    assert "standard input" in shell('exec "$@" <&-')
+    assert "standard output" in shell(f'exec "$@" -i {source} >&-')
+    assert "large" in shell(f'ulimit -f 10; exec "$@" -i {source} -o {tmp_path}/out')
+    assert str(tmp_path) in failed(1, "-i", tmp_path)
+
+
 def test_an_output_is_complete_or_not_there(tmp_path):
     source, out = tmp_path / "in.txt", tmp_path / "out.ndjson"
     out.write_text("old\n")
@@ -343,6 +357,9 @@ def test_a_prompt_stands_before_every_text(tmp_path):
     plain = vectors(b"query: a\npassage: a\na\n", "--prompt-name", "").splitlines()
     assert vectors(b"a\n", "--prompt-name", "query").splitlines() == plain[:1]
     assert vectors(b"a\n").splitlines() == plain[1:2]
+    assert "are: query, passage" in subprocess.run([BIN, "embed", "--model", str(tmp_path), "--prompt-name", "x"], input=b"a\n",
+                                                   capture_output=True, text=False).stderr.decode()
+    assert "are: none" in failed(2, "--prompt-name", "x", input=b"a\n")
     assert vectors(b"a\n", "--prompt-name", "").splitlines() == plain[2:]
     done = subprocess.run([BIN, "embed", "--model", str(tmp_path), "--prompt-name", "other"], input=b"a\n", capture_output=True)
     assert done.returncode == 2 and b"--prompt-name" in done.stderr
