@@ -51,14 +51,14 @@ def problem_of(reply, by_heads):
     return None
 
 
-def _ask(address, known, pause_s, seed, stopping, asked, results):
-    """known[i][12 digits of a file's SHA-256]: the body that answers QUESTIONS[i]."""
+def _ask(address, questions, known, pause_s, seed, stopping, asked, results):
+    """known[i][12 digits of a set's SHA-256]: the body that answers questions[i]."""
     draw = random.Random(seed)
-    rendered = [question(*entry) for entry in QUESTIONS]
+    rendered = [question(*entry) for entry in questions]
     connections = [Connection(address) for _ in range(CONNECTIONS)]
     heads, problems, times = set(), [], []
     while not stopping.is_set() and len(problems) < 10:
-        chosen = [draw.randrange(len(QUESTIONS)) for _ in connections]
+        chosen = [draw.randrange(len(questions)) for _ in connections]
         begin = time.monotonic()
         for connection, i in zip(connections, chosen):
             connection.send(rendered[i])
@@ -67,7 +67,7 @@ def _ask(address, known, pause_s, seed, stopping, asked, results):
             times.append((begin, time.monotonic() - begin))
             problem = problem_of(reply, known[i])
             if problem:
-                problems.append(f"{QUESTIONS[i]}: {problem}")
+                problems.append(f"{questions[i]}: {problem}")
             else:
                 heads.add(reply.header("X-Heads"))
         asked.value += len(connections)
@@ -80,12 +80,12 @@ class CheckedClients:
     """n clients until stop(), which leaves `heads` (every X-Heads seen), `problems` and `times` (begin
     and duration in seconds, one pair a request)."""
 
-    def __init__(self, address, known, n=2, pause_s=0):
+    def __init__(self, address, known, n=2, pause_s=0, questions=QUESTIONS):
         context = multiprocessing.get_context("spawn")
         self.stopping = context.Event()
         self.results = context.Queue()
         self.counts = [context.Value("Q", 0, lock=False) for _ in range(n)]
-        self.processes = [context.Process(target=_ask, args=(address, known, pause_s, seed, self.stopping,
+        self.processes = [context.Process(target=_ask, args=(address, questions, known, pause_s, seed, self.stopping,
                                                              self.counts[seed], self.results), daemon=True)
                           for seed in range(n)]
         for process in self.processes:
