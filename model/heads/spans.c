@@ -217,10 +217,10 @@ static struct tokenizer_text token_text(const struct spans_text *text, size_t to
     return (struct tokenizer_text){text->text + from, place->byte - from};
 }
 
-/* Tokens of all of a span's items: at least as many as items. */
-static size_t span_tokens(const struct span_item *items, const struct span *span)
+/* Room for the tokens of all of a span's items, or for the items: never for nothing. */
+static size_t span_room(const struct span_item *items, const struct span *span)
 {
-    size_t n = 0;
+    size_t n = 1;
     for (size_t i = 0; i < span->items; i++) {
         n += items[span->first + i].tokens;
     }
@@ -268,7 +268,7 @@ bool span_word(const struct spans_text *text, const struct span_item *items,
         struct tokenizer_text token = token_text(text, first->first, &place);
         return buf_append(out, token.text, token.size);
     }
-    struct tokenizer_text *tokens = calloc(span_tokens(items, span), sizeof *tokens);
+    struct tokenizer_text *tokens = calloc(span_room(items, span), sizeof *tokens);
     struct buf words;
     buf_init(&words, out->ceiling);
     bool whole = tokens != NULL;
