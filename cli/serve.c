@@ -159,6 +159,9 @@ int command_serve(int argc, char **argv)
          "text or json", 0, 0, true},
         {"log-level", 0, FLAG_STRING, &log_choice.level, "L", "info", "debug, info, warn or error",
          0, 0, true},
+        {"cache-mib", 0, FLAG_SIZE, &s.cache_mib, "N", "0: off",
+         "memory for vectors of texts that were computed; equal texts are computed once", 0, 65535,
+         true},
         {"max-connection-requests", 0, FLAG_UINT, &s.max_connection_requests, "N", "0: no limit",
          "requests of one connection of the main listener; then it is closed, so that clients "
          "spread",

@@ -199,7 +199,9 @@ static bool take_engine(struct daemon *daemon)
     const struct settings *settings = daemon->server.settings;
     size_t client_bytes = settings->max_client_bytes
                               ? settings->max_client_bytes
-                              : client_bytes_default("", process_stats_read().resident_bytes,
+                              : client_bytes_default("",
+                                                     process_stats_read().resident_bytes +
+                                                         (settings->cache_mib << 20),
                                                      settings->max_body_bytes);
     client_bytes_limit(&daemon->server.client_bytes, client_bytes);
     atomic_store(&daemon->server.engine, engine);

@@ -31,6 +31,7 @@ struct settings {
     size_t max_client_batch;
     size_t max_body_bytes, admin_max_body_bytes;
     size_t max_client_bytes; /* 0: by the memory there is */
+    size_t cache_mib;        /* 0: no cache */
     unsigned max_connections;
     const char *served_model_name; /* NULL: the folder's name */
     uint64_t request_timeout_ms;

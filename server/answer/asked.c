@@ -124,6 +124,27 @@ static bool asks_head(enum api_kind kind)
            kind == API_HEAD || kind == API_RERANK;
 }
 
+/* What the asked heads, and those staged beside them, read of a text. */
+static enum job_reads reads_of(const struct job *job)
+{
+    const struct answer *answer = job->answer;
+    enum job_reads reads = JOB_READS_POOLED;
+    if (job->kind == API_EMBED_ALL || job->request.explain) {
+        return JOB_READS_TOKENS;
+    }
+    for (size_t i = 0; i < answer->n_asked; i++) {
+        const struct asked *asked = &answer->asked[i];
+        if (asked->head->type == HEAD_TOKENS) {
+            return JOB_READS_TOKENS;
+        }
+        if (asked->head->input == HEAD_INPUT_CLS ||
+            (asked->staged && asked->staged->input == HEAD_INPUT_CLS)) {
+            reads = JOB_READS_FIRST;
+        }
+    }
+    return reads;
+}
+
 bool asked_take(struct job *job, const struct engine *engine)
 {
     struct answer *answer = calloc(1, sizeof *answer);
@@ -138,6 +159,7 @@ bool asked_take(struct job *job, const struct engine *engine)
         return answer_no_memory(job);
     }
     bool analyze = job->kind == API_ANALYZE;
+    job->reads = reads_of(job);
     if (!analyze && !asks_head(job->kind)) {
         return true;
     }
@@ -158,6 +180,7 @@ bool asked_take(struct job *job, const struct engine *engine)
     for (size_t i = 0; i < answer->n_asked; i++) {
         answer->offsets = answer->offsets || answer->asked[i].head->type == HEAD_TOKENS;
     }
+    job->reads = reads_of(job);
     return analyze || check_single(job, engine);
 }
 

@@ -102,7 +102,10 @@ void answer_computed(struct job *job, size_t piece, const struct computed_text *
     struct answer *answer = job->answer;
     size_t width = vector_in(engine->model->vector);
     bool good = true;
-    memcpy(job->embeddings + piece * width, text->pooled, width * sizeof *text->pooled);
+    float *row = job->embeddings + piece * width;
+    if (text->pooled != row) {
+        memcpy(row, text->pooled, width * sizeof *text->pooled);
+    }
     for (size_t i = 0; i < width; i++) {
         good = good && isfinite(text->pooled[i]);
     }

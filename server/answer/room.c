@@ -2,6 +2,7 @@
 #include "base/size.h"
 #include "server/answer/answer_private.h"
 #include "server/queue/engine.h"
+#include "server/queue/flights.h"
 
 /* Bytes of JSON that a number and a label's entry take as a rule, and a text's frame. */
 enum { NUMBER_BYTES = 13, LABEL_BYTES = 64, TEXT_BYTES = 512 };
@@ -26,6 +27,7 @@ size_t answer_bytes(const struct job *job, const struct engine *engine)
     size_t bytes = 0;
     add(&bytes, job->texts, hidden * sizeof(float));
     add(&bytes, request->n, TEXT_BYTES);
+    add(&bytes, engine->flights ? job->texts : 0, FLIGHTS_TEXT_BYTES);
     if (embeds) {
         add(&bytes, request->n, width * (job->raw ? sizeof(float) : NUMBER_BYTES));
     }

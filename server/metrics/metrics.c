@@ -220,8 +220,22 @@ void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queu
                     uint64_t encode_ns)
 {
     observe(&metrics->tokenize, tokenize_ns);
-    observe(&metrics->queue, queue_ns);
-    observe(&metrics->encode, encode_ns);
+    if (encode_ns) {
+        observe(&metrics->queue, queue_ns);
+        observe(&metrics->encode, encode_ns);
+    }
+}
+
+void metrics_cache(struct metrics *metrics, enum metrics_cache what, size_t texts)
+{
+    CHECK((unsigned)what < METRICS_CACHES);
+    add(&metrics->cache[what], texts);
+}
+
+void metrics_cache_holds(struct metrics *metrics, size_t bytes, uint64_t evictions)
+{
+    metrics_gauge_set(metrics, METRICS_CACHE_BYTES, bytes);
+    atomic_store_explicit(&metrics->cache_evictions, evictions, memory_order_relaxed);
 }
 
 void metrics_batch(struct metrics *metrics, size_t tokens, size_t texts)

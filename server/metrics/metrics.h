@@ -52,6 +52,7 @@ enum metrics_gauge {
     METRICS_CONNECTIONS,       /* of the main listener */
     METRICS_ADMIN_CONNECTIONS, /* of the admin listener */
     METRICS_CLIENT_BYTES,      /* of --max-client-bytes */
+    METRICS_CACHE_BYTES,       /* of --cache-mib */
     METRICS_GAUGE_COUNT,
 };
 
@@ -66,9 +67,14 @@ void metrics_gauge_add(struct metrics *metrics, enum metrics_gauge gauge, int64_
 void metrics_gauge_set(struct metrics *metrics, enum metrics_gauge gauge, uint64_t value);
 /* 0: none. */
 void metrics_gauge_limit(struct metrics *metrics, enum metrics_gauge gauge, uint64_t limit);
-/* Stages of a request that was computed. */
+/* Stages of a request that was answered; encode_ns 0: nothing was computed for it. */
 void metrics_stages(struct metrics *metrics, uint64_t tokenize_ns, uint64_t queue_ns,
                     uint64_t encode_ns);
+/* Texts by what the cache did for them: found there, computed, waited for with another request. */
+enum metrics_cache { METRICS_CACHE_HIT, METRICS_CACHE_MISS, METRICS_CACHE_JOINED, METRICS_CACHES };
+void metrics_cache(struct metrics *metrics, enum metrics_cache what, size_t texts);
+/* What the cache holds, and how many texts have left it. */
+void metrics_cache_holds(struct metrics *metrics, size_t bytes, uint64_t evictions);
 /* How long a large body waited for a preparing thread. */
 void metrics_prepare(struct metrics *metrics, uint64_t wait_ns);
 void metrics_batch(struct metrics *metrics, size_t tokens, size_t texts);

@@ -55,6 +55,7 @@ struct metrics {
     struct histogram duration, tokenize, queue, prepare, encode;
     struct histogram batch_tokens, batch_texts;
     atomic_uint_fast64_t truncated;
+    atomic_uint_fast64_t cache[METRICS_CACHES], cache_evictions;
     atomic_uint_fast64_t swaps[METRICS_SWAP_COUNT];
     _Atomic(struct confidence *) confidence[METRICS_HEADS_MAX]; /* in the order of their making */
     /* Open addressing: a slot is written once, under the lock, and then never changes. */

@@ -224,6 +224,9 @@ static void append_gauges(const struct metrics *metrics, struct buf *out)
                                   "Memory held for clients: bodies, ids, vectors, answers.",
                                   "Memory that may be held for clients; over it requests are "
                                   "refused."},
+        [METRICS_CACHE_BYTES] = {"orthrus_cache_bytes",
+                                 "Memory of the cache in use: vectors, keys, tables.",
+                                 "Memory that the cache may use (--cache-mib); 0: off."},
     };
     for (unsigned i = 0; i < METRICS_GAUGE_COUNT; i++) {
         char name[64];
@@ -232,6 +235,26 @@ static void append_gauges(const struct metrics *metrics, struct buf *out)
                       (double)load(&metrics->gauge[i]));
         append_number(out, name, "gauge", gauges[i].limit_help, (double)load(&metrics->limit[i]));
     }
+}
+
+static void append_cache(const struct metrics *metrics, struct buf *out)
+{
+    static const struct {
+        const char *name, *help;
+    } counters[METRICS_CACHES] = {
+        [METRICS_CACHE_HIT] = {"orthrus_cache_hits_total", "Texts whose vector the cache held."},
+        [METRICS_CACHE_MISS] = {"orthrus_cache_misses_total",
+                                "Texts that were computed although there is a cache."},
+        [METRICS_CACHE_JOINED] = {"orthrus_cache_joined_total",
+                                  "Texts that waited for an equal one that was being computed."},
+    };
+    for (unsigned i = 0; i < METRICS_CACHES; i++) {
+        append_number(out, counters[i].name, "counter", counters[i].help,
+                      (double)load(&metrics->cache[i]));
+    }
+    append_number(out, "orthrus_cache_evictions_total", "counter",
+                  "Texts that left the cache to make room.",
+                  (double)load(&metrics->cache_evictions));
 }
 
 void metrics_write(const struct metrics *metrics, const struct metrics_now *now, struct buf *out)
@@ -258,6 +281,7 @@ void metrics_write(const struct metrics *metrics, const struct metrics_now *now,
     append_gauges(metrics, out);
     append_number(out, "orthrus_texts_truncated_total", "counter",
                   "Texts cut to the model's length limit.", (double)load(&metrics->truncated));
+    append_cache(metrics, out);
     append_number(out, "orthrus_log_lines_dropped_total", "counter",
                   "Log lines lost because stderr was not read fast enough.",
                   (double)log_writer_dropped());

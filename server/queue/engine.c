@@ -5,6 +5,7 @@
 #include "base/size.h"
 #include "model/encoder/choice.h"
 #include "server/queue/cpuset.h"
+#include "server/queue/flights.h"
 #include "server/queue/measure.h"
 #include "server/queue/prepare.h"
 #include "server/queue/scheduler.h"
@@ -15,6 +16,8 @@ enum { PREPARE_THREADS = 3, PREPARE_JOBS_MAX = 256 };
 /* The shortest text is [CLS][SEP], but clients may send single ids; rows for every token would be
  * room that nobody uses. */
 enum { BATCH_TEXTS_MAX = 1024 };
+/* Requests with more texts look them up in the cache on a preparing thread. */
+enum { ADMIT_INLINE_TEXTS = 16 };
 /* A team member with less work than this waits longer at the barriers than it computes: some
  * hundred barriers of a microsecond against a hundred GFLOP/s. */
 #define MEMBER_FLOPS 16e6
@@ -123,16 +126,62 @@ static void finish_job(struct job *job, void *context)
     }
 }
 
-/* Admits and enqueues a prepared job, or ends it. */
+static void give_computed(struct job *job, size_t text, const struct computed_text *vectors,
+                          void *context)
+{
+    const struct engine *engine = context;
+    engine->answers->computed(job, text, vectors, engine);
+}
+
+static void end_shared(struct job *job, void *context)
+{
+    const struct engine *engine = context;
+    flights_entry_ended(engine->flights, job);
+}
+
+static void tick(void *context)
+{
+    const struct engine *engine = context;
+    if (engine->flights) {
+        flights_tick(engine->flights);
+    }
+}
+
+static bool admit(struct engine *engine, struct job *job)
+{
+    return engine->flights ? flights_admit(engine->flights, job)
+                           : scheduler_admit(engine->scheduler, job);
+}
+
+/* Admits and enqueues a job, or ends it. */
 static void prepare_job(struct job *job, void *context)
 {
     struct engine *engine = context;
     metrics_prepare(engine->metrics, job->prepare_ns);
-    if (engine->answers->prepare(job, engine) && job->texts > 0 && engine_admit(engine, job)) {
+    bool prepared = job->put_off || (engine->answers->prepare(job, engine) && job->texts > 0);
+    job->put_off = false;
+    if (prepared && admit(engine, job)) {
         engine_enqueue(engine, job);
     } else {
         job->done(job);
     }
+}
+
+static enum err_code start_flights(struct engine *engine, struct err *err)
+{
+    const struct vector *vector = engine->model->vector;
+    const struct flights_options options = {
+        .cache_bytes = engine->settings->cache_mib << 20,
+        .pooled = vector_in(vector),
+        .first = engine->model->config.hidden,
+        .row_floats = vector_room(vector),
+        .scheduler = engine->scheduler,
+        .metrics = engine->metrics,
+        .computed = give_computed,
+        .finish = finish_job,
+        .context = engine,
+    };
+    return options.cache_bytes ? flights_create(&options, &engine->flights, err) : ERR_OK;
 }
 
 static enum err_code start_threads(struct engine *engine, const struct cpuset *cpus,
@@ -156,6 +205,8 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
             },
         .row_floats = vector_room(engine->model->vector),
         .finish = finish_job,
+        .ended = end_shared,
+        .tick = tick,
         .context = engine,
     };
     enum err_code code = scheduler_create(&scheduling, &engine->scheduler, err);
@@ -174,7 +225,10 @@ static enum err_code start_threads(struct engine *engine, const struct cpuset *c
         .scheduler = engine->scheduler,
         .metrics = engine->metrics,
     };
-    code = workers_create(&working, &engine->workers, err);
+    code = start_flights(engine, err);
+    if (code == ERR_OK) {
+        code = workers_create(&working, &engine->workers, err);
+    }
     if (code == ERR_OK) {
         code = prepare_create(PREPARE_THREADS, PREPARE_JOBS_MAX, prepare_job, engine,
                               &engine->prepare, err);
@@ -260,6 +314,7 @@ void engine_destroy(struct engine *engine)
     }
     workers_destroy(engine->workers);
     scheduler_destroy(engine->scheduler);
+    flights_destroy(engine->flights);
     headstore_destroy(engine->headstore);
     model_destroy(engine->model);
     free(engine->prompt_names);
@@ -268,7 +323,11 @@ void engine_destroy(struct engine *engine)
 
 bool engine_admit(struct engine *engine, struct job *job)
 {
-    return scheduler_admit(engine->scheduler, job);
+    if (engine->flights && job->texts > ADMIT_INLINE_TEXTS && job->reads != JOB_READS_TOKENS) {
+        job->put_off = true; /* so many vectors are copied and written on a preparing thread */
+        return true;
+    }
+    return admit(engine, job);
 }
 
 bool engine_reserve(const struct engine *engine, struct job *job, size_t tokens)
@@ -285,13 +344,23 @@ void engine_release(const struct engine *engine, struct job *job)
 
 void engine_enqueue(struct engine *engine, struct job *job)
 {
-    scheduler_enqueue(engine->scheduler, job);
+    if (job->put_off) {
+        prepare_submit(engine->prepare, job);
+    } else if (engine->flights) {
+        flights_enqueue(engine->flights, job);
+    } else {
+        scheduler_enqueue(engine->scheduler, job);
+    }
 }
 
 void engine_client(struct engine *engine, struct job *job, enum policy_client client)
 {
     atomic_store(&job->client, (int)client);
-    scheduler_client(engine->scheduler, job, client);
+    if (engine->flights) {
+        flights_client(engine->flights, job, client);
+    } else {
+        scheduler_client(engine->scheduler, job, client);
+    }
 }
 
 void engine_submit_large(struct engine *engine, struct job *job)

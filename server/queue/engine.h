@@ -21,6 +21,7 @@ struct engine;
 struct scheduler;
 struct workers;
 struct prepare_pool;
+struct flights;
 
 /* What a pass leaves of one text; borrowed from the worker for the length of a call. */
 struct computed_text {
@@ -57,6 +58,7 @@ struct engine {
     struct measured measured;     /* at the start */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */
+    struct flights *flights;      /* owned; NULL: no cache */
     struct workers *workers;      /* owned */
     struct prepare_pool *prepare; /* owned */
     const char *model_name;       /* --served-model-name, else the folder's; borrowed */
@@ -81,8 +83,8 @@ void engine_destroy(struct engine *engine);
 enum { PREPARE_INLINE_MAX = 16 * 1024, TOKENIZE_INLINE_MAX = 1024 };
 
 /* Admission, before the connection is suspended: reserves the job's tokens in the queue. False
- * with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline would pass in the
- * queue). Call after it is prepared. */
+ * where it is over: with PROBLEM_OVERLOADED, PROBLEM_DRAINING or PROBLEM_DEADLINE (the deadline
+ * would pass in the queue), or with its answer, which the cache held. Call after it is prepared. */
 CHECK_RESULT bool engine_admit(struct engine *engine, struct job *job);
 /* The same for what is answered without a worker (/tokenize, /decode): while it is worked on it
  * takes the room of as many tokens as could be computed in that time, at least one. After it, on

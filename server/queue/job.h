@@ -26,6 +26,9 @@
 #include "server/queue/client_bytes.h"
 #include "server/queue/entries.h"
 
+/* What the answer needs of each text: the pooled vector, its first token's too, or all of them. */
+enum job_reads { JOB_READS_POOLED, JOB_READS_FIRST, JOB_READS_TOKENS };
+
 struct job {
     /* Set by http before it is prepared. */
     enum api_kind kind;
@@ -53,6 +56,15 @@ struct job {
     size_t *skips;   /* [texts] first tokens that pooling leaves out, owned; NULL: none */
     size_t total_tokens;
     size_t n_truncated;
+    enum job_reads reads;
+
+    /* The flights' (--cache-mib): which texts the queue computes, all where led is NULL. */
+    struct shared *shared; /* NULL: nothing is shared; changes under the flights' lock */
+    void *shared_block;    /* owned; led and led_starts are in it */
+    size_t shared_bytes;
+    size_t *led;        /* [n_led] texts */
+    size_t *led_starts; /* [n_led+1] where they would begin side by side */
+    size_t n_led;
 
     void *answer; /* server/answer's, owned through answer_free */
     void (*answer_free)(void *answer);
@@ -63,6 +75,7 @@ struct job {
     struct job *next;
     uint64_t turn;      /* in bytes; the least is next */
     uint64_t handed_ns; /* when it came */
+    bool put_off;       /* it is prepared; there it is admitted too */
 
     /* Result. */
     float *embeddings; /* [texts,H], malloc'ed by the scheduler at admission */
@@ -87,12 +100,20 @@ CHECK_RESULT bool job_wanted(struct job *job);
 /* Counts what the job holds, and `more` that it is about to. False with the problem set: 429 where
  * others hold too much, 413 where it would not fit alone. */
 CHECK_RESULT bool job_hold(struct job *job, size_t more);
+/* Room for the embeddings, unless it is there. False with the problem set. */
+CHECK_RESULT bool job_room(struct job *job, size_t row_floats);
 /* Frees the body, which has been parsed; it is counted until the next job_hold. */
 void job_drop_body(struct job *job);
 /* Frees texts and vectors: the answer is written. */
 void job_drop_vectors(struct job *job);
 /* Frees all but the answer, or what takes its place. */
 void job_drop_work(struct job *job);
+
+/* Which text the queue's text `index` is. */
+static inline size_t job_text(const struct job *job, size_t index)
+{
+    return job->led ? job->led[index] : index;
+}
 
 /* The job that an entry is part of. */
 static inline struct job *job_of(struct queue_entry *entry)

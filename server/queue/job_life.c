@@ -52,6 +52,11 @@ void job_drop_work(struct job *job)
     free(job->starts);
     free(job->truncated);
     free(job->skips);
+    free(job->shared_block);
+    job->shared_block = NULL;
+    job->shared_bytes = 0;
+    job->led = NULL;
+    job->led_starts = NULL;
     job->skips = NULL;
     job->ids = NULL;
     job->types = NULL;
@@ -75,7 +80,19 @@ static size_t bytes_held(const struct job *job)
     size_t ids = job->ids ? 2 * job->total_tokens * (sizeof *job->ids + sizeof *job->types) : 0;
     size_t texts = job->starts ? job->texts * (sizeof *job->starts + sizeof *job->skips) : 0;
     return job->held_body.room + job->arena.total + ids + texts + job->embeddings_bytes +
-           job->response.room;
+           job->shared_bytes + job->response.room;
+}
+
+bool job_room(struct job *job, size_t row_floats)
+{
+    size_t floats;
+    size_t bytes;
+    if (!job->embeddings && size_mul(job->texts, row_floats, &floats) &&
+        size_mul(floats, sizeof(float), &bytes)) {
+        job->embeddings = malloc(bytes);
+        job->embeddings_bytes = job->embeddings ? bytes : 0;
+    }
+    return job->embeddings || problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");
 }
 
 bool job_hold(struct job *job, size_t more)

@@ -35,7 +35,7 @@ struct scheduler {
 };
 
 /* Why a job ended, as its client reads it. The same words wherever a request is refused. */
-static void tell(struct job *job)
+void scheduler_tell(struct job *job)
 {
     static const struct {
         enum problem_kind kind;
@@ -103,10 +103,14 @@ static void end_jobs(const struct scheduler *scheduler, const struct policy_acti
         job->queue_ns = begun_ns - size_min(entry->entered_ns, begun_ns);
         job->encode_ns = entry->ended_ns - begun_ns;
         entry = entry->next; /* `done` gives the job away */
+        if (job->shared) {
+            scheduler->options.ended(job, scheduler->options.context);
+            continue;
+        }
         if (job->entry.why == POLICY_COMPUTED) {
             scheduler->options.finish(job, scheduler->options.context);
         } else {
-            tell(job);
+            scheduler_tell(job);
         }
         job->done(job);
     }
@@ -147,6 +151,9 @@ static void *ticker_main(void *argument)
         step(scheduler, &(struct policy_event){.kind = POLICY_TICK}, &actions);
         (void)pthread_mutex_unlock(&scheduler->lock);
         end_jobs(scheduler, &actions);
+        if (scheduler->options.tick) {
+            scheduler->options.tick(scheduler->options.context);
+        }
         (void)pthread_mutex_lock(&scheduler->lock);
     }
     (void)pthread_mutex_unlock(&scheduler->lock);
@@ -159,6 +166,9 @@ static bool admit(struct scheduler *scheduler, struct job *job, const size_t *st
     struct policy_actions actions;
     struct queue_entry *entry = &job->entry;
     (void)pthread_mutex_lock(&scheduler->lock);
+    if (entry->stage == ENTRY_CUT) { /* of a job that asks anew */
+        *entry = (struct queue_entry){.client = entry->client};
+    }
     entry->starts = starts;
     entry->n = n;
     entry->deadline_ns = job->deadline_ns;
@@ -167,7 +177,7 @@ static bool admit(struct scheduler *scheduler, struct job *job, const size_t *st
     if (!actions.admitted) {
         entry->why = actions.why;
         job->retry_after_s = actions.retry_after_s;
-        tell(job);
+        scheduler_tell(job);
     }
     return actions.admitted;
 }
@@ -185,18 +195,11 @@ void scheduler_release(struct scheduler *scheduler, struct job *job)
 
 bool scheduler_admit(struct scheduler *scheduler, struct job *job)
 {
-    size_t floats;
-    size_t bytes;
-    job->embeddings = NULL;
-    if (size_mul(job->texts, scheduler->options.row_floats, &floats) &&
-        size_mul(floats, sizeof(float), &bytes)) {
-        job->embeddings = malloc(bytes);
-        job->embeddings_bytes = job->embeddings ? bytes : 0;
+    if (!job_room(job, scheduler->options.row_floats)) {
+        return false;
     }
-    if (!job->embeddings) {
-        return problem_set(&job->problem, PROBLEM_INTERNAL, NULL, "out of memory");
-    }
-    return admit(scheduler, job, job->starts, job->texts);
+    return job->led ? admit(scheduler, job, job->led_starts, job->n_led)
+                    : admit(scheduler, job, job->starts, job->texts);
 }
 
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job)

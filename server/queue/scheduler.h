@@ -26,6 +26,12 @@ struct scheduler_options {
     size_t row_floats; /* room of one row of a job's embeddings: pooled, or what is made of it */
     /* Makes a computed job's answer. Called on a worker, or on the ticker. */
     void (*finish)(struct job *job, void *context);
+    /* The entry of a job that is shared (job->shared) has ended: instead of finish and done. May be
+     * called as they are. tick: every POLICY_TICK_MS while something waits. NULL: nothing is
+     * shared.
+     */
+    void (*ended)(struct job *job, void *context);
+    void (*tick)(void *context);
     void *context;
 };
 
@@ -40,6 +46,8 @@ CHECK_RESULT bool scheduler_reserve(struct scheduler *scheduler, struct job *job
 void scheduler_release(struct scheduler *scheduler, struct job *job);
 void scheduler_enqueue(struct scheduler *scheduler, struct job *job);
 void scheduler_client(struct scheduler *scheduler, struct job *job, enum policy_client client);
+/* Sets the job's problem by entry.why, in the words of all. */
+void scheduler_tell(struct job *job);
 bool scheduler_full(const struct scheduler *scheduler);
 /* policy_crowded, as of the last step; without a lock. */
 bool scheduler_crowded(const struct scheduler *scheduler);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "server/queue/engine.h"
+#include "server/queue/flights.h"
 
 /* Compute threads are a little less urgent than those that answer probes and read requests. */
 enum { COMPUTE_NICE = 5 };
@@ -69,20 +70,22 @@ static void fill_batch(struct worker *worker)
     for (size_t i = 0; i < worker->batch->n; i++) {
         const struct policy_text *text = &worker->batch->texts[i];
         const struct job *job = job_of(text->entry);
-        const size_t *starts = job->starts + text->index;
+        size_t index = job_text(job, text->index);
+        const size_t *starts = job->starts + index;
         const struct batch_text ids = {
             .ids = job->ids + starts[0],
             .types = job->types ? job->types + starts[0] : NULL,
             .n = starts[1] - starts[0],
-            .skip = job->skips ? job->skips[text->index] : 0,
+            .skip = job->skips ? job->skips[index] : 0,
         };
         bool added = batch_add_text(batch, &ids);
         CHECK(added);
     }
 }
 
-/* Gives each text of the batch what was computed of it. */
-static void scatter(const struct worker *worker)
+/* Gives each text of the batch what was computed of it. Those who wait for one of them beside its
+ * job are in *follows. */
+static void scatter(const struct worker *worker, struct follow **follows)
 {
     const struct engine *engine = worker->workers->options.engine;
     const struct batch *batch = &worker->pass.batch;
@@ -95,20 +98,33 @@ static void scatter(const struct worker *worker)
             .hidden = hidden + batch->starts[i] * engine->model->config.hidden,
             .n = batch->starts[i + 1] - batch->starts[i],
         };
-        engine->answers->computed(job_of(text->entry), text->index, &computed, engine);
+        struct job *job = job_of(text->entry);
+        if (engine->flights) {
+            flights_computed(engine->flights, job, text->index, &computed, follows);
+        } else {
+            engine->answers->computed(job, text->index, &computed, engine);
+        }
     }
 }
 
 static void lead(struct worker *worker)
 {
     struct scheduler *scheduler = worker->workers->options.scheduler;
+    struct flights *flights = worker->workers->options.engine->flights;
+    struct follow *follows = NULL;
     fill_batch(worker);
+    if (flights) {
+        flights_cut(flights, worker->batch);
+    }
     metrics_batch(worker->workers->options.metrics, worker->batch->tokens, worker->batch->n);
     scheduler_muster(scheduler, worker->index, &worker->crew, &worker->pass);
     lead_pass(&worker->pass, &worker->crew.team);
     mark(worker, clock_now_ns());
-    scatter(worker);
+    scatter(worker, &follows);
     scheduler_complete(scheduler, worker->index);
+    if (follows) {
+        flights_deliver(flights, follows);
+    }
     crew_wait(&worker->crew);
 }
 

@@ -104,6 +104,15 @@ static bool space_fits(struct exchange *x, const struct engine *engine)
     return true;
 }
 
+/* True where the queue would refuse even the shortest text. A small body is read all the same where
+ * there is a cache: its answer may be there. */
+static bool full(const struct exchange *x, const struct engine *engine)
+{
+    bool small = !x->chunked && x->content_length <= PREPARE_INLINE_MAX;
+    bool looked_up = engine->flights && small && !x->impatient;
+    return engine_full(engine, x->impatient) && !looked_up;
+}
+
 static void begin(struct exchange *x)
 {
     struct engine *engine = server_engine(x->server);
@@ -114,7 +123,7 @@ static void begin(struct exchange *x)
     } else if (!engine) {
         exchange_fail(x, PROBLEM_NOT_READY, NULL, "the model is being loaded");
     } else if (take_timeout(x) && space_fits(x, engine) && head_of(x, kind_of(x), head) &&
-               engine_full(engine, x->impatient)) {
+               full(x, engine)) {
         struct problem problem = {0};
         (void)problem_set(&problem, PROBLEM_OVERLOADED, NULL, PROBLEM_FULL_TEXT);
         exchange_problem(x, &problem, engine_retry_after_s(engine));

@@ -91,7 +91,7 @@ static void test_requests(void **state)
         const char *body;
     } requests[] = {
         {API_EMBED, "{\"inputs\":[\"hello world\",\"caf\\u00e9\"],\"dimensions\":4}"},
-        {API_CLASSIFY, "{\"inputs\":[\"hello\",\"world\"],\"top_k\":2}"},
+        {API_CLASSIFY, "{\"inputs\":[\"hello\",\"world\",\"hello\"],\"top_k\":2}"},
         {API_ANALYZE, "{\"inputs\":\"hello\"}"},
         {API_OPENAI, "{\"input\":[[2,5,3]],\"model\":\"x\",\"encoding_format\":\"base64\"}"},
         {API_TOKENIZE, "{\"inputs\":[\"hello\",\"world\"]}"},
@@ -157,5 +157,9 @@ int main(void)
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_swaps),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    /* With a cache again: its entries, its followers, and what is shared of a request. */
+    const struct CMUnitTest cached[] = {cmocka_unit_test(test_requests)};
+    int failed = cmocka_run_group_tests(tests, setup, teardown);
+    settings.cache_mib = 1;
+    return failed + cmocka_run_group_tests(cached, setup, teardown);
 }
