@@ -6,9 +6,9 @@ VERBS = ("get", "put", "post", "delete")
 # Operations whose answer on the tiny model is not 200.
 STATUS = {"rerank": 424, "shadowReport": 404, "dropShadow": 404, "promoteShadow": 404}
 # Path parameters; the contract's own examples name bert-base-uncased.
-PATHS = {"id": "tiny-bert", "version": "1", "name": "sentiment"}
-# DELETE /admin/heads/{version} takes a head's name there.
-PATHS_OF = {"removeHead": ["sentiment"]}
+PATHS = {"id": "tiny-bert", "name": "sentiment"}
+# The same place in the path is a version's number here: templates that differ by a name alone are one.
+PATHS_OF = {"getHeads": ["1"]}
 
 
 def resolve(api, node):

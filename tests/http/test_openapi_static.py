@@ -163,7 +163,7 @@ def test_routes_are_the_servers():
         if path == "/heads/":
             path += "{name}"
         if path == "/admin/heads/":
-            path += "{version}"
+            path += "{name}"
         served.add((path, verb.lower()))
         assert (SPEC["paths"][path].get("x-listener") == "admin") == (listener == "LISTENER_ADMIN")
     assert served == {(path, verb) for path, verb, _ in operations()}
