@@ -15,8 +15,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "docker" / "grafana" / "orthrus.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-# What happened in no test has no value: no swap, no second start, nothing staged.
-MAY_BE_EMPTY = {"Heads swapped", "Started", "Shadow disagreement"}
+# What happened in no test has no value: no swap, no second start, nothing staged, no cache.
+MAY_BE_EMPTY = {"Heads swapped", "Started", "Shadow disagreement", "Cache in use"}
 PATIENCE_S = 60
 
 
@@ -41,7 +41,7 @@ def test_every_panel_says_what_it_is():
     for panel in PANELS:
         assert panel["title"] and panel["targets"] and panel["datasource"]["uid"] == "${datasource}"
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Traffic", "Latency", "Saturation", "Heads and swaps", "Replicas"]
+    assert rows == ["Traffic", "Latency", "Saturation", "Cache", "Heads and swaps", "Replicas"]
 
 
 def test_panels_do_not_overlap():

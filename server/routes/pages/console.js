@@ -1,6 +1,6 @@
 /* The console: sentences in, what every head says, similarity and tokens out. */
 
-const DRAWN = {map: 30, sentences: 100, open: 6, labels: 6}; /* how much a view shows before it asks */
+const DRAWN = {map: 30, sentences: 100, open: 6, labels: 6, fewLabels: 3, fewHeads: 4}; /* how much a view shows before it asks */
 const seen = {texts: [], analysis: null, tokens: null, why: null, heads: [], info: {}};
 
 /* -- sections ------------------------------------------------------------------------------- */
@@ -30,7 +30,7 @@ function entities(list) {
     el("li", {}, e.word ?? `${e.start}–${e.end}`, el("small", {}, `${e.entity_group || e.entity} ${percent(e.score)}`))))
     : el("p", {class: "note"}, "finds nothing");
 }
-function bars(head, answer) {
+function bars(head, answer, most) {
   if (Array.isArray(answer)) return entities(answer);
   const row = ([label, score]) => {
     const bar = el("b");
@@ -39,10 +39,10 @@ function bars(head, answer) {
     return el("li", {class: label === answer.label ? "best" : null}, el("span", {class: "label"}, label),
       el("i", {"aria-hidden": "true"}, bar), el("span", {class: "num"}, head.kind === "score" ? score.toFixed(4) : percent(score)));
   };
-  const sorted = scoresOf(answer).sort((a, b) => b[1] - a[1]), list = el("ul", {class: "bars"}, ...sorted.slice(0, DRAWN.labels).map(row));
-  if (sorted.length <= DRAWN.labels) return list;
-  return [list, el("details", {}, el("summary", {}, `${sorted.length - DRAWN.labels} more labels`),
-    el("ul", {class: "bars"}, ...sorted.slice(DRAWN.labels).map(row)))];
+  const sorted = scoresOf(answer).sort((a, b) => b[1] - a[1]), list = el("ul", {class: "bars"}, ...sorted.slice(0, most).map(row));
+  if (sorted.length <= most) return list;
+  return [list, el("details", {}, el("summary", {}, `${plural(sorted.length - most, "more label")}`),
+    el("ul", {class: "bars"}, ...sorted.slice(most).map(row)))];
 }
 
 /* Tokens that touch are one word; specials (no offsets) are left out here, JSON has them. */
@@ -87,17 +87,23 @@ const showResults = () => {
   const {texts, analysis, heads, why} = seen, version = (analysis.body.model.heads || "").split("-")[0];
   drawResults(some(analysis.body.results, DRAWN.sentences, (result, i) => {
     const explanation = why && why.answers && why.answers[i].explanation;
-    const answered = heads.filter(head => answerOf(result, head.name));
-    return el("article", {class: "sentence", "aria-label": `Sentence ${i + 1}`}, el("div", {},
+    const answered = heads.filter(head => answerOf(result, head.name)), many = answered.length > DRAWN.fewHeads ? " many" : "";
+    return el("article", {class: `sentence${many}`, "aria-label": `Sentence ${i + 1}`}, el("div", {},
       el("p", {class: "words"}, el("span", {class: "n num"}, String(i + 1)),
         explanation ? coloured(texts[i], explanation) : texts[i]),
       el("p", {class: "note"}, plural(result.tokens, "token"), result.windows > 1 ? `, ${result.windows} windows` : "",
         result.truncated ? `, cut to the model's ${seen.info.max_input_length}` : "",
         explanation ? ` — ${reasons(texts[i], explanation)}` : "")),
-      answered.length ? el("div", {class: "columns"}, ...answered.map(head =>
-        el("div", {}, el("h3", {}, `${head.name} · ${version}`), bars(head, answerOf(result, head.name))))) : null);
+      answered.length ? el("div", {class: `columns${many}`}, ...answered.map(head =>
+        el("div", {}, el("h3", {}, `${head.name} · ${version}`), bars(head, answerOf(result, head.name), many ? DRAWN.fewLabels : DRAWN.labels)))) : null);
   }, "sentence"),
   heads.length ? null : el("p", {class: "note"}, "No heads are in service: this server embeds. PUT /admin/heads brings some in."));
+};
+
+/* Heads on the mean over a text's tokens: only theirs are exact sums over words. */
+const explained = () => {
+  const {pooling = "mean"} = (seen.info.model_type || {}).embedding || {};
+  return pooling === "mean" ? seen.heads.filter(head => head.input === "pooled") : [];
 };
 
 /* Buttons above the sentences: which head's decision colours the words. */
@@ -105,7 +111,7 @@ function whyButtons() {
   const said = el("span", {class: "note", role: "status"});
   const group = el("div", {class: "choice", role: "group", "aria-label": "Colour the words by their share of a decision"},
     el("span", {class: "note"}, "Why:"));
-  for (const head of seen.heads.filter(h => h.kind !== "tokens")) {
+  for (const head of explained()) {
     const one = button(head.name, () => why(head.name), {"aria-pressed": String(Boolean(seen.why && seen.why.name === head.name))});
     group.append(one);
   }
@@ -182,8 +188,9 @@ function showHeads() {
 }
 
 /* -- asking --------------------------------------------------------------------------------- */
-const tasksOf = heads => ["embed", ...["classifier", "sentiment"].flatMap((name, i) =>
-  heads.some(h => h.name === name) ? [["classify", "sentiment"][i]] : [])];
+/* All heads in one pass: the two with tasks of their own, the others by name. */
+const TASKS = {classifier: "classify", sentiment: "sentiment"};
+const tasksOf = heads => ["embed", ...heads.map(head => TASKS[head.name] || head.name)];
 async function askHeads() {
   seen.info = (await ask("/info")).body;
   const info = seen.info;
@@ -216,11 +223,11 @@ async function analyze() {
     Object.assign(seen, {texts, request, analysis, why: null, tokens: await ask("/tokenize", {inputs: texts})});
     status.textContent = report(analysis, over, ms);
     const {group, why} = whyButtons();
-    $("why").replaceChildren(...seen.heads.length ? [group] : []);
+    $("why").replaceChildren(...explained().length ? [group] : []);
     showMap();
     showTokens();
     showResults();
-    const first = seen.heads.find(head => head.kind !== "tokens");
+    const [first] = explained();
     if (first) await why(first.name);
   } catch (error) {
     if (error.status === 401) $("key-row").hidden = false;
