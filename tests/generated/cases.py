@@ -33,6 +33,7 @@ def case_of(api, path, item, verb):
         "bytes": "application/octet-stream" in content,
         "status": STATUS.get(operation["operationId"], 200),
         "json": False,
+        "union": False,
     }
     if "application/json" in content:
         examples = list(content["application/json"].get("examples", {}).values())
@@ -41,6 +42,8 @@ def case_of(api, path, item, verb):
         case["schema"] = content["application/json"]["schema"]["$ref"].split("/")[-1]
     answer = resolve(api, operation["responses"].get(str(case["status"]), {}))
     case["json"] = "application/json" in answer.get("content", {})
+    if case["json"]:
+        case["union"] = "anyOf" in resolve(api, answer["content"]["application/json"]["schema"])
     return case
 
 

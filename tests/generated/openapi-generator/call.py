@@ -36,11 +36,15 @@ for case in plan["cases"]:
     method = getattr(methods[name](clients[case["admin"]]), name)
     names = [n for n, p in inspect.signature(method).parameters.items() if p.default is inspect.Parameter.empty]
     given = [*(int(path) if path.isdigit() else path for path in case["paths"]), *body_of(case, heads)]
+    named = {}
     if len(given) > len(names):  # an optional body
         keyword = next(n for n in inspect.signature(method).parameters if n == snake(case["schema"]))
-        answer = method(**{keyword: given.pop()}, **dict(zip(names, given)))
-    else:
-        answer = method(*given)
+        named = {keyword: given.pop()}
+    try:
+        answer = method(*given, **named)
+    except openapi_client.ApiException as error:
+        assert error.status == case["status"], f"{case['operation']}: {error}"
+        continue
     assert answer.status_code == case["status"], f"{case['operation']}: {answer.status_code}"
     assert not case["json"] or answer.data is not None, case["operation"]
 print(f"{len(plan['cases'])} called")
