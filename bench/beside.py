@@ -15,7 +15,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-from conftest import PATIENCE_S, Server  # noqa: E402
+from conftest import PATIENCE_S, Server
 
 TEXTS = (HERE.parent / "tests/data/sentences.txt").read_text(encoding="utf-8").splitlines()
 BULK_CLIENTS, BULK_TEXTS = 2, 100

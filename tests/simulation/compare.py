@@ -21,7 +21,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from conftest import PATIENCE_S, Server  # noqa: E402
+from conftest import PATIENCE_S, Server
 
 BUILD = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", HERE.parents[1] / "build-release"))
 TEXT = "the quick brown fox jumps over a lazy dog while seven wizards quietly box up every jug"
