@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "model/encoder/dispatch.h"
 #include "model/encoder/linear.h"
+#include "model/encoder/operand.h"
 
 enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 12 };
 
@@ -77,6 +78,8 @@ struct ours {
     struct linear linear;
     void *memory;
     size_t memory_bytes;
+    void *packed; /* x */
+    size_t packed_bytes;
     void *scratch;
     size_t scratch_bytes;
 };
@@ -93,10 +96,12 @@ static void ours_make(const struct data *data, struct ours *ours)
     linear_layout(&ours->linear, ops, kernel, &layout, &region);
     ours->memory_bytes = region.used;
     ours->memory = pages_alloc(ours->memory_bytes);
-    ours->scratch_bytes = linear_scratch_bytes(&ours->linear, data->rows);
+    ours->packed_bytes = operand_bytes(&ours->linear, data->rows);
+    ours->packed = pages_alloc(ours->packed_bytes);
+    ours->scratch_bytes = linear_scratch_bytes(&ours->linear, NULL);
     ours->scratch = pages_alloc(ours->scratch_bytes);
     float *packing = malloc((linear_pack_floats(&ours->linear) + 1) * sizeof *packing);
-    require(ours->memory && ours->scratch && packing, "out of memory");
+    require(ours->memory && ours->packed && ours->scratch && packing, "out of memory");
     region = (struct region){.base = ours->memory};
     linear_layout(&ours->linear, ops, kernel, &layout, &region);
     if (wide) {
@@ -113,9 +118,9 @@ static void ours_make(const struct data *data, struct ours *ours)
 
 static void ours_run(const struct data *data, struct ours *ours)
 {
-    const struct linear_call call = {.x = data->x,
-                                     .x_ld = data->shape->in,
-                                     .rows = data->rows,
+    const struct operand x = operand_of(&ours->linear, data->rows, ours->packed);
+    operand_pack_all(&x, data->x, data->shape->in);
+    const struct linear_call call = {.x = &x,
                                      .finish = data->shape->finish,
                                      .residual = data->residual,
                                      .residual_ld = data->shape->out,
@@ -303,6 +308,7 @@ static void compare(const struct data *data)
     (void)fflush(stdout);
     theirs_done(&theirs);
     pages_free(ours.scratch, ours.scratch_bytes);
+    pages_free(ours.packed, ours.packed_bytes);
     pages_free(ours.memory, ours.memory_bytes);
 }
 

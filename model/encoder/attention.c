@@ -133,37 +133,63 @@ static void attend_rows(const struct attend *attend, size_t from, size_t to)
     }
 }
 
-void attention_run(const struct kernels *ops, const float *qkv, const struct batch *batch,
-                   size_t heads, size_t head_width, float *out, const struct team *team,
-                   unsigned member, void *scratch)
+/* Row blocks from … to of one head of one text. */
+static void attend_text(const struct attention_call *call, size_t head, size_t text, size_t from,
+                        size_t to, void *scratch)
 {
-    size_t hidden = heads * head_width;
+    size_t hidden = call->heads * call->head_width;
+    size_t start = call->batch->starts[text];
+    const float *first = call->qkv + start * 3 * hidden + head * call->head_width;
+    struct attend attend = {
+        .ops = call->ops,
+        .n = call->batch->starts[text + 1] - start,
+        .width = call->head_width,
+        .query = first,
+        .key = first + hidden,
+        .value = first + 2 * hidden,
+        .ld = 3 * hidden,
+        .out = call->out + start * hidden + head * call->head_width,
+        .out_ld = hidden,
+    };
+    struct region region = {.base = scratch};
+    attend_take(&attend, call->ops, attend.n, call->head_width, &region);
+    pack_keys(&attend);
+    pack_values(&attend);
+    size_t blocks = size_div_up(attend.n, call->ops->f32->rows_max);
+    for (size_t block = from; block < to; block++) {
+        attend_rows(&attend, attend.n * block / blocks, attend.n * (block + 1) / blocks);
+    }
+    if (call->written) {
+        call->written(call->context, start + attend.n * from / blocks,
+                      start + attend.n * to / blocks);
+    }
+}
+
+static size_t text_blocks(const struct attention_call *call, size_t text)
+{
+    const size_t *starts = call->batch->starts;
+    return size_div_up(starts[text + 1] - starts[text], call->ops->f32->rows_max);
+}
+
+void attention_run(const struct attention_call *call, const struct team *team, unsigned member,
+                   void *scratch)
+{
+    size_t blocks = 0; /* of a head */
+    for (size_t text = 0; text < call->batch->n; text++) {
+        blocks += text_blocks(call, text);
+    }
     size_t from;
     size_t to;
-    team_share(team, member, heads * batch->n, 1, &from, &to);
-    for (size_t item = from; item < to; item++) {
-        size_t head = item / batch->n;
-        size_t text = item % batch->n;
-        size_t start = batch->starts[text];
-        const float *first = qkv + start * 3 * hidden + head * head_width;
-        struct attend attend = {
-            .ops = ops,
-            .n = batch->starts[text + 1] - start,
-            .width = head_width,
-            .query = first,
-            .key = first + hidden,
-            .value = first + 2 * hidden,
-            .ld = 3 * hidden,
-            .out = out + start * hidden + head * head_width,
-            .out_ld = hidden,
-        };
-        struct region region = {.base = scratch};
-        attend_take(&attend, ops, attend.n, head_width, &region);
-        pack_keys(&attend);
-        pack_values(&attend);
-        size_t blocks = size_div_up(attend.n, ops->f32->rows_max);
-        for (size_t block = 0; block < blocks; block++) {
-            attend_rows(&attend, attend.n * block / blocks, attend.n * (block + 1) / blocks);
+    team_share(team, member, call->heads * blocks, 1, &from, &to);
+    for (size_t head = blocks ? from / blocks : 0; head * blocks < to; head++) {
+        size_t first = head * blocks;
+        for (size_t text = 0; text < call->batch->n && first < to; text++) {
+            size_t end = first + text_blocks(call, text);
+            if (end > from) {
+                attend_text(call, head, text, size_max(from, first) - first,
+                            size_min(to, end) - first, scratch);
+            }
+            first = end;
         }
     }
 }

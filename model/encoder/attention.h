@@ -15,10 +15,20 @@
 size_t attention_scratch_bytes(const struct kernels *ops, size_t n, size_t head_width);
 
 /* qkv [T,3H]: queries, keys and values side by side, each [A,D] per token; out [T,H]. This member's
- * share of the (head, text) pairs, heads slowest, so that members get equal work whatever the
- * lengths. No barrier inside. */
-void attention_run(const struct kernels *ops, const float *qkv, const struct batch *batch,
-                   size_t heads, size_t head_width, float *out, const struct team *team,
-                   unsigned member, void *scratch);
+ * share of the row blocks of all (head, text) pairs, heads slowest, so that members get equal work
+ * whatever the lengths. written (NULL: nobody asks) is told of every head of rows [from,to) that is
+ * in out. No barrier inside. */
+struct attention_call {
+    const struct kernels *ops;
+    const float *qkv;
+    const struct batch *batch;
+    size_t heads;
+    size_t head_width;
+    float *out;
+    void (*written)(void *context, size_t from, size_t to);
+    void *context;
+};
+void attention_run(const struct attention_call *call, const struct team *team, unsigned member,
+                   void *scratch);
 
 #endif

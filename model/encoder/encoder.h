@@ -75,10 +75,9 @@ enum phase {
     PHASE_EMBED,
     PHASE_QKV,
     PHASE_ATTENTION,
-    PHASE_ATTENTION_OUT,
+    PHASE_ATTENTION_OUT, /* and its LayerNorm */
     PHASE_FFN_IN,
-    PHASE_FFN_OUT,
-    PHASE_NORM,
+    PHASE_FFN_OUT, /* and its LayerNorm */
     PHASE_POOL,
     PHASE_COUNT
 };

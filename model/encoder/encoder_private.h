@@ -5,6 +5,7 @@
 #include "model/encoder/encoder.h"
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/linear.h"
+#include "model/encoder/operand.h"
 
 struct norm {
     float *gamma; /* [H] */
@@ -53,11 +54,13 @@ struct workspace {
     size_t max_tokens;
     void *memory; /* everything below points into it; owned */
     size_t memory_bytes;
-    float *hidden;             /* [T,H]: the residual stream */
-    float *sums;               /* [T,H]: before a LayerNorm */
+    float *hidden;             /* [T,H]: the residual stream; before a LayerNorm its sums */
     float *qkv;                /* [T,3H] */
     float *context;            /* [T,H]: what attention gives */
-    float *inner;              /* [T,I]: between the two FFN matrices */
+    void *hidden_packed;       /* operands: the hidden states, for QKV or the first FFN matrix, */
+    void *context_packed;      /* the context, */
+    void *inner_packed;        /* what is between the two FFN matrices */
+    atomic_uint *done;         /* [blocks] see struct completion */
     struct scratch *scratch;   /* the leader's; owned */
     struct observer *observer; /* borrowed, may be NULL */
     /* While calibrating, the largest magnitude that each input of each matrix has had:

@@ -1,5 +1,4 @@
 /* One forward pass. */
-#include <math.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -60,62 +59,101 @@ static void embed_token(const struct encoder *encoder, int32_t id, size_t positi
     }
 }
 
-/* The texts of this member: word + position + type → LayerNorm → hidden. RoBERTa counts positions
- * behind its pad token's id and leaves pad tokens themselves out of the count. */
-static void embed(struct pass *pass)
+/* The operand of a matrix: what its inputs are packed into. */
+static struct operand inputs_of(const struct pass *pass, size_t layer, enum matrix matrix)
+{
+    struct workspace *workspace = pass->workspace;
+    void *const memory[MATRIX_COUNT] = {
+        [MATRIX_QKV] = workspace->hidden_packed,
+        [MATRIX_ATTENTION_OUT] = workspace->context_packed,
+        [MATRIX_FFN_IN] = workspace->hidden_packed,
+        [MATRIX_FFN_OUT] = workspace->inner_packed,
+    };
+    const struct config *config = &pass->encoder->config;
+    struct operand operand = operand_of(&pass->encoder->layers[layer].linear[matrix],
+                                        pass->batch->total, memory[matrix]);
+    if (workspace->largest) {
+        operand.largest = workspace->largest + (layer * MATRIX_COUNT + matrix) *
+                                                   size_max(config->hidden, config->intermediate);
+    }
+    return operand;
+}
+
+/* Rows of sums → LayerNorm → hidden states, and packed for the matrix that multiplies them next. */
+struct normalizing {
+    const struct pass *pass;
+    const struct norm *norm;
+    struct operand next; /* rows' blocks, whether it is packed or not */
+    bool packs;          /* false behind the last layer */
+    unsigned parts;      /* of a block, see struct completion */
+};
+
+static void normalize_block(void *context, size_t block)
+{
+    const struct normalizing *normalizing = context;
+    const struct encoder *encoder = normalizing->pass->encoder;
+    const struct operand *next = &normalizing->next;
+    size_t hidden = encoder->config.hidden;
+    size_t from = operand_start(next, block);
+    float *rows = normalizing->pass->workspace->hidden + from * hidden;
+    encoder->ops->layernorm(rows, operand_start(next, block + 1) - from, hidden,
+                            normalizing->norm->gamma, normalizing->norm->beta,
+                            encoder->config.layer_norm_eps, rows);
+    if (normalizing->packs) {
+        operand_pack(next, block, rows, hidden, 0, hidden);
+    }
+}
+
+static unsigned whole_panels(const void *context, size_t block)
+{
+    (void)block;
+    return ((const struct normalizing *)context)->parts;
+}
+
+/* Rows [from,to): word + position + type → hidden. RoBERTa counts positions behind its pad token's
+ * id and leaves pad tokens themselves out of the count. */
+static void embed_rows(const struct pass *pass, size_t from, size_t to)
 {
     const struct encoder *encoder = pass->encoder;
     const struct batch *batch = pass->batch;
     size_t hidden = encoder->config.hidden;
-    size_t from;
-    size_t to;
-    team_share(pass->team, pass->member, batch->n, 1, &from, &to);
-    for (size_t text = from; text < to; text++) {
+    size_t first = encoder->config.position_first;
+    for (size_t text = 0; text < batch->n && batch->starts[text] < to; text++) {
         size_t start = batch->starts[text];
-        size_t n = batch->starts[text + 1] - start;
-        CHECK(n >= 1 && n <= encoder->config.positions);
-        size_t first = encoder->config.position_first;
+        size_t end = batch->starts[text + 1];
+        CHECK(end > start && end - start <= encoder->config.positions);
         size_t position = first;
-        for (size_t t = 0; t < n; t++) {
-            int32_t id = batch->ids[start + t];
+        for (size_t t = start; t < end && end > from; t++) {
+            int32_t id = batch->ids[t];
             bool pad = first && (size_t)id == first - 1;
-            embed_token(encoder, id, pad ? first - 1 : position, batch->types[start + t],
-                        pass->workspace->hidden + (start + t) * hidden);
+            if (t >= from && t < to) {
+                embed_token(encoder, id, pad ? first - 1 : position, batch->types[t],
+                            pass->workspace->hidden + t * hidden);
+            }
             position += !pad;
         }
-        float *rows = pass->workspace->hidden + start * hidden;
-        encoder->ops->layernorm(rows, n, hidden, encoder->embeddings_norm.gamma,
-                                encoder->embeddings_norm.beta, encoder->config.layer_norm_eps,
-                                rows);
+    }
+}
+
+/* The row blocks of this member. */
+static void embed(struct pass *pass)
+{
+    struct normalizing normalizing = {
+        .pass = pass,
+        .norm = &pass->encoder->embeddings_norm,
+        .next = inputs_of(pass, 0, MATRIX_QKV),
+        .packs = true,
+    };
+    size_t from;
+    size_t to;
+    team_share(pass->team, pass->member, normalizing.next.blocks, 1, &from, &to);
+    for (size_t block = from; block < to; block++) {
+        embed_rows(pass, operand_start(&normalizing.next, block),
+                   operand_start(&normalizing.next, block + 1));
+        normalize_block(&normalizing, block);
     }
     phase_end(pass, PHASE_EMBED);
 }
-
-/* Calibration: raises the matrix's row of largest magnitudes to x [T,K]'s. */
-static void note_largest(const struct pass *pass, size_t layer, enum matrix matrix, const float *x,
-                         size_t width)
-{
-    const struct config *config = &pass->encoder->config;
-    size_t widest = size_max(config->hidden, config->intermediate);
-    float *largest = pass->workspace->largest + (layer * MATRIX_COUNT + matrix) * widest;
-    for (size_t t = 0; t < pass->batch->total; t++) {
-        for (size_t i = 0; i < width; i++) {
-            float magnitude = fabsf(x[t * width + i]);
-            largest[i] = magnitude > largest[i] ? magnitude : largest[i];
-        }
-    }
-}
-
-/* How a matrix ends, and the phase that its time counts for. */
-static const struct matrix_run {
-    enum finish finish;
-    enum phase phase;
-} matrix_runs[MATRIX_COUNT] = {
-    [MATRIX_QKV] = {FINISH_BIAS, PHASE_QKV},
-    [MATRIX_ATTENTION_OUT] = {FINISH_ADD, PHASE_ATTENTION_OUT},
-    [MATRIX_FFN_IN] = {FINISH_GELU, PHASE_FFN_IN}, /* or what the model's activation is */
-    [MATRIX_FFN_OUT] = {FINISH_ADD, PHASE_FFN_OUT},
-};
 
 /* activation_parse gives no others. */
 static enum finish activation_finish(enum activation activation)
@@ -129,60 +167,137 @@ static enum finish activation_finish(enum activation activation)
     return finishes[activation];
 }
 
-/* out = epilogue(x · W); what FINISH_ADD adds is the residual stream. */
-static void multiply(struct pass *pass, size_t layer, enum matrix matrix, const float *x,
-                     float *out)
+static void multiply(struct pass *pass, size_t layer, enum matrix matrix, struct linear_call call,
+                     enum phase phase)
 {
-    const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
-    const struct matrix_run *run = &matrix_runs[matrix];
-    enum finish finish = matrix == MATRIX_FFN_IN
-                             ? activation_finish(pass->encoder->config.activation)
-                             : run->finish;
-    const struct linear_call call = {
-        .x = x,
-        .x_ld = linear->in,
-        .rows = pass->batch->total,
-        .finish = finish,
-        .residual = finish == FINISH_ADD ? pass->workspace->hidden : NULL,
-        .residual_ld = linear->out,
-        .out = out,
-        .out_ld = linear->out,
-    };
-    if (pass->workspace->largest) {
-        note_largest(pass, layer, matrix, x, linear->in);
-    }
-    linear_run(linear, &call, pass->team, pass->member, pass->scratch);
-    phase_end(pass, run->phase);
+    const struct operand x = inputs_of(pass, layer, matrix);
+    call.x = &x;
+    linear_run(x.linear, &call, pass->team, pass->member, pass->scratch);
+    phase_end(pass, phase);
 }
 
-/* LayerNorm of the sums → hidden, by rows. */
-static void normalize(struct pass *pass, const struct norm *norm)
+/* hidden = LayerNorm(hidden + x · W): the matrix's outputs are added to the residual stream, and
+ * who writes the last of a block's normalizes it. next_layer, next: what multiplies it, none behind
+ * the last layer. */
+static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
+                         const struct norm *norm, size_t next_layer, enum matrix next,
+                         enum phase phase)
 {
-    size_t hidden = pass->encoder->config.hidden;
-    size_t from;
-    size_t to;
-    team_share(pass->team, pass->member, pass->batch->total, 1, &from, &to);
-    pass->encoder->ops->layernorm(pass->workspace->sums + from * hidden, to - from, hidden,
-                                  norm->gamma, norm->beta, pass->encoder->config.layer_norm_eps,
-                                  pass->workspace->hidden + from * hidden);
-    phase_end(pass, PHASE_NORM);
+    const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
+    bool packs = next_layer < pass->encoder->config.layers;
+    struct normalizing normalizing = {
+        .pass = pass,
+        .norm = norm,
+        .next = inputs_of(pass, packs ? next_layer : layer, next),
+        .packs = packs,
+        .parts = (unsigned)linear->panels,
+    };
+    const struct completion completion = {
+        .done = pass->workspace->done,
+        .whole = whole_panels,
+        .complete = normalize_block,
+        .context = &normalizing,
+    };
+    const struct linear_call call = {
+        .finish = FINISH_ADD,
+        .residual = pass->workspace->hidden,
+        .residual_ld = linear->out,
+        .out = pass->workspace->hidden,
+        .out_ld = linear->out,
+        .completion = &completion,
+    };
+    multiply(pass, layer, matrix, call, phase);
+}
+
+/* Attention's rows → packed for the matrix behind it. */
+struct attending {
+    const struct pass *pass;
+    struct operand next;
+};
+
+static unsigned whole_heads(const void *context, size_t block)
+{
+    const struct attending *attending = context;
+    size_t rows = operand_start(&attending->next, block + 1) -
+                  operand_start(&attending->next, block);
+    return (unsigned)(rows * attending->pass->encoder->config.heads);
+}
+
+static void pack_context(void *context, size_t block)
+{
+    const struct attending *attending = context;
+    size_t hidden = attending->pass->encoder->config.hidden;
+    operand_pack(&attending->next, block,
+                 attending->pass->workspace->context +
+                     operand_start(&attending->next, block) * hidden,
+                 hidden, 0, hidden);
+}
+
+/* One head of rows [from,to) is there. */
+static void head_written(void *context, size_t from, size_t to)
+{
+    struct attending *attending = context;
+    const struct operand *next = &attending->next;
+    const struct completion completion = {
+        .done = attending->pass->workspace->done,
+        .whole = whole_heads,
+        .complete = pack_context,
+        .context = attending,
+    };
+    size_t block = from * next->blocks / next->rows; /* at most one beside: blocks are even */
+    while (block > 0 && operand_start(next, block) > from) {
+        block--;
+    }
+    while (operand_start(next, block + 1) <= from) {
+        block++;
+    }
+    for (; block < next->blocks && operand_start(next, block) < to; block++) {
+        size_t first = size_max(operand_start(next, block), from);
+        size_t end = size_min(operand_start(next, block + 1), to);
+        completion_add(&completion, block, (unsigned)(end - first));
+    }
+}
+
+static void attend(struct pass *pass, size_t layer)
+{
+    const struct config *config = &pass->encoder->config;
+    struct attending attending = {
+        .pass = pass,
+        .next = inputs_of(pass, layer, MATRIX_ATTENTION_OUT),
+    };
+    const struct attention_call call = {
+        .ops = pass->encoder->ops,
+        .qkv = pass->workspace->qkv,
+        .batch = pass->batch,
+        .heads = config->heads,
+        .head_width = config->hidden / config->heads,
+        .out = pass->workspace->context,
+        .written = head_written,
+        .context = &attending,
+    };
+    attention_run(&call, pass->team, pass->member, pass->scratch);
+    phase_end(pass, PHASE_ATTENTION);
 }
 
 static void run_layer(struct pass *pass, size_t l)
 {
-    const struct config *config = &pass->encoder->config;
     const struct layer *layer = &pass->encoder->layers[l];
-    struct workspace *workspace = pass->workspace;
-    multiply(pass, l, MATRIX_QKV, workspace->hidden, workspace->qkv);
-    attention_run(pass->encoder->ops, workspace->qkv, pass->batch, config->heads,
-                  config->hidden / config->heads, workspace->context, pass->team, pass->member,
-                  pass->scratch);
-    phase_end(pass, PHASE_ATTENTION);
-    multiply(pass, l, MATRIX_ATTENTION_OUT, workspace->context, workspace->sums);
-    normalize(pass, &layer->attention_norm);
-    multiply(pass, l, MATRIX_FFN_IN, workspace->hidden, workspace->inner);
-    multiply(pass, l, MATRIX_FFN_OUT, workspace->inner, workspace->sums);
-    normalize(pass, &layer->ffn_norm);
+    const struct operand inner = inputs_of(pass, l, MATRIX_FFN_OUT);
+    const struct linear_call qkv = {
+        .finish = FINISH_BIAS,
+        .out = pass->workspace->qkv,
+        .out_ld = layer->linear[MATRIX_QKV].out,
+    };
+    const struct linear_call ffn_in = {
+        .finish = activation_finish(pass->encoder->config.activation),
+        .next = &inner,
+    };
+    multiply(pass, l, MATRIX_QKV, qkv, PHASE_QKV);
+    attend(pass, l);
+    multiply_add(pass, l, MATRIX_ATTENTION_OUT, &layer->attention_norm, l, MATRIX_FFN_IN,
+                 PHASE_ATTENTION_OUT);
+    multiply(pass, l, MATRIX_FFN_IN, ffn_in, PHASE_FFN_IN);
+    multiply_add(pass, l, MATRIX_FFN_OUT, &layer->ffn_norm, l + 1, MATRIX_QKV, PHASE_FFN_OUT);
 }
 
 /* Texts [from,to) of the hidden states → what the caller asked for. */
@@ -249,7 +364,7 @@ const char *phase_name(enum phase phase)
         [PHASE_EMBED] = "embed",         [PHASE_QKV] = "qkv",
         [PHASE_ATTENTION] = "attention", [PHASE_ATTENTION_OUT] = "attention_out",
         [PHASE_FFN_IN] = "ffn_in",       [PHASE_FFN_OUT] = "ffn_out",
-        [PHASE_NORM] = "norm",           [PHASE_POOL] = "pool",
+        [PHASE_POOL] = "pool",
     };
     return names[phase];
 }

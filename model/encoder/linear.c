@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/size.h"
 #include "model/encoder/blas.h"
+#include "model/encoder/operand.h"
 
 enum {
     /* Packed rows that are multiplied with one panel after the other: they should stay in the L2
@@ -16,6 +17,7 @@ enum {
     ALIGN = PAGES_ALIGN,
     FLOATS_A_LINE = 16,
     FETCHED_ROWS = 16, /* of output: more lines at once would only wait for each other */
+    HELD_BLOCKS = 16,
 };
 
 static bool quantizes(const struct tile_kernel *kernel)
@@ -227,19 +229,17 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
     }
 }
 
-/* Room for one block of packed rows with the slack that pack_rows asks for. */
-static size_t block_bytes(const struct linear *linear)
+/* Outputs that are made before they are packed: what the next matrix packs at a time, and whole
+ * panels. */
+static size_t span_panels(const struct linear *linear, const struct linear *next)
 {
-    const struct tile_kernel *kernel = linear->kernel;
-    size_t words = column_words(linear) * kernel->rows_max + kernel->pack_max;
-    return size_round_up(words * sizeof(uint32_t), ALIGN);
+    return next ? size_div_up(operand_unit(next), linear->kernel->columns) : 1;
 }
 
-/* Blocks of rows that are packed at a time. */
-static size_t chunk_blocks(const struct linear *linear, size_t blocks)
+/* Blocks whose outputs wait for the span's last panel. */
+static size_t held_blocks(size_t panels)
 {
-    size_t fit = size_max(CHUNK_BYTES / block_bytes(linear), 1);
-    return size_div_up(blocks, size_div_up(blocks, fit));
+    return panels > 1 ? HELD_BLOCKS : 1;
 }
 
 static size_t tile_bytes(const struct tile_kernel *kernel)
@@ -247,75 +247,76 @@ static size_t tile_bytes(const struct tile_kernel *kernel)
     return size_round_up((size_t)kernel->rows_max * kernel->columns * sizeof(float), ALIGN);
 }
 
-size_t linear_scratch_bytes(const struct linear *linear, size_t rows)
+size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next)
 {
     if (!linear->kernel) {
         return 0;
     }
-    size_t blocks = size_max(size_div_up(rows, linear->kernel->rows_max), 1);
-    size_t fit = size_max(CHUNK_BYTES / block_bytes(linear), 1);
-    return tile_bytes(linear->kernel) + size_min(fit, blocks) * block_bytes(linear);
+    size_t panels = span_panels(linear, next);
+    return tile_bytes(linear->kernel) * (1 + (next ? panels * held_blocks(panels) : 0));
 }
 
-/* Where block b of `blocks` starts: as even as can be, so that none is left with a single row. */
-static size_t block_start(const struct linear *linear, size_t rows, size_t blocks, size_t b)
+/* What one member does of a product. */
+struct share {
+    const struct linear *linear;
+    const struct linear_call *call;
+    size_t span; /* panels */
+    size_t from_block;
+    size_t to_block;
+    size_t from_panel; /* a multiple of span, as is to_panel where it isn't the last */
+    size_t to_panel;
+    float *tile; /* [rows_max,columns] */
+    float *held; /* [held blocks][rows_max, span · columns]: outputs to be packed */
+};
+
+static size_t held_ld(const struct share *share)
 {
-    size_t unit = linear->kernel->row_unit;
-    return size_min(size_div_up(rows, unit) * b / blocks * unit, rows);
+    return share->span * share->linear->kernel->columns;
 }
 
-static void pack_block(const struct linear *linear, const struct linear_call *call, size_t from,
-                       size_t to, unsigned char *block)
+static float *held_block(const struct share *share, size_t nth)
 {
-    size_t rows = to - from;
-    float *lows = (float *)block + linear->groups * rows;
-    float *wide = lows + linear->groups * rows;
-    const struct pack_args args = {
-        .x = call->x + from * call->x_ld,
-        .ld = call->x_ld,
-        .rows = rows,
-        .in = linear->in,
-        .stride = rows,
-        .words = (uint32_t *)(wide + linear->wide * rows),
-        .group = linear->group,
-        .keep = linear->keep,
-        .scales = (float *)block,
-        .lows = lows,
-    };
-    linear->kernel->pack_rows(&args);
-    for (size_t w = 0; w < linear->wide; w++) {
-        const float *x = args.x + linear->wide_columns[w];
-        for (size_t r = 0; r < rows; r++) {
-            wide[w * rows + r] = x[r * args.ld];
-        }
-    }
+    return share->held + nth * share->linear->kernel->rows_max * held_ld(share);
 }
 
-static void finish_tile(const struct linear *linear, const struct linear_call *call,
-                        const float *tile, size_t from, size_t to, size_t panel)
+static void finish_tile(const struct share *share, size_t block, size_t panel, size_t nth)
 {
+    const struct linear *linear = share->linear;
+    const struct linear_call *call = share->call;
     size_t columns = linear->kernel->columns;
     size_t first = panel * columns;
-    const struct finish_args args = {
+    size_t from = operand_start(call->x, block);
+    struct finish_args args = {
         .finish = call->finish,
-        .rows = to - from,
+        .rows = operand_start(call->x, block + 1) - from,
         .columns = size_min(columns, linear->out - first),
-        .sums = tile,
+        .sums = share->tile,
         .sums_ld = columns,
         .bias = linear->bias + first,
         .residual = call->residual ? call->residual + from * call->residual_ld + first : NULL,
         .residual_ld = call->residual_ld,
-        .out = call->out + from * call->out_ld + first,
-        .out_ld = call->out_ld,
     };
+    if (call->next) {
+        args.out = held_block(share, nth) + panel % share->span * columns;
+        args.out_ld = held_ld(share);
+    } else {
+        args.out = call->out + from * call->out_ld + first;
+        args.out_ld = call->out_ld;
+    }
     linear->ops->finish(&args);
 }
 
 /* Asks for the lines that finish_tile will write (and read) while the tile is multiplied: stores to
  * lines that are far away stall it otherwise. */
-static void prefetch_tile(const struct linear *linear, const struct linear_call *call, size_t from,
-                          size_t to, size_t panel)
+static void prefetch_tile(const struct share *share, size_t block, size_t panel)
 {
+    const struct linear *linear = share->linear;
+    const struct linear_call *call = share->call;
+    size_t from = operand_start(call->x, block);
+    size_t to = operand_start(call->x, block + 1);
+    if (call->next || to - from > FETCHED_ROWS) {
+        return;
+    }
     size_t first = panel * linear->kernel->columns;
     size_t columns = size_min(linear->kernel->columns, linear->out - first);
     for (size_t row = from; row < to; row++) {
@@ -328,111 +329,188 @@ static void prefetch_tile(const struct linear *linear, const struct linear_call 
     }
 }
 
-/* One chunk of packed row blocks against this member's panels. While a panel's blocks are
- * multiplied, the panel after it is fetched from memory, a share with each block. */
-static void run_chunk(const struct linear *linear, const struct linear_call *call, size_t blocks,
-                      size_t first_block, size_t end_block, size_t from_panel, size_t to_panel,
-                      unsigned char *packed, float *tile)
+/* Blocks [from,to) against one panel. While they are multiplied, the panel after it is fetched from
+ * memory, a share with each block. */
+static void run_panel(const struct share *share, size_t panel, size_t from, size_t to)
 {
-    size_t each = block_bytes(linear);
-    CHECK(linear->words > 0 && first_block < end_block);
-    size_t share = size_div_up(linear->panel_bytes, linear->words * (end_block - first_block));
-    for (size_t panel = from_panel; panel < to_panel; panel++) {
-        const unsigned char *b = linear->weight + panel * linear->panel_bytes;
-        const unsigned char *next = b + linear->panel_bytes;
-        size_t next_step = panel + 1 < to_panel ? share : 0;
-        for (size_t block = first_block; block < end_block; block++) {
-            size_t from = block_start(linear, call->rows, blocks, block);
-            size_t to = block_start(linear, call->rows, blocks, block + 1);
-            const struct multiply_args args = {
-                .rows = to - from,
-                .words = linear->words,
-                .group_words = linear->group / 4,
-                .groups = linear->groups,
-                .wide = linear->wide,
-                .a = packed + (block - first_block) * each,
-                .b = b,
-                .next = next_step ? next + (block - first_block) * linear->words * next_step : b,
-                .next_step = next_step,
-                .tile = tile,
-                .ld = linear->kernel->columns,
-            };
-            if (to - from <= FETCHED_ROWS) {
-                prefetch_tile(linear, call, from, to, panel);
-            }
-            linear->kernel->multiply(&args);
-            finish_tile(linear, call, tile, from, to, panel);
+    const struct linear *linear = share->linear;
+    CHECK(linear->words > 0 && from < to);
+    const unsigned char *b = linear->weight + panel * linear->panel_bytes;
+    const unsigned char *next = b + linear->panel_bytes;
+    size_t step = panel + 1 < share->to_panel
+                      ? size_div_up(linear->panel_bytes, linear->words * (to - from))
+                      : 0;
+    for (size_t block = from; block < to; block++) {
+        const struct operand *x = share->call->x;
+        const struct multiply_args args = {
+            .rows = operand_start(x, block + 1) - operand_start(x, block),
+            .words = linear->words,
+            .group_words = linear->group / 4,
+            .groups = linear->groups,
+            .wide = linear->wide,
+            .a = operand_block(x, block),
+            .b = b,
+            .next = step ? next + (block - from) * linear->words * step : b,
+            .next_step = step,
+            .tile = share->tile,
+            .ld = linear->kernel->columns,
+        };
+        prefetch_tile(share, block, panel);
+        linear->kernel->multiply(&args);
+        finish_tile(share, block, panel, block - from);
+        if (share->call->completion) {
+            completion_add(share->call->completion, block, 1);
         }
     }
+}
+
+/* The outputs of panels [from_panel,to_panel), a span, for blocks [from,to). */
+static void pack_held(const struct share *share, size_t from_panel, size_t to_panel, size_t from,
+                      size_t to)
+{
+    const struct linear *linear = share->linear;
+    size_t columns = linear->kernel->columns;
+    for (size_t block = from; block < to; block++) {
+        operand_pack(share->call->next, block, held_block(share, block - from), held_ld(share),
+                     from_panel * columns, size_min(to_panel * columns, linear->out));
+    }
+}
+
+/* Blocks [from,to), which stay in the L2 cache, against all of the member's panels. */
+static void run_chunk(const struct share *share, size_t from, size_t to)
+{
+    for (size_t panel = share->from_panel; panel < share->to_panel; panel += share->span) {
+        size_t end_panel = size_min(panel + share->span, share->to_panel);
+        size_t each = share->call->next ? held_blocks(share->span) : to - from;
+        for (size_t block = from; block < to; block += each) {
+            size_t end = size_min(block + each, to);
+            for (size_t p = panel; p < end_panel; p++) {
+                run_panel(share, p, block, end);
+            }
+            if (share->call->next) {
+                pack_held(share, panel, end_panel, block, end);
+            }
+        }
+    }
+}
+
+/* Members share a grid of blocks × spans of panels: by panels as long as that leaves nobody with
+ * more than he must have, because whoever shares a panel reads it once more. */
+static size_t grid_rows(size_t width, size_t blocks, size_t spans)
+{
+    size_t best = 1;
+    size_t least = SIZE_MAX;
+    for (size_t rows = 1; rows <= size_min(width, blocks); rows++) {
+        size_t most = size_div_up(blocks, rows) * size_div_up(spans, width / rows);
+        if (most < least) {
+            least = most;
+            best = rows;
+        }
+    }
+    return best;
+}
+
+/* Part `nth` of `parts` of n things. */
+static void share_out(size_t n, size_t parts, size_t nth, size_t *ret_from, size_t *ret_to)
+{
+    *ret_from = n * nth / parts;
+    *ret_to = n * (nth + 1) / parts;
 }
 
 static void run_tiles(const struct linear *linear, const struct linear_call *call,
-                      size_t from_panel, size_t to_panel, unsigned char *scratch)
+                      const struct team *team, unsigned member, unsigned char *scratch)
 {
-    size_t blocks = size_div_up(call->rows, linear->kernel->rows_max);
-    size_t each = chunk_blocks(linear, blocks);
-    float *tile = (float *)scratch;
-    unsigned char *packed = scratch + tile_bytes(linear->kernel);
-    for (size_t first = 0; first < blocks; first += each) {
-        size_t end = size_min(first + each, blocks);
-        for (size_t block = first; block < end; block++) {
-            pack_block(linear, call, block_start(linear, call->rows, blocks, block),
-                       block_start(linear, call->rows, blocks, block + 1),
-                       packed + (block - first) * block_bytes(linear));
-        }
-        run_chunk(linear, call, blocks, first, end, from_panel, to_panel, packed, tile);
+    struct share share = {
+        .linear = linear,
+        .call = call,
+        .span = span_panels(linear, call->next ? call->next->linear : NULL),
+        .tile = (float *)scratch,
+        .held = (float *)(scratch + tile_bytes(linear->kernel)),
+    };
+    size_t spans = size_div_up(linear->panels, share.span);
+    size_t rows = grid_rows(team->width, call->x->blocks, spans);
+    if (member >= rows * (team->width / rows)) {
+        return;
+    }
+    share_out(call->x->blocks, rows, member % rows, &share.from_block, &share.to_block);
+    share_out(spans, team->width / rows, member / rows, &share.from_panel, &share.to_panel);
+    share.from_panel *= share.span;
+    share.to_panel = size_min(share.to_panel * share.span, linear->panels);
+    size_t blocks = share.to_block - share.from_block;
+    size_t bytes = operand_bytes(linear, linear->kernel->rows_max); /* one block */
+    size_t chunks = size_div_up(blocks, size_max(CHUNK_BYTES / bytes, 1));
+    for (size_t chunk = 0; chunk < chunks; chunk++) {
+        size_t from;
+        size_t to;
+        share_out(blocks, chunks, chunk, &from, &to);
+        run_chunk(&share, share.from_block + from, share.from_block + to);
     }
 }
 
-static void run_blas(const struct linear *linear, const struct linear_call *call, size_t from,
-                     size_t to)
+/* The member's columns of all rows, all at once. */
+static void run_blas(const struct linear *linear, const struct linear_call *call,
+                     const struct team *team, unsigned member)
 {
+    size_t from;
+    size_t to;
+    team_share(team, member, linear->out, BLAS_COLUMNS, &from, &to);
+    if (from == to) {
+        return;
+    }
     const float *weight = (const float *)linear->weight;
+    float *out = (call->next ? (float *)call->next->memory : call->out) + from;
+    size_t ld = call->next ? linear->out : call->out_ld;
+    size_t rows = call->x->rows;
+    bool adds = call->finish == FINISH_ADD;
+    for (size_t r = 0; adds && call->residual != call->out && r < rows; r++) {
+        memcpy(out + r * ld, call->residual + r * call->residual_ld + from,
+               (to - from) * sizeof *out);
+    }
     const struct blas_call product = {
         .transpose_b = true,
-        .m = call->rows,
+        .m = rows,
         .n = to - from,
         .k = linear->in,
-        .a = call->x,
-        .a_ld = call->x_ld,
+        .a = (const float *)call->x->memory,
+        .a_ld = linear->in,
         .b = weight + from * linear->in,
         .b_ld = linear->in,
-        .c = call->out + from,
-        .c_ld = call->out_ld,
+        .c = out,
+        .c_ld = ld,
+        .beta = adds ? 1.0f : 0.0f,
     };
     blas_multiply(&product);
     const struct finish_args args = {
-        .finish = call->finish,
-        .rows = call->rows,
+        .finish = adds ? FINISH_BIAS : call->finish,
+        .rows = rows,
         .columns = to - from,
-        .sums = call->out + from,
-        .sums_ld = call->out_ld,
+        .sums = out,
+        .sums_ld = ld,
         .bias = linear->bias + from,
-        .residual = call->residual ? call->residual + from : NULL,
-        .residual_ld = call->residual_ld,
-        .out = call->out + from,
-        .out_ld = call->out_ld,
+        .out = out,
+        .out_ld = ld,
     };
     linear->ops->finish(&args);
+    for (size_t block = 0; call->completion && block < call->x->blocks; block++) {
+        completion_add(call->completion, block, (unsigned)size_div_up(to - from, BLAS_COLUMNS));
+    }
 }
 
 void linear_run(const struct linear *linear, const struct linear_call *call,
                 const struct team *team, unsigned member, void *scratch)
 {
-    size_t from;
-    size_t to;
-    team_share(team, member, linear->panels, 1, &from, &to);
-    if (from == to || call->rows == 0) {
+    if (call->x->rows == 0) {
         return;
     }
+    CHECK(!call->next || call->next->blocks == call->x->blocks);
     if (!linear->kernel) {
-        run_blas(linear, call, from * BLAS_COLUMNS, size_min(to * BLAS_COLUMNS, linear->out));
+        run_blas(linear, call, team, member);
         return;
     }
     if (linear->kernel->enter) {
         linear->kernel->enter();
     }
-    run_tiles(linear, call, from, to, scratch);
+    run_tiles(linear, call, team, member, scratch);
     if (linear->kernel->leave) {
         linear->kernel->leave();
     }

@@ -2,7 +2,8 @@
  * that will multiply them. Everything here is for one process's lifetime and immutable once packed;
  * any number of threads may run one linear, each with its own scratch.
  *
- * Legend: T rows, K inputs, N outputs. Weights come in PyTorch's nn.Linear layout [N,K]. */
+ * Legend: T rows, K inputs, N outputs; a panel: the weights of kernel->columns outputs; a group:
+ * inputs that share a scale (int8). Weights come in PyTorch's nn.Linear layout [N,K]. */
 #ifndef ORTHRUS_MODEL_LINEAR_H
 #define ORTHRUS_MODEL_LINEAR_H
 
@@ -61,24 +62,27 @@ size_t linear_pack_floats(const struct linear *linear);
 void linear_pack(struct linear *linear, const struct linear_part *parts, size_t n_parts,
                  size_t panel, float *scratch);
 
-/* One product. Nothing overlaps out but sums that nobody needs any more: neither x nor residual
- * does. */
+struct completion;
+struct operand;
+
+/* One product of x [T,K], whose operand's linear is the one that runs. Its outputs go to out, or,
+ * packed, to the operand that is multiplied next. */
 struct linear_call {
-    const float *x; /* [T,K] */
-    size_t x_ld;
-    size_t rows; /* T */
+    const struct operand *x;
     enum finish finish;
-    const float *residual; /* [T,N], FINISH_ADD alone */
+    const float *residual; /* [T,N], FINISH_ADD alone; may be out */
     size_t residual_ld;
     float *out; /* [T,N] */
     size_t out_ld;
+    const struct operand *next;          /* [T,N] instead of out; NULL */
+    const struct completion *completion; /* of the blocks in out, a part each panel; NULL */
 };
 
-/* Bytes of scratch, aligned to 64, that one member needs for up to `rows` rows. */
-size_t linear_scratch_bytes(const struct linear *linear, size_t rows);
+/* Bytes of scratch, aligned to 64, that one member needs; next: as in the call, or NULL. */
+size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next);
 
-/* This member's share of the columns. No barrier inside: put one behind it before the output is
- * read. */
+/* This member's share of the blocks and columns. No barrier inside: put one behind it before the
+ * output is read. */
 void linear_run(const struct linear *linear, const struct linear_call *call,
                 const struct team *team, unsigned member, void *scratch);
 

@@ -1,6 +1,7 @@
 #include "model/encoder/selfcheck.h"
 
 #include "model/encoder/linear.h"
+#include "model/encoder/operand.h"
 
 /* One row alone; and for every kernel more than one tile of rows, of columns and (AMX) one slice of
  * inputs, none of them whole. */
@@ -23,6 +24,7 @@ struct bench {
     float *wide;   /* [K] 1 for a wide input, else 0 */
     float *out;    /* [T,N] */
     float *pack;
+    void *packed; /* x */
     void *scratch;
 };
 
@@ -48,7 +50,8 @@ static void lay_out(struct bench *bench, const struct kernels *ops,
     bench->wide = region_take(region, trial->in, sizeof(float));
     bench->out = region_take(region, trial->rows * trial->out, sizeof(float));
     bench->pack = region_take(region, linear_pack_floats(&bench->linear), sizeof(float));
-    bench->scratch = region_take(region, linear_scratch_bytes(&bench->linear, trial->rows), 1);
+    bench->packed = region_take(region, operand_bytes(&bench->linear, trial->rows), 1);
+    bench->scratch = region_take(region, linear_scratch_bytes(&bench->linear, NULL), 1);
 }
 
 /* Uniform in -127 … 127, the same everywhere. */
@@ -100,12 +103,10 @@ static void multiply(struct bench *bench, const struct trial *trial)
     for (size_t panel = 0; panel < linear->panels; panel++) {
         linear_pack(linear, &part, 1, panel, bench->pack);
     }
-    const struct linear_call call = {.x = bench->x,
-                                     .x_ld = trial->in,
-                                     .rows = trial->rows,
-                                     .finish = FINISH_BIAS,
-                                     .out = bench->out,
-                                     .out_ld = trial->out};
+    const struct operand x = operand_of(linear, trial->rows, bench->packed);
+    operand_pack_all(&x, bench->x, trial->in);
+    const struct linear_call call = {
+        .x = &x, .finish = FINISH_BIAS, .out = bench->out, .out_ld = trial->out};
     struct team team;
     team_init(&team, 1);
     linear_run(linear, &call, &team, 0, bench->scratch);

@@ -13,21 +13,31 @@ static size_t scratch_bytes(const struct encoder *encoder, size_t max_tokens)
     size_t longest = size_min(max_tokens, config->positions);
     size_t bytes = attention_scratch_bytes(encoder->ops, longest, config->hidden / config->heads);
     for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
-        bytes = size_max(bytes, linear_scratch_bytes(&layer->linear[m], max_tokens));
+        const struct linear *next = m == MATRIX_FFN_IN ? &layer->linear[MATRIX_FFN_OUT] : NULL;
+        bytes = size_max(bytes, linear_scratch_bytes(&layer->linear[m], next));
     }
     return size_round_up(bytes, PAGES_ALIGN);
 }
 
-static void workspace_layout(struct workspace *workspace, const struct config *config,
+static void workspace_layout(const struct encoder *encoder, struct workspace *workspace,
                              struct region *region)
 {
+    const struct linear *linear = encoder->layers[0].linear;
     size_t tokens = workspace->max_tokens;
-    size_t hidden = config->hidden;
+    size_t hidden = encoder->config.hidden;
     workspace->hidden = region_take(region, tokens * hidden, sizeof(float));
-    workspace->sums = region_take(region, tokens * hidden, sizeof(float));
     workspace->qkv = region_take(region, tokens * 3 * hidden, sizeof(float));
     workspace->context = region_take(region, tokens * hidden, sizeof(float));
-    workspace->inner = region_take(region, tokens * config->intermediate, sizeof(float));
+    workspace->hidden_packed = region_take(region,
+                                           size_max(operand_bytes(&linear[MATRIX_QKV], tokens),
+                                                    operand_bytes(&linear[MATRIX_FFN_IN], tokens)),
+                                           1);
+    workspace->context_packed = region_take(
+        region, operand_bytes(&linear[MATRIX_ATTENTION_OUT], tokens), 1);
+    workspace->inner_packed = region_take(region, operand_bytes(&linear[MATRIX_FFN_OUT], tokens),
+                                          1);
+    workspace->done = region_take(region, operand_blocks(&linear[MATRIX_QKV], tokens),
+                                  sizeof *workspace->done);
 }
 
 enum err_code scratch_create(const struct encoder *encoder, size_t max_tokens,
@@ -71,7 +81,7 @@ enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, 
     workspace->max_texts = max_texts;
     workspace->max_tokens = max_tokens;
     struct region region = {.base = NULL};
-    workspace_layout(workspace, &encoder->config, &region);
+    workspace_layout(encoder, workspace, &region);
     workspace->memory_bytes = region.used;
     workspace->memory = pages_alloc(workspace->memory_bytes);
     if (!workspace->memory) {
@@ -80,7 +90,7 @@ enum err_code workspace_create(const struct encoder *encoder, size_t max_texts, 
         return code;
     }
     region = (struct region){.base = workspace->memory};
-    workspace_layout(workspace, &encoder->config, &region);
+    workspace_layout(encoder, workspace, &region);
     enum err_code code = scratch_create(encoder, max_tokens, &workspace->scratch, err);
     if (code != ERR_OK) {
         workspace_destroy(workspace);

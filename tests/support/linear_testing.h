@@ -5,6 +5,7 @@
 
 #include "base/size.h"
 #include "model/encoder/linear.h"
+#include "model/encoder/operand.h"
 #include "tests/support/kernels_testing.h"
 
 struct shape {
@@ -71,27 +72,39 @@ static inline void done(struct fixture *fixture)
     pages_free(fixture->memory, fixture->memory_bytes);
 }
 
-static inline void run(const struct fixture *fixture, const float *x, size_t rows,
-                       enum finish finish, const float *residual, unsigned width, float *out)
+/* next, where there is one, takes the outputs packed instead of out. */
+static inline void run_to(const struct fixture *fixture, const float *x, size_t rows,
+                          enum finish finish, const float *residual, unsigned width,
+                          const struct operand *next, float *out)
 {
     const struct linear *linear = &fixture->linear;
-    size_t bytes = linear_scratch_bytes(linear, rows);
-    void *scratch = pages_alloc(bytes);
-    assert_non_null(scratch);
-    const struct linear_call call = {.x = x,
-                                     .x_ld = linear->in,
-                                     .rows = rows,
+    size_t scratch_bytes = linear_scratch_bytes(linear, next ? next->linear : NULL);
+    size_t packed_bytes = operand_bytes(linear, rows);
+    void *scratch = pages_alloc(scratch_bytes);
+    void *packed = pages_alloc(packed_bytes);
+    assert_true(scratch && packed);
+    const struct operand operand = operand_of(linear, rows, packed);
+    operand_pack_all(&operand, x, linear->in);
+    const struct linear_call call = {.x = &operand,
                                      .finish = finish,
                                      .residual = residual,
                                      .residual_ld = linear->out,
                                      .out = out,
-                                     .out_ld = linear->out};
+                                     .out_ld = linear->out,
+                                     .next = next};
     struct team team;
     team_init(&team, width);
     for (unsigned member = 0; member < width; member++) {
         linear_run(linear, &call, &team, member, scratch);
     }
-    pages_free(scratch, bytes);
+    pages_free(packed, packed_bytes);
+    pages_free(scratch, scratch_bytes);
+}
+
+static inline void run(const struct fixture *fixture, const float *x, size_t rows,
+                       enum finish finish, const float *residual, unsigned width, float *out)
+{
+    run_to(fixture, x, rows, finish, residual, width, NULL, out);
 }
 
 static inline bool is_wide(const struct linear *linear, size_t k)
@@ -262,7 +275,7 @@ static inline void try_shape(const struct kernels *ops, const struct tile_kernel
             size_t from = ROWS_MAX - rows;
             float *some = test_floats(rows * shape.out, &seed);
             run(&fixture, x + from * shape.in, rows, finish, residual + from * shape.out,
-                1 + (unsigned)(i % 3), some);
+                1 + (unsigned)(i * 5 % 13), some);
             if (fixture.linear.kernel) {
                 assert_true(same_bits(some, all + from * shape.out, rows * shape.out));
             } else {

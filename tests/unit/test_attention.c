@@ -27,10 +27,16 @@ static void run(enum isa isa, const float *qkv, const struct batch *batch, struc
     size_t bytes = attention_scratch_bytes(ops, 130, shape.width);
     void *scratch = pages_alloc(bytes);
     assert_non_null(scratch);
+    const struct attention_call call = {.ops = ops,
+                                        .qkv = qkv,
+                                        .batch = batch,
+                                        .heads = shape.heads,
+                                        .head_width = shape.width,
+                                        .out = out};
     struct team team;
     team_init(&team, width);
     for (unsigned member = 0; member < width; member++) {
-        attention_run(ops, qkv, batch, shape.heads, shape.width, out, &team, member, scratch);
+        attention_run(&call, &team, member, scratch);
     }
     pages_free(scratch, bytes);
 }

@@ -306,7 +306,7 @@ static void test_observer_sees_phases_and_layers(void **state)
     assert_int_equal(calls, layers + 1);
     assert_int_equal(observer.phase_ns[PHASE_EMBED], 10);
     assert_int_equal(observer.phase_ns[PHASE_QKV], 10 * layers);
-    assert_int_equal(observer.phase_ns[PHASE_NORM], 20 * layers);
+    assert_int_equal(observer.phase_ns[PHASE_FFN_OUT], 10 * layers);
     assert_int_equal(observer.phase_ns[PHASE_POOL], 10);
     for (enum phase phase = 0; phase < PHASE_COUNT; phase++) {
         assert_true(strlen(phase_name(phase)) > 0);

@@ -218,6 +218,52 @@ static void test_zero_rows_give_the_bias(void **state)
     for_each_isa(zero_rows);
 }
 
+/* Outputs that go to the next matrix packed are what packing them in fp32 gives, to the last bit,
+ * whoever packed which columns. */
+static void packed_outputs(enum isa isa)
+{
+    enum { IN = 100, OUT = 330, ROWS = 61, WIDE = 9 };
+    for (enum precision precision = PRECISION_FP32; precision <= PRECISION_INT8; precision++) {
+        const struct tile_kernel *kernel = dispatch_tile(isa, precision);
+        if (precision != PRECISION_FP32 && !kernel) {
+            continue;
+        }
+        size_t wide = precision == PRECISION_INT8 ? WIDE : 0;
+        uint32_t seed = 23;
+        struct fixture first;
+        struct fixture second;
+        make(&first, dispatch_kernels(isa), kernel, IN, OUT, wide, 1, &seed);
+        make(&second, dispatch_kernels(isa), kernel, OUT, 33, wide, 1, &seed); /* groups of 128 */
+        float *x = test_floats((size_t)ROWS * IN, &seed);
+        float *plain = test_floats((size_t)ROWS * OUT, &seed);
+        size_t bytes = operand_bytes(&second.linear, ROWS);
+        unsigned char *expected = pages_alloc(bytes);
+        assert_non_null(expected);
+        const struct operand after = operand_of(&second.linear, ROWS, expected);
+        run(&first, x, ROWS, FINISH_GELU, NULL, 1, plain);
+        operand_pack_all(&after, plain, OUT);
+        for (unsigned width = 1; width <= (kernel ? 40 : 1); width += 3) {
+            unsigned char *found = pages_alloc(bytes);
+            assert_non_null(found);
+            const struct operand next = operand_of(&second.linear, ROWS, found);
+            run_to(&first, x, ROWS, FINISH_GELU, NULL, width, &next, NULL);
+            assert_memory_equal(found, expected, bytes);
+            pages_free(found, bytes);
+        }
+        pages_free(expected, bytes);
+        free(plain);
+        free(x);
+        done(&second);
+        done(&first);
+    }
+}
+
+static void test_outputs_packed_for_the_next(void **state)
+{
+    (void)state;
+    for_each_isa(packed_outputs);
+}
+
 int main(void)
 {
     struct err err = ERR_INIT;
@@ -229,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_int8),
         cmocka_unit_test(test_more_rows_than_a_chunk),
+        cmocka_unit_test(test_outputs_packed_for_the_next),
         cmocka_unit_test(test_wide_inputs_do_not_coarsen_the_others),
         cmocka_unit_test(test_zero_rows_give_the_bias),
         cmocka_unit_test(test_nan_in_nan_out),

@@ -42,19 +42,20 @@ INLINE void transpose_16x16(__m512i rows[16])
     }
 }
 
-/* Writes words k … k+n-1 of 16 rows. */
+/* Writes words k … k+n-1 of 16 rows, or of the first `stride`. */
 INLINE void store_interleaved(__m512i rows[16], size_t n, uint32_t *words, size_t stride)
 {
+    __mmask16 there = (__mmask16)(stride < 16 ? (1u << stride) - 1 : 0xffff);
     transpose_16x16(rows);
     if (n >= 16) {
         UNROLL
         for (size_t i = 0; i < 16; i++) {
-            _mm512_storeu_si512(words + i * stride, rows[i]);
+            _mm512_mask_storeu_epi32(words + i * stride, there, rows[i]);
         }
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        _mm512_storeu_si512(words + i * stride, rows[i]);
+        _mm512_mask_storeu_epi32(words + i * stride, there, rows[i]);
     }
 }
 

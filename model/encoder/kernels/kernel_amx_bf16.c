@@ -6,7 +6,10 @@
  *
  * Loads from L2 are slower than the multiplication, so the inputs are cut into slices: a slice of
  * the columns (16 KiB) stays in L1 while all rows of the tile pass by; the sums wait in the tile's
- * memory in between. Each sum still adds its steps in order. */
+ * memory in between. Each sum still adds its steps in order.
+ *
+ * gcc's _tile_loadd does not say that it reads memory: what is loaded must have been written by
+ * another call that is not inlined here, as packing and the multiplications before are. */
 #if defined(__x86_64__)
 #include <stdbool.h>
 
@@ -25,11 +28,11 @@ INLINE void pack_row(const float *x, size_t in, uint32_t *words)
 
 static void pack_rows(const struct pack_args *args)
 {
-    size_t steps = (args->in + 31) / 32;
+    size_t steps = (args->in + 31) / 32; /* of this part of the row */
+    size_t tile_words = args->row_words / AMX_STEP_WORDS * AMX_TILE_WORDS;
     size_t padded = (args->rows + AMX_ROWS - 1) / AMX_ROWS * AMX_ROWS;
     for (size_t r = 0; r < padded; r++) {
-        uint32_t *words = args->words + r / AMX_ROWS * steps * AMX_TILE_WORDS +
-                          r % AMX_ROWS * AMX_STEP_WORDS;
+        uint32_t *words = args->words + r / AMX_ROWS * tile_words + r % AMX_ROWS * AMX_STEP_WORDS;
         if (r < args->rows) {
             pack_row(args->x + r * args->ld, args->in, words);
             continue;

@@ -44,8 +44,10 @@ static void pack_rows(const struct pack_args *args)
         }
         transpose_8x8(rows);
         for (size_t i = 0; i < n; i++) {
-            _mm256_storeu_si256((__m256i *)(args->words + (k + i) * args->stride),
-                                _mm256_castps_si256(rows[i]));
+            /* What is too much is overwritten by the next stride; masked stores are slow on some.
+             */
+            size_t room = (args->in - k - i) * args->stride;
+            vf_store_n((float *)args->words + (k + i) * args->stride, room, rows[i]);
         }
     }
 }

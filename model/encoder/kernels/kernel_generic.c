@@ -11,7 +11,7 @@ static void pack_rows(const struct pack_args *args)
 {
     for (size_t k = 0; k < args->in; k++) {
         uint32_t *words = args->words + k * args->stride;
-        for (size_t r = 0; r < PACK; r++) {
+        for (size_t r = 0; r < PACK && r < args->stride; r++) {
             float value = r < args->rows ? args->x[r * args->ld + k] : 0.0f;
             memcpy(&words[r], &value, sizeof value);
         }

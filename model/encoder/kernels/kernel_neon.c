@@ -16,7 +16,8 @@ static void pack_rows(const struct pack_args *args)
                           ? vreinterpretq_u32_f32(vf_load_n(args->x + r * args->ld + k, n))
                           : vdupq_n_u32(0);
         }
-        store_interleaved(rows, n, args->words + k * args->stride, args->stride);
+        store_interleaved(rows, n, args->words + k * args->stride, args->stride,
+                          (args->in - k) * args->stride);
     }
 }
 

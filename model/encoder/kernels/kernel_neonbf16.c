@@ -23,7 +23,8 @@ static void pack_rows(const struct pack_args *args)
         for (size_t r = 0; r < TILE_PACK; r++) {
             rows[r] = r < args->rows ? bf16_words(args->x + r * args->ld + k, n) : vdupq_n_u32(0);
         }
-        store_interleaved(rows, (n + 1) / 2, args->words + k / 2 * args->stride, args->stride);
+        store_interleaved(rows, (n + 1) / 2, args->words + k / 2 * args->stride, args->stride,
+                          (args->in - k + 1) / 2 * args->stride);
     }
 }
 

@@ -25,13 +25,14 @@ struct pack_args {
     const float *x; /* [rows,in] */
     size_t ld;
     size_t rows; /* 0 … pack_max, or rows_max for pack_rows */
-    size_t in;   /* K; inputs behind it in the last word are zero */
+    size_t in;   /* columns; those behind them in the last word are zero */
     size_t stride;
-    uint32_t *words; /* each k writes pack_max words, those behind `rows` zero or, where stride is
-                        less, overwritten by the next k: leave pack_max words of slack */
+    uint32_t *words;  /* of a stride's words the first pack_max are written, those behind `rows`
+                         zero; nothing behind the last stride */
+    size_t row_words; /* AMX alone: words of a whole row, of which these are a part */
     /* int8 alone. `group` inputs after another have one scale: they are mapped from their range to
      * 0 … 255, x = low + scale·u. */
-    size_t group;         /* a multiple of INT8_UNIT */
+    size_t group;         /* a multiple of INT8_UNIT; x begins where one does */
     const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
     float *scales;        /* [groups][rows], written */
     float *lows;          /* [groups][rows], written */
@@ -68,8 +69,8 @@ struct tile_kernel {
     unsigned row_unit;  /* rows are computed in multiples of it: where a tile ends early is waste */
     unsigned columns;   /* columns of a tile, a multiple of pack_max */
     unsigned pack_max;  /* rows of one pack_columns call */
-    /* a: the rows of one tile, stride their number; AMX has its own order, see
-     * kernel_amx_bf16.c */
+    /* a: the rows of one tile, stride their number; AMX has its own order and a stride of
+     * row_unit, see kernel_amx_bf16.c */
     void (*pack_rows)(const struct pack_args *args);
     /* b: pack_max columns, stride `columns`; NULL for int8, whose columns linear.c quantizes */
     void (*pack_columns)(const struct pack_args *args);

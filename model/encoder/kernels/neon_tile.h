@@ -6,6 +6,7 @@
 #include <arm_neon.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "model/encoder/kernels/unroll.h"
 
@@ -24,14 +25,22 @@ INLINE void transpose_4x4(uint32x4_t rows[4])
     rows[3] = vcombine_u32(vget_high_u32(even.val[1]), vget_high_u32(odd.val[1]));
 }
 
-/* Writes words k … k+n-1, n ≤ 4, of TILE_PACK rows. */
-INLINE void store_interleaved(uint32x4_t rows[TILE_PACK], size_t n, uint32_t *words, size_t stride)
+/* Writes words k … k+n-1, n ≤ 4, of TILE_PACK rows. What is too much is overwritten by the next
+ * stride; `room` is how many words there are from words[0] on. */
+INLINE void store_interleaved(uint32x4_t rows[TILE_PACK], size_t n, uint32_t *words, size_t stride,
+                              size_t room)
 {
     transpose_4x4(rows);
     transpose_4x4(rows + 4);
     for (size_t i = 0; i < n; i++) {
-        vst1q_u32(words + i * stride, rows[i]);
-        vst1q_u32(words + i * stride + 4, rows[4 + i]);
+        uint32_t lanes[TILE_PACK];
+        size_t left = room - i * stride;
+        uint32_t *to = left < TILE_PACK ? lanes : words + i * stride;
+        vst1q_u32(to, rows[i]);
+        vst1q_u32(to + 4, rows[4 + i]);
+        if (left < TILE_PACK) {
+            memcpy(words + i * stride, lanes, left * sizeof *lanes);
+        }
     }
 }
 
