@@ -77,6 +77,17 @@ static enum err_code choose_best(const struct machine *machine, const char *prec
     return ERR_OK;
 }
 
+/* int8 is multiplied without AMX, and bf16 with it. */
+static void note_faster(const struct machine *machine, struct choice *choice)
+{
+    if (choice->warning.code == ERR_OK && choice->isa == ISA_AMX &&
+        choice->precision == PRECISION_INT8 &&
+        machine->tile(ISA_AMX, PRECISION_INT8) == machine->tile(ISA_AVX512VNNI, PRECISION_INT8)) {
+        (void)err_set(&choice->warning, ERR_UNSUPPORTED,
+                      "int8 has no kernel for this CPU's AMX: --precision bf16 is faster here");
+    }
+}
+
 enum err_code choice_make(const struct machine *machine, const char *isa, const char *precision,
                           struct choice *ret_choice, struct err *err)
 {
@@ -85,6 +96,7 @@ enum err_code choice_make(const struct machine *machine, const char *isa, const 
                              ? choose_best(machine, precision, &choice, err)
                              : choose_named(machine, isa, precision, &choice, err);
     if (code == ERR_OK) {
+        note_faster(machine, &choice);
         *ret_choice = choice;
     }
     return code;

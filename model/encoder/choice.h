@@ -9,7 +9,8 @@
 struct choice {
     enum isa isa;
     enum precision precision;
-    /* Why a better set was passed over: its kernel computes wrongly. ERR_OK as a rule. */
+    /* Why a better set was passed over: its kernel computes wrongly; or which precision would be
+     * faster on this machine. ERR_OK as a rule. */
     struct err warning;
 };
 

@@ -58,7 +58,7 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
         linear->panels = size_div_up(out, BLAS_COLUMNS);
         linear->weight = region_take(region, out * in, sizeof(float));
     } else {
-        linear->words = size_round_up(size_div_up(in, kernel->group), kernel->word_unit);
+        linear->words = size_round_up(size_div_up(in, kernel->word_inputs), kernel->word_unit);
         linear->wide = shape->wide;
         if (quantizes(kernel)) {
             CHECK(shape->group > 0 && shape->group % INT8_UNIT == 0);

@@ -20,7 +20,7 @@ struct linear {
     const struct tile_kernel *kernel; /* NULL: OpenBLAS */
     size_t in;                        /* K */
     size_t out;                       /* N */
-    size_t words;                     /* per row: ⌈K / kernel->group⌉ and what fills up */
+    size_t words;                     /* per row: ⌈K / kernel->word_inputs⌉ and what fills up */
     size_t wide;                      /* int8 alone: inputs that stay in fp32 */
     size_t group;                     /* int8 alone: inputs that share a scale, see pack_args */
     size_t groups;                    /* int8 alone: ⌈K / group⌉ */

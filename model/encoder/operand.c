@@ -63,7 +63,7 @@ size_t operand_unit(const struct linear *linear)
         return 1;
     }
     return linear->group ? linear->group
-                         : (size_t)linear->kernel->group * linear->kernel->word_unit;
+                         : (size_t)linear->kernel->word_inputs * linear->kernel->word_unit;
 }
 
 static void note_largest(const struct operand *operand, const float *x, size_t ld, size_t rows,
@@ -116,7 +116,7 @@ void operand_pack(const struct operand *operand, size_t block, const float *x, s
         .rows = rows,
         .in = to - from,
         .stride = stride,
-        .words = words + from / kernel->group * stride,
+        .words = words + from / kernel->word_inputs * stride,
         .row_words = linear->words,
         .group = linear->group,
         .keep = linear->keep ? linear->keep + from / 16 : NULL,

@@ -54,7 +54,7 @@ struct engine {
     unsigned threads;             /* compute threads */
     size_t max_batch_tokens;      /* budget of a batch; a longer text goes alone */
     size_t max_queue_tokens;      /* the automatic one as it is at the start */
-    struct err isa_warning;       /* why a better instruction set is left out; ERR_OK as a rule */
+    struct err isa_warning;       /* see struct choice */
     struct measured measured;     /* at the start */
     struct headstore *headstore;  /* owned */
     struct scheduler *scheduler;  /* owned */

@@ -65,6 +65,10 @@ static void test_chosen_where_it_multiplies_correctly(void **state)
     assert_int_equal(choice.isa, ISA_AMX);
     assert_int_equal(choice.precision, PRECISION_BF16);
     assert_int_equal(choice.warning.code, ERR_OK);
+    assert_int_equal(choice_make(&machine, "auto", "int8", &choice, &err), ERR_OK);
+    assert_int_equal(choice.isa, ISA_AMX);
+    assert_int_equal(choice.warning.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(choice.warning.text, "--precision bf16 is faster"));
 }
 
 int main(void)

@@ -110,24 +110,14 @@ static void pack_rows(const struct pack_args *args)
 
 static void multiply(const struct multiply_args *args)
 {
-    switch (args->rows) {
-    case 1:
-        multiply_rows(1, args);
-        break;
-    case 2:
-        multiply_rows(2, args);
-        break;
-    default:
-        multiply_rows(3, args);
-        break;
-    }
+    ROWS_DISPATCH(ROWS, multiply_rows, args)
 }
 
-#define AVX2_INT8_KERNEL(label)                                                                    \
-    {                                                                                              \
-        .name = (label), .precision = PRECISION_INT8, .group = 4, .rows_max = ROWS, .row_unit = 1, \
-        .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK, .pack_rows = pack_rows,         \
-        .multiply = multiply,                                                                      \
+#define AVX2_INT8_KERNEL(label)                                                           \
+    {                                                                                     \
+        .name = (label), .precision = PRECISION_INT8, .word_inputs = 4, .rows_max = ROWS, \
+        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK,         \
+        .pack_rows = pack_rows, .multiply = multiply,                                     \
     }
 
 #endif

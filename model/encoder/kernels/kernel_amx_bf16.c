@@ -157,7 +157,7 @@ static void multiply(const struct multiply_args *args)
 const struct tile_kernel tile_amx_bf16 = {
     .name = "amx bf16",
     .precision = PRECISION_BF16,
-    .group = 2,
+    .word_inputs = 2,
     .word_unit = AMX_STEP_WORDS,
     .rows_max = AMX_ROWS_MAX,
     .row_unit = AMX_ROWS,

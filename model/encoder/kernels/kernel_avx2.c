@@ -86,32 +86,13 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 
 static void multiply(const struct multiply_args *args)
 {
-    switch (args->rows) {
-    case 1:
-        multiply_rows(1, args);
-        break;
-    case 2:
-        multiply_rows(2, args);
-        break;
-    case 3:
-        multiply_rows(3, args);
-        break;
-    case 4:
-        multiply_rows(4, args);
-        break;
-    case 5:
-        multiply_rows(5, args);
-        break;
-    default:
-        multiply_rows(6, args);
-        break;
-    }
+    ROWS_DISPATCH(TILE_ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_avx2_f32 = {
     .name = "avx2 fp32",
     .precision = PRECISION_FP32,
-    .group = 1,
+    .word_inputs = 1,
     .rows_max = TILE_ROWS,
     .row_unit = 1,
     .word_unit = 1,

@@ -102,35 +102,13 @@ enum { ROWS = 7 };
 
 static void multiply(const struct multiply_args *args)
 {
-    switch (args->rows) {
-    case 1:
-        multiply_rows(1, args);
-        break;
-    case 2:
-        multiply_rows(2, args);
-        break;
-    case 3:
-        multiply_rows(3, args);
-        break;
-    case 4:
-        multiply_rows(4, args);
-        break;
-    case 5:
-        multiply_rows(5, args);
-        break;
-    case 6:
-        multiply_rows(6, args);
-        break;
-    default:
-        multiply_rows(7, args);
-        break;
-    }
+    ROWS_DISPATCH(ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_avx512_int8 = {
     .name = "avx512 int8",
     .precision = PRECISION_INT8,
-    .group = 4,
+    .word_inputs = 4,
     .rows_max = ROWS,
     .row_unit = 1,
     .word_unit = 1,

@@ -38,7 +38,7 @@ static void multiply(const struct multiply_args *args)
 const struct tile_kernel tile_generic_f32 = {
     .name = "generic fp32",
     .precision = PRECISION_FP32,
-    .group = 1,
+    .word_inputs = 1,
     .rows_max = ROWS,
     .row_unit = 1,
     .word_unit = 1,

@@ -54,13 +54,13 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 
 static void multiply(const struct multiply_args *args)
 {
-    TILE_DISPATCH(multiply_rows, args)
+    ROWS_DISPATCH(TILE_ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_neon_f32 = {
     .name = "neon fp32",
     .precision = PRECISION_FP32,
-    .group = 1,
+    .word_inputs = 1,
     .rows_max = TILE_ROWS,
     .row_unit = 1,
     .word_unit = 1,

@@ -63,12 +63,12 @@ struct multiply_args {
 struct tile_kernel {
     const char *name;
     enum precision precision;
-    unsigned group;     /* inputs per word: 1, 2, 4 */
-    unsigned word_unit; /* words of a row come in multiples of it, filled up with zeros */
-    unsigned rows_max;  /* rows of a tile, a multiple of row_unit */
-    unsigned row_unit;  /* rows are computed in multiples of it: where a tile ends early is waste */
-    unsigned columns;   /* columns of a tile, a multiple of pack_max */
-    unsigned pack_max;  /* rows of one pack_columns call */
+    unsigned word_inputs; /* of a word: 1, 2, 4 */
+    unsigned word_unit;   /* words of a row come in multiples of it, filled up with zeros */
+    unsigned rows_max;    /* rows of a tile, a multiple of row_unit */
+    unsigned row_unit; /* rows are computed in multiples of it: where a tile ends early is waste */
+    unsigned columns;  /* columns of a tile, a multiple of pack_max */
+    unsigned pack_max; /* rows of one pack_columns call */
     /* a: the rows of one tile, stride their number; AMX has its own order and a stride of
      * row_unit, see kernel_amx_bf16.c */
     void (*pack_rows)(const struct pack_args *args);

@@ -44,33 +44,4 @@ INLINE void store_interleaved(uint32x4_t rows[TILE_PACK], size_t n, uint32_t *wo
     }
 }
 
-/* Calls f(rows) with the number of rows as a constant: every count gets its own code. */
-#define TILE_DISPATCH(f, args) \
-    switch ((args)->rows) {    \
-    case 1:                    \
-        f(1, args);            \
-        break;                 \
-    case 2:                    \
-        f(2, args);            \
-        break;                 \
-    case 3:                    \
-        f(3, args);            \
-        break;                 \
-    case 4:                    \
-        f(4, args);            \
-        break;                 \
-    case 5:                    \
-        f(5, args);            \
-        break;                 \
-    case 6:                    \
-        f(6, args);            \
-        break;                 \
-    case 7:                    \
-        f(7, args);            \
-        break;                 \
-    default:                   \
-        f(8, args);            \
-        break;                 \
-    }
-
 #endif

@@ -10,4 +10,32 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Calls f(rows, args) with the number of rows, 1 … most ≤ 14, as a constant: every count gets its
+ * own code. */
+#define ROWS_CASE(n, most, f, args) \
+    case n:                         \
+        if ((n) <= (most)) {        \
+            f(n, args);             \
+        }                           \
+        break;
+#define ROWS_DISPATCH(most, f, args) \
+    switch ((args)->rows) {          \
+        ROWS_CASE(1, most, f, args)  \
+        ROWS_CASE(2, most, f, args)  \
+        ROWS_CASE(3, most, f, args)  \
+        ROWS_CASE(4, most, f, args)  \
+        ROWS_CASE(5, most, f, args)  \
+        ROWS_CASE(6, most, f, args)  \
+        ROWS_CASE(7, most, f, args)  \
+        ROWS_CASE(8, most, f, args)  \
+        ROWS_CASE(9, most, f, args)  \
+        ROWS_CASE(10, most, f, args) \
+        ROWS_CASE(11, most, f, args) \
+        ROWS_CASE(12, most, f, args) \
+        ROWS_CASE(13, most, f, args) \
+        ROWS_CASE(14, most, f, args) \
+    default:                         \
+        break;                       \
+    }
+
 #endif
