@@ -329,11 +329,21 @@ static void prefetch_tile(const struct share *share, size_t block, size_t panel)
     }
 }
 
+/* The outputs of panels [from_panel,to_panel), a span, for the nth block that is held. */
+static void pack_held(const struct share *share, size_t from_panel, size_t to_panel, size_t block,
+                      size_t nth)
+{
+    size_t columns = share->linear->kernel->columns;
+    operand_pack(share->call->next, block, held_block(share, nth), held_ld(share),
+                 from_panel * columns, size_min(to_panel * columns, share->linear->out));
+}
+
 /* Blocks [from,to) against one panel. While they are multiplied, the panel after it is fetched from
  * memory, a share with each block. */
 static void run_panel(const struct share *share, size_t panel, size_t from, size_t to)
 {
     const struct linear *linear = share->linear;
+    const struct operand *x = share->call->x;
     CHECK(linear->words > 0 && from < to);
     const unsigned char *b = linear->weight + panel * linear->panel_bytes;
     const unsigned char *next = b + linear->panel_bytes;
@@ -341,7 +351,6 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
                       ? size_div_up(linear->panel_bytes, linear->words * (to - from))
                       : 0;
     for (size_t block = from; block < to; block++) {
-        const struct operand *x = share->call->x;
         const struct multiply_args args = {
             .rows = operand_start(x, block + 1) - operand_start(x, block),
             .words = linear->words,
@@ -355,40 +364,33 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
             .tile = share->tile,
             .ld = linear->kernel->columns,
         };
+        size_t nth = share->span > 1 ? block - from : 0;
         prefetch_tile(share, block, panel);
         linear->kernel->multiply(&args);
-        finish_tile(share, block, panel, block - from);
+        finish_tile(share, block, panel, nth);
         if (share->call->completion) {
             completion_add(share->call->completion, block, 1);
+        }
+        if (share->call->next && share->span == 1) {
+            pack_held(share, panel, panel + 1, block, nth);
         }
     }
 }
 
-/* The outputs of panels [from_panel,to_panel), a span, for blocks [from,to). */
-static void pack_held(const struct share *share, size_t from_panel, size_t to_panel, size_t from,
-                      size_t to)
-{
-    const struct linear *linear = share->linear;
-    size_t columns = linear->kernel->columns;
-    for (size_t block = from; block < to; block++) {
-        operand_pack(share->call->next, block, held_block(share, block - from), held_ld(share),
-                     from_panel * columns, size_min(to_panel * columns, linear->out));
-    }
-}
-
-/* Blocks [from,to), which stay in the L2 cache, against all of the member's panels. */
+/* Blocks [from,to), which stay in the L2 cache, against all of the member's panels. Where several
+ * panels' outputs are packed at once, some blocks' outputs wait for the span's last. */
 static void run_chunk(const struct share *share, size_t from, size_t to)
 {
+    size_t each = share->span > 1 ? HELD_BLOCKS : to - from;
     for (size_t panel = share->from_panel; panel < share->to_panel; panel += share->span) {
         size_t end_panel = size_min(panel + share->span, share->to_panel);
-        size_t each = share->call->next ? held_blocks(share->span) : to - from;
         for (size_t block = from; block < to; block += each) {
             size_t end = size_min(block + each, to);
             for (size_t p = panel; p < end_panel; p++) {
                 run_panel(share, p, block, end);
             }
-            if (share->call->next) {
-                pack_held(share, panel, end_panel, block, end);
+            for (size_t held = block; share->span > 1 && held < end; held++) {
+                pack_held(share, panel, end_panel, held, held - block);
             }
         }
     }
