@@ -284,7 +284,8 @@ enum err_code engine_create(const struct settings *settings, const struct engine
         LOG(LOG_WARN, "model folder", LOG_S("what", config->lists->warnings[i]));
     }
     if (engine->isa_warning.code != ERR_OK) {
-        LOG(LOG_WARN, "another instruction set or precision would be better", LOG_S("why", engine->isa_warning.text));
+        LOG(LOG_WARN, "another instruction set or precision would be better",
+            LOG_S("why", engine->isa_warning.text));
     }
     LOG(LOG_INFO, "model loaded", LOG_S("model", engine->model_name),
         LOG_S("encoder", engine->encoder_id), LOG_S("embedding_space", engine->space.id),
