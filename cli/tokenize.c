@@ -56,7 +56,9 @@ static enum err_code tokenize_lines(const struct tokenizer *tokenizer, struct re
         if (code == ERR_OK) {
             buf_clear(&line);
             append_tokens(&line, tokenizer, &tokens);
-            if (buf_failed(&line)) {
+            if (buf_failed(&line) && !buf_full(&line)) {
+                code = err_nomem(err, line.size);
+            } else if (buf_failed(&line)) {
                 code = err_set(err, ERR_LIMIT, "%s:%llu: its tokens take more than %d bytes",
                                reader->label, (unsigned long long)reader->line, LINE_CEILING);
             } else if (fwrite(line.data, line.size, 1, stdout) != 1) {
