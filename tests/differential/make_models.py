@@ -1,6 +1,6 @@
 """Saves tiny models of many kinds with the installed transformers and sentence-transformers, and what those libraries
-answer, in the layout of tests/data/models: make_models.py FOLDER [seed]; --expect FOLDER for one that is there. Reached from test_models.py under
-ORTHRUS_FULL=1."""
+answer, in the layout of tests/data/models: make_models.py FOLDER [seed] for what embeds, --heads FOLDER [seed] for fine-tuned heads; --expect
+FOLDER for one that is there. Reached from test_models.py and test_heads_models.py under ORTHRUS_FULL=1."""
 
 import json
 import os
@@ -41,26 +41,29 @@ def tokenizer(lower, roberta):
         model_max_length=96)
 
 
-def encoder(rng, family, activation):
+NAMES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}
+
+
+def encoder(rng, family, activation, task=None, **labels):
     heads = rng.choice([2, 4])
     hidden, inner, layers, positions = heads * rng.choice([8, 12]), rng.choice([40, 96]), rng.choice([1, 3]), 100
     torch.manual_seed(rng.randrange(1 << 30))
     if family == "distilbert":
         config = transformers.DistilBertConfig(
             vocab_size=len(WORDS), dim=hidden, n_heads=heads, hidden_dim=inner, n_layers=layers,
-            max_position_embeddings=positions, activation=activation, initializer_range=0.2)
-        return transformers.DistilBertModel(config)
+            max_position_embeddings=positions, activation=activation, initializer_range=0.2, **labels)
+        return getattr(transformers, NAMES[family] + (task or "Model"))(config)
     kind = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig,
             "xlm-roberta": transformers.XLMRobertaConfig}[family]
     config = kind(vocab_size=len(WORDS), hidden_size=hidden, num_attention_heads=heads, intermediate_size=inner,
                   num_hidden_layers=layers, max_position_embeddings=positions, hidden_act=activation,
                   layer_norm_eps=rng.choice([1e-12, 1e-5]), initializer_range=0.2,
-                  **({} if family == "bert" else {"pad_token_id": 1, "type_vocab_size": 1}))
-    return transformers.AutoModel.from_config(config)
+                  **({} if family == "bert" else {"pad_token_id": 1, "type_vocab_size": 1}), **labels)
+    return getattr(transformers, NAMES[family] + (task or "Model"))(config)
 
 
-def save_encoder(rng, folder, family, activation):
-    model = encoder(rng, family, activation).eval()
+def save_encoder(rng, folder, family, activation, task=None, **labels):
+    model = encoder(rng, family, activation, task, **labels).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():  # biases and norms that matter
             if parameter.dim() == 1:
@@ -158,7 +161,67 @@ def kinds(rng):
     yield "older-release", older
 
 
+# --- Fine-tuned heads -------------------------------------------------------------------------------------------------------
+
+PAIRS = [["the end of it", "hello world"], ["", "the end"], ["The END", "it and not much more about the end " * 20]]
+TAGS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
+
+
+def head_kinds():
+    """(name, family, task, what the config says of labels)."""
+    several = {"num_labels": 5, "id2label": dict(enumerate("abcde")), "label2id": {c: i for i, c in enumerate("abcde")}}
+    for family in NAMES:
+        for name, labels in {
+            "two": {"num_labels": 2}, "several": several, "score": {"num_labels": 1},
+            "single": {"num_labels": 3, "problem_type": "single_label_classification"},
+            "multi": {"num_labels": 3, "problem_type": "multi_label_classification"},
+            "multi-one": {"num_labels": 1, "problem_type": "multi_label_classification"},
+            "regression": {"num_labels": 1, "problem_type": "regression"},
+        }.items():  # fmt: skip
+            yield f"{family}-{name}", family, "ForSequenceClassification", labels
+        yield f"{family}-tags", family, "ForTokenClassification", {"id2label": TAGS, "label2id": {v: k for k, v in TAGS.items()}}
+        yield f"{family}-plain-tags", family, "ForTokenClassification", {"num_labels": 3}
+
+
+def tagged(model, tokens):
+    pipeline = transformers.pipeline("token-classification", model=model, tokenizer=tokens, device="cpu")
+    plain = lambda entry: {key: value if isinstance(value, str) or value is None else  # noqa: E731
+                           float(value) if key == "score" else int(value) for key, value in entry.items()}
+    texts = TEXTS[1:6]
+    return {"strategy_texts": texts, "strategies": {
+        strategy: [[plain(entry) for entry in row] for row in pipeline(texts, aggregation_strategy=strategy)]
+        for strategy in ("none", "simple", "first", "average", "max")}}  # fmt: skip
+
+
+def classified(model, tokens, family):
+    positions = model.config.max_position_embeddings - (2 if "roberta" in family else 0)
+    cut = {"truncation": True, "max_length": min(tokens.model_max_length, positions)}
+    pipeline = transformers.pipeline("text-classification", model=model, tokenizer=tokens, top_k=None, device="cpu")
+    flat = lambda answer: answer[0] if isinstance(answer[0], list) else answer  # noqa: E731
+    with torch.no_grad():
+        logits = lambda *texts: model(**tokens(*texts, **cut, return_tensors="pt")).logits[0].tolist()  # noqa: E731
+        return {"labels": [model.config.id2label[i] for i in range(model.config.num_labels)], "texts": TEXTS,
+                "logits": [logits(text) for text in TEXTS], "pairs": PAIRS, "pair_logits": [logits(*pair) for pair in PAIRS],
+                "scores": [{e["label"]: e["score"] for e in flat(pipeline(text, **cut))} for text in TEXTS]}  # fmt: skip
+
+
+def make_heads(out, seed):
+    rng = random.Random(seed)
+    expected = {}
+    for name, family, task, labels in head_kinds():
+        folder = out / name
+        folder.mkdir(parents=True)
+        save_encoder(rng, folder, family, rng.choice(ACTIVATIONS), task, **labels)
+        model = getattr(transformers, NAMES[family] + task).from_pretrained(folder, dtype=torch.float32).eval()
+        tokens = transformers.AutoTokenizer.from_pretrained(folder)
+        expected[name] = tagged(model, tokens) if "Token" in task else classified(model, tokens, family)
+    (out / "heads-expected.json").write_text(json.dumps(expected))
+
+
 def main():
+    if sys.argv[1] == "--heads":
+        make_heads(pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+        return
     if sys.argv[1] == "--expect":  # of a folder that is there
         print(json.dumps(expectations(pathlib.Path(sys.argv[2]))))
         return

@@ -1,12 +1,16 @@
 """The heads that fine-tuned folders bring, beside what transformers says of the same folders.
 
 tests/data/models holds folders saved by transformers 5.24 and its answers (heads-expected.json): logits, the
-text-classification pipeline's scores, logits of pairs, the token-classification pipeline's five strategies."""
+text-classification pipeline's scores, logits of pairs, the token-classification pipeline's five strategies. ORTHRUS_FULL=1
+saves more of every kind with the installed library (make_models.py --heads; ORTHRUS_SEED moves its seed)."""
 import json
+import os
 import pathlib
+import subprocess
 
 import pytest
 from conftest import Server
+from test_models import FULL, libraries
 
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "data" / "models"
 EXPECTED = json.loads((MODELS / "heads-expected.json").read_text(encoding="utf-8"))
@@ -27,8 +31,7 @@ def near(found, wanted, most):
     assert len(found) == len(wanted)
 
 
-def test_the_folders_own_head(case):
-    name, expected, server = case
+def check(expected, server):
     if "strategies" in expected:
         for strategy, answers in expected["strategies"].items():
             body = {"inputs": expected["strategy_texts"], "aggregation_strategy": strategy}
@@ -48,6 +51,25 @@ def test_the_folders_own_head(case):
     for pair, logits in zip(expected.get("pairs", []), expected.get("pair_logits", []), strict=True):
         near(server.post("/predict", {"inputs": pair, "raw_scores": True}).json(), dict(zip(labels, logits)), LOGITS)
     assert server.post("/sentiment", {"inputs": "a"}).code == "head_absent"
+
+
+def test_the_folders_own_head(case):
+    _, expected, server = case
+    check(expected, server)
+
+
+@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 saves models of every kind with the installed libraries")
+def test_every_head_that_the_library_saves(tmp_path):
+    subprocess.run([*libraries(), "--heads", str(tmp_path), os.environ.get("ORTHRUS_SEED", "1")], check=True, capture_output=True)
+    failed = []
+    for name, expected in json.loads((tmp_path / "heads-expected.json").read_text()).items():
+        server = Server("--precision", "fp32", "--admin-listen", "off", model=tmp_path / name)
+        try:
+            check(expected, server)
+        except (AssertionError, KeyError, ValueError) as wrong:
+            failed.append(f"{name}: {wrong!r:.400}")
+        server.stop()
+    assert not failed, "\n".join(failed)
 
 
 def test_the_root_is_what_the_folder_is_for(case):

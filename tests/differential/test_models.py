@@ -87,7 +87,7 @@ def test_a_trained_folder_loads_in_the_libraries(start, tmp_path):
 
 @pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 saves models of every kind with the installed libraries")
 def test_every_kind_that_the_libraries_save(start, tmp_path):
-    subprocess.run([*libraries(), str(tmp_path)], check=True)
+    subprocess.run([*libraries(), str(tmp_path), os.environ.get("ORTHRUS_SEED", "1")], check=True, capture_output=True)
     failed = []
     for name, expected in json.loads((tmp_path / "expected.json").read_text()).items():
         server = start("--precision", "fp32", model=tmp_path / name)
