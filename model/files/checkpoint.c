@@ -297,7 +297,7 @@ enum err_code checkpoint_verify(struct checkpoint *checkpoint, unsigned threads,
 enum err_code checkpoint_open(const char *dir, unsigned threads, struct checkpoint **ret_checkpoint,
                               struct err *err)
 {
-    struct checkpoint *checkpoint;
+    struct checkpoint *checkpoint = NULL;
     enum err_code code = checkpoint_bind(dir, &checkpoint, err);
     if (code != ERR_OK) {
         return code;

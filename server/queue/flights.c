@@ -22,6 +22,10 @@ struct flight {
     bool cut;               /* in a batch */
 };
 
+struct chain {
+    struct flight *first;
+};
+
 /* One text that another job, or the same one, leads. The follower's. */
 struct follow {
     struct shared *shared;
@@ -58,7 +62,7 @@ struct flights {
     pthread_mutex_t lock;
     uint64_t seed;
     struct cache *cache;
-    struct flight **chains; /* [CHAINS] */
+    struct chain *chains;   /* [CHAINS] */
     struct shared *waiting; /* those that follow anything */
 };
 
@@ -120,7 +124,7 @@ static void unlock(struct flights *flights)
 
 static struct flight **chain_of(struct flights *flights, const struct cache_key *key)
 {
-    return &flights->chains[key->hash % CHAINS];
+    return &flights->chains[key->hash % CHAINS].first;
 }
 
 static void list(struct flights *flights, struct flight *flight)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The arrows of docs/STYLE.md and docs/ARCHITECTURE.md, held by reading every #include.
+"""The arrows of docs/STYLE.md and docs/ARCHITECTURE.md, held by reading every #include; no name stands for two functions.
 
 Usage: check_includes.py ROOT; exit 1 and one line a violation."""
 import pathlib
@@ -34,6 +34,8 @@ WINGS = {
 SHARED = {"server/settings.h": "server/metrics", "server/state.h": "server/exchange", "train/train.h": "train/run"}
 # Includes that still run against the arrows; each has to be turned, none may be added.
 BACKWARDS = set()
+# A prototype at the beginning of a line: what stands before the name, and the name.
+DECLARED = re.compile(r"^(?!static|typedef|return)[A-Za-z_](?:[\w \t\n*]*[\s*])?(\w+)\((?=[^;{}]*\)[^;{}]*;)", re.M)
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
 
 
@@ -76,12 +78,23 @@ def backwards(root):
                     yield path, header
 
 
+def twins(root):
+    """(function, headers) of each function that two headers declare: in static libraries the linker takes one for both."""
+    declared = {}
+    for folder in MAY_INCLUDE:
+        for file in sorted((root / folder).rglob("*.h")):
+            for name in set(DECLARED.findall(file.read_text(encoding="utf-8"))):
+                declared.setdefault(name, []).append(file.relative_to(root).as_posix())
+    return [(name, headers) for name, headers in declared.items() if len(headers) > 1]
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
     found = list(violations(root))
     against = set(backwards(root))
     found += [f"{path}: includes {header} against the arrows between wings" for path, header in sorted(against - BACKWARDS)]
     found += [f"{path}: no longer includes {header}; strike it from BACKWARDS" for path, header in sorted(BACKWARDS - against)]
+    found += [f"{name}() is declared in {' and in '.join(headers)}" for name, headers in twins(root)]
     print("\n".join(found) if found else "layering: every include follows the arrows")
     return bool(found)
 

@@ -10,7 +10,7 @@
 #include "base/size.h"
 #include "model/encoder/choice.h"
 #include "model/model.h"
-#include "train/data/cache.h"
+#include "train/data/embedding_cache.h"
 #include "train/data/frozen.h"
 #include "train/run/course.h"
 #include "train/run/folder.h"
@@ -118,15 +118,15 @@ static enum err_code make_rows(const struct run *run, const struct dataset *data
 }
 
 static enum err_code embed(struct run *run, const struct encoder *encoder,
-                           const struct cache *cache, const struct dataset *data, size_t before,
-                           float *rows, struct err *err)
+                           const struct embedding_cache *cache, const struct dataset *data,
+                           size_t before, float *rows, struct err *err)
 {
     struct embed_step step = {run, before, run->data.n + run->eval_data.n};
     struct frozen_progress progress = {on_embedded, &step};
     enum err_code code = frozen_embed(encoder, data, run->config.pooling, run->options->threads,
                                       &progress, rows, err);
     struct err why = ERR_INIT;
-    if (code == ERR_OK && cache_put(cache, data, rows, &why) != ERR_OK) {
+    if (code == ERR_OK && embedding_cache_put(cache, data, rows, &why) != ERR_OK) {
         run_note(run, "--embedding-cache: nothing is kept: %s", why.text);
     }
     return code;
@@ -142,15 +142,15 @@ static enum err_code embed_all(struct run *run, struct err *err)
     float **const rows[2] = {&run->embeddings, &run->eval_embeddings};
     bool found[2] = {false, run->eval_data.n == 0};
     enum err_code code = choice_make(&this_machine, "auto", "fp32", &choice, err);
-    struct cache cache = {.dir = run->options->embedding_cache,
-                          .encoder_sha256 = run->encoder_sha256,
-                          .pooling = pooling_name(run->config.pooling, pooling),
-                          .isa = code == ERR_OK ? isa_name(choice.isa) : "",
-                          .hidden = config_pooled_width(&run->config)};
+    struct embedding_cache cache = {.dir = run->options->embedding_cache,
+                                    .encoder_sha256 = run->encoder_sha256,
+                                    .pooling = pooling_name(run->config.pooling, pooling),
+                                    .isa = code == ERR_OK ? isa_name(choice.isa) : "",
+                                    .hidden = config_pooled_width(&run->config)};
     for (size_t i = 0; code == ERR_OK && i < 2; i++) {
         if (sets[i]->n > 0) {
             code = make_rows(run, sets[i], rows[i], err);
-            found[i] = code == ERR_OK && cache_get(&cache, sets[i], *rows[i]);
+            found[i] = code == ERR_OK && embedding_cache_get(&cache, sets[i], *rows[i]);
         }
     }
     if (code == ERR_OK && !(found[0] && found[1])) {

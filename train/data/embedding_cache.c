@@ -1,4 +1,4 @@
-#include "train/data/cache.h"
+#include "train/data/embedding_cache.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,7 @@ static const char suffix[] = ".embeddings.safetensors";
 
 /* DIR/<sha256 of everything that the rows depend on>.embeddings.safetensors; NULL without memory.
  */
-static char *cache_path(const struct cache *cache, const struct dataset *dataset)
+static char *cache_path(const struct embedding_cache *cache, const struct dataset *dataset)
 {
     struct sha256 *sha = sha256_create();
     if (!sha) {
@@ -38,7 +38,8 @@ static char *cache_path(const struct cache *cache, const struct dataset *dataset
     return file_join(cache->dir, name);
 }
 
-bool cache_get(const struct cache *cache, const struct dataset *dataset, float *out)
+bool embedding_cache_get(const struct embedding_cache *cache, const struct dataset *dataset,
+                         float *out)
 {
     struct safetensors *file;
     char *path = cache->dir ? cache_path(cache, dataset) : NULL;
@@ -117,8 +118,8 @@ static void prune(int dir_fd, DIR *dir)
     free(entries);
 }
 
-enum err_code cache_put(const struct cache *cache, const struct dataset *dataset, const float *rows,
-                        struct err *err)
+enum err_code embedding_cache_put(const struct embedding_cache *cache,
+                                  const struct dataset *dataset, const float *rows, struct err *err)
 {
     if (!cache->dir || (uint64_t)dataset->n * cache->hidden * sizeof *rows > CACHE_BYTES_MAX) {
         return ERR_OK;
