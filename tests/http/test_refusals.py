@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import statistics
 import threading
 import time
@@ -75,3 +76,19 @@ def test_drain_lets_kept_back_refusals_go(full):
         for connection in connections:
             connection.send(render("POST", "/embed", b'{"inputs": "a"}', JSON))
         full.stop()
+
+
+def test_refusals_are_a_sample_in_the_log(full):
+    """Who comes anew each time is refused at once: the lines would be the log. The metrics count all."""
+    refused = 0
+    end = time.monotonic() + 60
+    while refused < 300 and time.monotonic() < end:
+        with full.connect() as connection:
+            refused += connection.post("/embed", {"inputs": "a"}).status == 429
+    assert refused == 300, "the queue was never full for long enough"
+    text = full.get("/metrics", admin=True).body.decode()
+    counted = int(re.search(r'^orthrus_requests_total{route="/embed",code="429"} (\d+)$', text, re.M)[1])
+    assert counted >= refused
+    full.stop()
+    logged = [line for line in full.lines if line["message"] == "request" and line["status"] == 429]
+    assert 0 < len(logged) < refused / 2
