@@ -48,7 +48,7 @@ static bool add_field(struct rows *rows, size_t n, size_t start)
 }
 
 /* Splits one line that continues a record; open says whether a quote is open before and behind it.
- * Fields are appended to record, each with a NUL behind it. False: too many columns or memory. */
+ * Fields are appended to record, each with a NUL behind it. False: too many columns. */
 static bool split_line(struct rows *rows, const struct line *line, bool *open, size_t *n)
 {
     char comma = rows->format == ROWS_TSV ? '\t' : ',';
@@ -72,7 +72,7 @@ static bool split_line(struct rows *rows, const struct line *line, bool *open, s
             buf_append_char(out, c);
         }
     }
-    return !buf_failed(out);
+    return true;
 }
 
 /* The next record, which may hold newlines between quotes; *ret_n fields. 0 at the end. */
@@ -106,9 +106,9 @@ static enum err_code read_record(struct rows *rows, size_t *ret_n, struct err *e
             buf_append_char(&rows->record, '\n');
         }
         if (!split_line(rows, &line, &open, &n)) {
-            return rows_bad(rows, err, "more than 4096 columns, or 4 MiB, in a row");
+            return rows_bad(rows, err, "more than 4096 columns in a row");
         }
-    } while (open || n == 0);
+    } while ((open || n == 0) && !buf_failed(&rows->record));
     buf_append_char(&rows->record, '\0');
     rows->fields[n] = rows->record.size;
     *ret_n = n;
