@@ -28,28 +28,39 @@ bool request_may_echo(const char *name, size_t size)
 
 /* jansson makes a heap object of each value, some 40 bytes of one digit and a comma: without a
  * bound a body could take twenty times its size. True if there are at most max values, counted by
- * the commas and brackets outside strings. */
-static bool values_within(const char *body, size_t size, size_t max)
+ * the commas and brackets outside strings; *ret_bytes is the heap that they take then. */
+static bool values_within(const char *body, size_t size, size_t max, size_t *ret_bytes)
 {
+    /* jansson's structs as malloc rounds them up: an object with its first buckets, an array with
+     * its first entries, each further entry (while the array grows there are two), a member's
+     * buckets, a string or a key with its text's own block. */
+    enum { OBJECT = 224, ARRAY = 128, ENTRY = 24, MEMBER = 40, STRING = 80, NUMBER = 32 };
     size_t values = 1;
+    size_t bytes = 0;
+    char last = ',';
     for (size_t i = 0; i < size; i++) {
-        switch (body[i]) {
-        case '"':
+        char byte = body[i];
+        bool opens = byte == '[' || byte == '{';
+        bool begins = last == ',' || last == ':' || last == '[';
+        values += opens || byte == ',';
+        if (values > max) {
+            return false;
+        }
+        if (byte == '"') {
+            bytes += STRING;
             while (++i < size && body[i] != '"') {
                 i += body[i] == '\\';
             }
-            break;
-        case ',':
-        case '[':
-        case '{':
-            if (++values > max) {
-                return false;
-            }
-            break;
-        default:
-            break;
+        } else if (opens) {
+            bytes += byte == '{' ? OBJECT : ARRAY;
+        } else if (byte == ',' || byte == ':') {
+            bytes += byte == ',' ? ENTRY : MEMBER;
+        } else if (begins && byte >= '-' && byte <= '9') {
+            bytes += NUMBER;
         }
+        last = byte == ' ' || (byte >= '\t' && byte <= '\r') ? last : byte;
     }
+    *ret_bytes = bytes;
     return true;
 }
 
@@ -68,40 +79,10 @@ static size_t values_max(enum api_kind kind, const struct api_limits *limits)
 size_t request_tree_bytes(enum api_kind kind, const char *body, size_t size,
                           const struct api_limits *limits)
 {
-    /* jansson's structs as malloc rounds them up: an object with its first buckets, an array with
-     * its first entries, each further entry (while the array grows there are two), a member's
-     * buckets, a string or a key with its text's own block. */
-    enum { OBJECT = 224, ARRAY = 128, ENTRY = 24, MEMBER = 40, STRING = 80, NUMBER = 32 };
-    size_t most = values_max(kind, limits);
-    size_t values = 1;
     size_t bytes = 0;
-    unsigned depth = 0;
-    char last = ',';
-    for (size_t i = 0; i < size; i++) {
-        char byte = body[i];
-        bool opens = byte == '[' || byte == '{';
-        bool begins = last == ',' || last == ':' || last == '[';
-        depth += opens;
-        depth -= (byte == ']' || byte == '}') && depth > 0;
-        values += opens || byte == ',';
-        if (values > most || depth > API_DEPTH_MAX) {
-            return 0; /* no tree is made */
-        }
-        if (byte == '"') {
-            bytes += STRING;
-            while (++i < size && body[i] != '"') {
-                i += body[i] == '\\';
-            }
-        } else if (opens) {
-            bytes += byte == '{' ? OBJECT : ARRAY;
-        } else if (byte == ',' || byte == ':') {
-            bytes += byte == ',' ? ENTRY : MEMBER;
-        } else if (begins && byte >= '-' && byte <= '9') {
-            bytes += NUMBER;
-        }
-        last = byte == ' ' || (byte >= '\t' && byte <= '\r') ? last : byte;
-    }
-    return bytes;
+    bool made = jval_depth_ok(body, size, API_DEPTH_MAX) &&
+                values_within(body, size, values_max(kind, limits), &bytes);
+    return made ? bytes : 0;
 }
 
 bool request_body_ok(enum api_kind kind, const char *body, size_t size,
@@ -119,7 +100,8 @@ bool request_body_ok(enum api_kind kind, const char *body, size_t size,
                            "the body is nested too deep; at most %d levels are allowed",
                            API_DEPTH_MAX);
     }
-    if (!values_within(body, size, values_max(kind, limits))) {
+    size_t bytes = 0;
+    if (!values_within(body, size, values_max(kind, limits), &bytes)) {
         return problem_set(problem, PROBLEM_TOO_MANY, kind == API_OPENAI ? "input" : "inputs",
                            "the body holds too many values; at most %zu inputs are allowed",
                            limits->client_batch);
