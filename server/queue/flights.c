@@ -1,6 +1,5 @@
 #include "server/queue/flights.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -8,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "model/files/safetensors.h"
 #include "server/queue/cache.h"
 
 enum { CHAINS = 16384 }; /* a power of two */
@@ -330,7 +330,7 @@ enum round { ROUND_COMPLETE, ROUND_REFUSED, ROUND_GOES };
 static enum round admit(struct flights *flights, struct shared *shared)
 {
     struct job *job = shared->job;
-    if (shared->job->n_led == 0 && shared->n_follows == 0) {
+    if (job->n_led == 0 && shared->n_follows == 0) {
         return ROUND_COMPLETE;
     }
     bool admitted = true;
@@ -338,7 +338,7 @@ static enum round admit(struct flights *flights, struct shared *shared)
         job->entry.why = POLICY_LEFT;
         scheduler_tell(job);
         admitted = false;
-    } else if (shared->job->n_led > 0) {
+    } else if (job->n_led > 0) {
         admitted = scheduler_admit(flights->options.scheduler, job);
     }
     if (!admitted) {
@@ -347,9 +347,9 @@ static enum round admit(struct flights *flights, struct shared *shared)
         (void)leave_all(shared);
         return ROUND_REFUSED;
     }
-    metrics_cache(flights->options.metrics, METRICS_CACHE_MISS, shared->job->n_led);
+    metrics_cache(flights->options.metrics, METRICS_CACHE_MISS, job->n_led);
     metrics_cache(flights->options.metrics, METRICS_CACHE_JOINED, shared->n_follows);
-    atomic_store(&shared->pending, 1 + (shared->job->n_led > 0) + shared->n_follows);
+    atomic_store(&shared->pending, 1 + (job->n_led > 0) + shared->n_follows);
     if (shared->n_follows > 0) {
         wait_in_list(flights, shared);
     }
@@ -367,7 +367,7 @@ static enum round begin_round(struct flights *flights, struct shared *shared)
     /* A job that is put off, or whose client is gone, leads nobody. */
     bool may_lead = atomic_load_explicit(&job->client, memory_order_relaxed) == CLIENT_WAITS;
     shared->lost = false;
-    shared->job->n_led = 0;
+    job->n_led = 0;
     shared->n_follows = 0;
     job->led_starts[0] = 0;
     for (size_t text = 0; text < job->texts; text++) {
@@ -417,7 +417,7 @@ static void take_away(struct flights *flights, struct shared *shared, size_t n)
             job->done(job);
             return;
         }
-        if (shared->job->n_led > 0) {
+        if (job->n_led > 0) {
             scheduler_enqueue(flights->options.scheduler, job);
         }
         n = 1;
@@ -492,7 +492,7 @@ bool flights_admit(struct flights *flights, struct job *job)
 void flights_enqueue(struct flights *flights, struct job *job)
 {
     struct shared *shared = job->shared;
-    if (!shared || shared->job->n_led > 0) {
+    if (!shared || job->n_led > 0) {
         scheduler_enqueue(flights->options.scheduler, job);
     }
     if (shared) {
@@ -577,16 +577,6 @@ void flights_cut(struct flights *flights, const struct policy_batch *batch)
     unlock(flights);
 }
 
-static bool all_finite(const float *values, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(values[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 void flights_computed(struct flights *flights, struct job *job, size_t index,
                       const struct computed_text *vectors, struct follow **follows)
 {
@@ -598,8 +588,8 @@ void flights_computed(struct flights *flights, struct job *job, size_t index,
         return;
     }
     give(flights, shared, job->led[index], vectors);
-    bool good = all_finite(vectors->pooled, options->pooled) &&
-                all_finite(vectors->hidden, options->first);
+    bool good = floats_first_nonfinite(vectors->pooled, options->pooled) == options->pooled &&
+                floats_first_nonfinite(vectors->hidden, options->first) == options->first;
     const struct cache_key *key = &shared->flights[index].key;
     bool first = job->reads == JOB_READS_FIRST;
     lock(flights);
