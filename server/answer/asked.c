@@ -145,24 +145,10 @@ static enum job_reads reads_of(const struct job *job)
     return reads;
 }
 
-bool asked_take(struct job *job, const struct engine *engine)
+static bool take_heads(struct job *job, const struct engine *engine)
 {
-    struct answer *answer = calloc(1, sizeof *answer);
-    if (!answer) {
-        return answer_no_memory(job);
-    }
-    atomic_init(&answer->broken, false);
-    job->answer = answer;
-    job->answer_free = answer_free;
-    answer->asked = calloc(API_TASKS_MAX, sizeof *answer->asked);
-    if (!answer->asked) {
-        return answer_no_memory(job);
-    }
+    struct answer *answer = job->answer;
     bool analyze = job->kind == API_ANALYZE;
-    job->reads = reads_of(job);
-    if (!analyze && !asks_head(job->kind)) {
-        return true;
-    }
     headstore_acquire(engine->headstore, &answer->version);
     answer->shadow = shadow_acquire(engine->headstore, &answer->version);
     if (analyze ? !take_tasks(job) : !take(job, job->head, PLACE_ALONE, true)) {
@@ -180,8 +166,27 @@ bool asked_take(struct job *job, const struct engine *engine)
     for (size_t i = 0; i < answer->n_asked; i++) {
         answer->offsets = answer->offsets || answer->asked[i].head->type == HEAD_TOKENS;
     }
-    job->reads = reads_of(job);
     return analyze || check_single(job, engine);
+}
+
+bool asked_take(struct job *job, const struct engine *engine)
+{
+    struct answer *answer = calloc(1, sizeof *answer);
+    if (!answer) {
+        return answer_no_memory(job);
+    }
+    atomic_init(&answer->broken, false);
+    job->answer = answer;
+    job->answer_free = answer_free;
+    answer->asked = calloc(API_TASKS_MAX, sizeof *answer->asked);
+    if (!answer->asked) {
+        return answer_no_memory(job);
+    }
+    if ((job->kind == API_ANALYZE || asks_head(job->kind)) && !take_heads(job, engine)) {
+        return false;
+    }
+    job->reads = reads_of(job);
+    return true;
 }
 
 /* calloc of a × b of size bytes, 1 at least. */

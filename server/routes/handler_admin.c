@@ -221,6 +221,11 @@ static bool take_if_match(struct exchange *x, struct swap *swap)
     return true;
 }
 
+static bool names_stage(const char *argument)
+{
+    return strncmp(argument, "stage", 5) == 0 && strcspn(argument, "=&") == 5;
+}
+
 /* One argument of the query: dry_run bare, true or 1; false or 0. */
 static bool take_argument(struct exchange *x, struct swap *swap, const char *text, size_t size)
 {
@@ -235,7 +240,7 @@ static bool take_argument(struct exchange *x, struct swap *swap, const char *tex
         swap->stage = true;
         return true;
     }
-    if (swap->may_stage && strncmp(text, "stage", 5) == 0 && strcspn(text, "=&") == 5) {
+    if (swap->may_stage && names_stage(text)) {
         exchange_fail(x, PROBLEM_FIELD_VALUE, "stage", "stage: shadow is allowed");
         return false;
     }
@@ -263,7 +268,7 @@ static bool take_query(struct exchange *x, struct swap *swap)
     bool dry_run_seen = false;
     for (const char *at = x->query; *at;) {
         size_t size = strcspn(at, "&");
-        bool staging = strncmp(at, "stage", 5) == 0 && strcspn(at, "=&") == 5;
+        bool staging = names_stage(at);
         if (size && (staging ? swap->stage : dry_run_seen && strncmp(at, "dry_run", 7) == 0)) {
             const char *name = staging ? "stage" : "dry_run";
             exchange_fail(x, PROBLEM_FIELD_DUPLICATE, name, "%s may stand only once", name);
