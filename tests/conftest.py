@@ -269,3 +269,20 @@ def key_file(tmp_path):
     path = tmp_path / "keys"
     path.write_text(f"team-a:{KEY}\n\nteam-b:{KEY[::-1]}\n")
     return str(path)
+
+
+def kill_until_done(command, draw, longest, kills):
+    """Runs command() and kills it after a random time up to `longest` s, until a run ends by itself; it goes on from what
+    is there. How many were killed."""
+    killed = 0
+    while True:
+        process = subprocess.Popen(command(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.wait(None if killed >= kills else draw.uniform(longest / 50, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        _, error = process.communicate()
+        if process.returncode != -9:
+            assert process.returncode == 0, error
+            return killed

@@ -1,4 +1,5 @@
 """orthrus embed as a user meets it: any input and output, every format, shards, and deaths at any point."""
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import threading
 import time
 
 import pytest
+from conftest import kill_until_done
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
@@ -268,23 +270,6 @@ def test_vectors_that_are_not_finite_are_an_error(tmp_path):
         assert b"finite" in done.stderr or b"no heads" in done.stderr
 
 
-def kill_until_done(source, out, flags, draw, kills):
-    """Runs embed --resume and kills it after random times until one run ends by itself."""
-    killed = 0
-    while True:
-        process = subprocess.Popen(command("--normalize", "-i", source, "-o", out, "--resume", *flags),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            process.wait(None if killed >= kills else draw.uniform(0.005, 0.25))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += 1
-        _, error = process.communicate()
-        if process.returncode != -9:
-            assert process.returncode == 0, error
-            return killed
-
-
 def test_resume_after_kill_9_gives_the_same_bytes(tmp_path):
     draw = random.Random(os.environ.get("ORTHRUS_SEED", "7"))
     source = write_lines(tmp_path / "in.txt", 20000)
@@ -295,7 +280,8 @@ def test_resume_after_kill_9_gives_the_same_bytes(tmp_path):
             for path in tmp_path.glob("out*"):
                 path.unlink()
             good("-i", source, "-o", whole, *flags)
-            survived += kill_until_done(source, out, flags, draw, 8)
+            resume = functools.partial(command, "--normalize", "-i", source, "-o", out, "--resume", *flags)
+            survived += kill_until_done(resume, draw, 0.25, 8)
             assert out.read_bytes() == whole.read_bytes()
             assert sorted(p.name for p in tmp_path.glob("out*")) == ["out", "out.manifest.json"]
             print(f"survived {survived} kills")

@@ -2,6 +2,7 @@
 usable or not written, data as people have it."""
 import csv
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import termios
 import time
 
 import pytest
+from conftest import kill_until_done
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
@@ -218,22 +220,10 @@ def test_a_result_goes_to_a_file_and_errors_name_the_command(tmp_path, data):
     assert "port" in subprocess.run([BIN, "health", "127.0.0.1:99999"], capture_output=True, text=True).stderr
 
 
-def kill_until_done(out, flags, draw, kills):
-    """Runs train and kills it after random times, until a run ends by itself; goes on from what is there."""
-    killed = 0
-    while True:
-        how = "--resume" if (out / "checkpoint.safetensors").exists() else "--overwrite"
-        process = subprocess.Popen([BIN, "train", "--model", str(TINY), "--output", str(out), *map(str, flags), how],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            process.wait(None if killed >= kills else draw.uniform(0.01, 0.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += 1
-        _, error = process.communicate()
-        if process.returncode != -9:
-            assert process.returncode == 0, error
-            return killed
+def resume(out, *flags):
+    """The command that goes on from what is there."""
+    how = "--resume" if (out / "checkpoint.safetensors").exists() else "--overwrite"
+    return [BIN, "train", "--model", str(TINY), "--output", str(out), *map(str, flags), how]
 
 
 def test_resume_after_kill_9_gives_the_same_bytes(tmp_path, data):
@@ -245,7 +235,7 @@ def test_resume_after_kill_9_gives_the_same_bytes(tmp_path, data):
             whole, out = tmp_path / f"{name}-whole", tmp_path / f"{name}-{survived}"
             if not whole.exists():
                 good("train", "--output", whole, *common, *flags)
-            survived += kill_until_done(out, [*common, *flags], draw, 6)
+            survived += kill_until_done(functools.partial(resume, out, *common, *flags), draw, 0.5, 6)
             print(f"survived {survived} kills")
             for path in whole.iterdir():
                 # Times stand in the reports and in the checkpoint.
