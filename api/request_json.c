@@ -100,6 +100,11 @@ bool request_body_ok(enum api_kind kind, const char *body, size_t size,
                            "the body is nested too deep; at most %d levels are allowed",
                            API_DEPTH_MAX);
     }
+    /* jansson passes over one behind a number. */
+    if (memchr(body, '\0', size)) {
+        return problem_set(problem, PROBLEM_NOT_JSON, NULL,
+                           "the body is not valid JSON (a byte that is zero)");
+    }
     size_t bytes = 0;
     if (!values_within(body, size, values_max(kind, limits), &bytes)) {
         return problem_set(problem, PROBLEM_TOO_MANY, kind == API_OPENAI ? "input" : "inputs",

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/utf8.h"
@@ -68,6 +69,10 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
 {
     if (!jval_depth_ok(text, size, JVAL_DEPTH_MAX)) {
         return err_set(err, ERR_INVALID, "JSON nested deeper than %d", JVAL_DEPTH_MAX);
+    }
+    /* jansson passes over a zero byte behind a number. */
+    if (size && memchr(text, '\0', size)) {
+        return err_set(err, ERR_INVALID, "not valid JSON (a byte that is zero)");
     }
     json_error_t error;
     (void)jval_memory_failed();
