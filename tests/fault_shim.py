@@ -9,8 +9,12 @@ from conftest import BIN
 
 BUILD = pathlib.Path(BIN).resolve().parent  # of the program that is tested
 LIBRARY = BUILD / "tests" / "libfault_shim.so"
-MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC, ALLOCATE = range(1, 8)
+# enum call of control.h
+(MALLOC, WRITE, RECV, SEND, ACCEPT, FSYNC, ALLOCATE,
+ SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, SHUTDOWN, IOCTL, POLL, EPOLL_CREATE, EPOLL_CTL, EPOLL_WAIT, EVENTFD,
+ OPEN, READ, STAT, OPENDIR, READDIR, WRITE_FILE, FCHMOD, RENAME, UNLINK, MKDIR, ACCESS, CLOSE, INOTIFY) = range(1, 33)
 SHORT = 0  # in place of an errno: half of the bytes
+KILL_BEFORE, KILL_HALFWAY, KILL_AFTER = -1, -2, -3
 
 
 FAULTY = BUILD / "tests" / "orthrus_faulty"  # the program with its own allocations wrapped, under ASan

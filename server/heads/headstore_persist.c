@@ -268,13 +268,19 @@ static enum err_code next_by_names(const char *dir, uint64_t *ret_next, struct e
     if (!folder) {
         return err_set_errno(err, ERR_IO, errno, "--state-dir %s", dir);
     }
+    errno = 0;
     for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
         uint64_t version;
         if (parse_name(entry->d_name, &version) && version >= next) {
             next = version + 1;
         }
+        errno = 0;
     }
+    int number = errno;
     (void)closedir(folder);
+    if (number) {
+        return err_set_errno(err, ERR_IO, number, "--state-dir %s", dir);
+    }
     *ret_next = next;
     return ERR_OK;
 }

@@ -71,8 +71,11 @@ static enum err_code list_candidates(const char *dir, struct candidate **ret_can
     }
     enum err_code code = ERR_OK;
     while (code == ERR_OK) {
+        errno = 0;
         const struct dirent *entry = readdir(folder);
         if (!entry) {
+            /* Half a list would bring an older file into service. */
+            code = errno ? err_set_errno(err, ERR_IO, errno, "--heads-dir %s", dir) : ERR_OK;
             break;
         }
         if (entry->d_name[0] == '.' || !has_suffix(entry->d_name, ".safetensors")) {
@@ -134,9 +137,24 @@ static bool is_active(const struct headstore *store, const char *source_sha256)
     return kept->n && strcmp(kept->version[0].source_sha256, source_sha256) == 0;
 }
 
-/* Tries one file; true when it now serves, or already did. A refusal is reported, and kept for
- * GET /admin/heads while it is the newest. */
-static bool try_file(struct watch *watch, const char *name, struct err *refusal)
+/* True where a file could not be looked at for a reason that says nothing about it: a disk's error,
+ * no descriptor or memory left. */
+static bool is_passing(const char *path, enum err_code code)
+{
+    struct stat st;
+    if (code != ERR_IO || !path) {
+        return code == ERR_NOMEM;
+    }
+    return stat(path, &st) == 0 ? S_ISREG(st.st_mode) && access(path, R_OK) == 0 : errno != ENOENT;
+}
+
+enum tried {
+    TRIED_SERVES,  /* now, or already did */
+    TRIED_REFUSED, /* reported, and kept for GET /admin/heads while it is the newest */
+    TRIED_IN_VAIN, /* not its fault: an older file must not take its place */
+};
+
+static enum tried try_file(struct watch *watch, const char *name, struct err *refusal)
 {
     struct headstore *store = watch->store;
     uint64_t begin_ns = clock_now_ns();
@@ -153,7 +171,7 @@ static bool try_file(struct watch *watch, const char *name, struct err *refusal)
         if (is_active(store, sha256)) {
             free(data);
             free(path);
-            return true;
+            return TRIED_SERVES;
         }
         struct heads *heads = NULL;
         result = headstore_stage(store, data, size, name, NULL, &heads, &err);
@@ -169,9 +187,10 @@ static bool try_file(struct watch *watch, const char *name, struct err *refusal)
         err_prefix(&err, "%s", name);
         err_set(refusal, err.code, "%s", err.text);
     }
+    bool passing = result != SWAP_OK && is_passing(path, err.code);
     free(data);
     free(path);
-    return result == SWAP_OK;
+    return result == SWAP_OK ? TRIED_SERVES : passing ? TRIED_IN_VAIN : TRIED_REFUSED;
 }
 
 /* The swap lock is held. */
@@ -187,12 +206,20 @@ static enum err_code scan(struct watch *watch, struct err *err)
     sign(watch->dir, candidates, n, signature);
     if (!signature[0] || strcmp(signature, watch->seen) != 0) {
         struct err refusal = ERR_INIT;
-        bool served = false;
-        for (size_t i = 0; i < n && !served; i++) {
-            served = try_file(watch, candidates[i].name, &refusal);
+        enum tried tried = TRIED_REFUSED;
+        for (size_t i = 0; i < n && tried == TRIED_REFUSED; i++) {
+            tried = try_file(watch, candidates[i].name, &refusal);
+            if (tried == TRIED_IN_VAIN) {
+                code = err_set(err, ERR_IO, "--heads-dir %s: %s can't be read now", watch->dir,
+                               candidates[i].name);
+            }
+        }
+        if (code != ERR_OK) {
+            free_candidates(candidates, n);
+            return code;
         }
         headstore_set_refusal(watch->store, refusal.text);
-        if (!served) {
+        if (tried == TRIED_REFUSED) {
             LOG(LOG_WARN, "no valid heads in --heads-dir; what served goes on serving",
                 LOG_S("dir", watch->dir));
         }

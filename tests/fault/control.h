@@ -26,7 +26,37 @@ enum call {
     CALL_ACCEPT,
     CALL_FSYNC,
     CALL_ALLOCATE, /* anything that gives memory */
+    /* of sockets, and what waits for them */
+    CALL_SOCKET,
+    CALL_BIND,
+    CALL_LISTEN,
+    CALL_SETSOCKOPT,
+    CALL_GETSOCKNAME,
+    CALL_SHUTDOWN,
+    CALL_IOCTL,
+    CALL_POLL,
+    CALL_EPOLL_CREATE,
+    CALL_EPOLL_CTL,
+    CALL_EPOLL_WAIT,
+    CALL_EVENTFD,
+    /* of files */
+    CALL_OPEN,
+    CALL_READ, /* of regular files */
+    CALL_STAT, /* fstat and stat */
+    CALL_OPENDIR,
+    CALL_READDIR,
+    CALL_WRITE_FILE,
+    CALL_FCHMOD,
+    CALL_RENAME,
+    CALL_UNLINK,
+    CALL_MKDIR,
+    CALL_ACCESS,
+    CALL_CLOSE, /* of either: it closes, then says that it failed */
+    CALL_INOTIFY,
 };
+
+/* In place of an errno: SIGKILL before the call, halfway through its bytes, behind it. */
+enum { KILL_BEFORE = -1, KILL_HALFWAY = -2, KILL_AFTER = -3 };
 
 struct control {
     _Atomic int call, at, error, seen, size, spare;

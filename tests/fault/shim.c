@@ -1,12 +1,23 @@
 /* A library to be preloaded: one call of the C library's fails once, as a file that control.h
  * describes says while the program runs. For whole daemons, whose libraries' calls the linker's
  * --wrap does not see. tests/fault_shim.py has the other side. */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -82,14 +93,57 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
     }                                              \
     return whole;
 
-/* Of stderr alone: the library's own wake-ups go through write(2) too, and it ends without them. */
+static void die(void)
+{
+    (void)kill(getpid(), SIGKILL);
+}
+
+static bool is_regular(int fd)
+{
+    struct stat st;
+    return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* A call that fails or goes its way; what is killed behind it has made it. */
+#define CALL(call, type, failed, whole)           \
+    int error = 0;                                \
+    bool strikes = control_strikes(call, &error); \
+    if (strikes && error > 0) {                   \
+        errno = error;                            \
+        return failed;                            \
+    }                                             \
+    if (strikes && error != KILL_AFTER) {         \
+        die();                                    \
+    }                                             \
+    type result = whole;                          \
+    if (strikes) {                                \
+        die();                                    \
+    }                                             \
+    return result;
+
+/* Of stderr and of files: the library's own wake-ups go through write(2) too, and it ends without
+ * them. */
 ssize_t write(int fd, const void *data, size_t size)
 {
     NEXT(write)
-    if (fd != STDERR_FILENO) {
+    int error = 0;
+    enum call call = fd == STDERR_FILENO ? CALL_WRITE : CALL_WRITE_FILE;
+    if ((call == CALL_WRITE_FILE && !is_regular(fd)) || !control_strikes(call, &error)) {
         return real(fd, data, size);
     }
-    MOVE(CALL_WRITE, ssize_t, size, real(fd, data, size), real(fd, data, size / 2))
+    if (error > 0) {
+        errno = error;
+        return -1;
+    }
+    if (error == KILL_BEFORE) {
+        die();
+    }
+    bool less = error == 0 || error == KILL_HALFWAY;
+    ssize_t put = real(fd, data, less ? (size + 1) / 2 : size);
+    if (error) {
+        die();
+    }
+    return put;
 }
 
 ssize_t recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
@@ -132,10 +186,200 @@ int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
 int fsync(int fd)
 {
     NEXT(fsync)
+    CALL(CALL_FSYNC, int, -1, real(fd))
+}
+
+int socket(int domain, int type, int protocol)
+{
+    NEXT(socket)
+    CALL(CALL_SOCKET, int, -1, real(domain, type, protocol))
+}
+
+int bind(int fd, const struct sockaddr *address, socklen_t size)
+{
+    NEXT(bind)
+    CALL(CALL_BIND, int, -1, real(fd, address, size))
+}
+
+int listen(int fd, int backlog)
+{
+    NEXT(listen)
+    CALL(CALL_LISTEN, int, -1, real(fd, backlog))
+}
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    NEXT(setsockopt)
+    CALL(CALL_SETSOCKOPT, int, -1, real(fd, level, name, value, size))
+}
+
+int getsockname(int fd, struct sockaddr *address, socklen_t *size)
+{
+    NEXT(getsockname)
+    CALL(CALL_GETSOCKNAME, int, -1, real(fd, address, size))
+}
+
+int shutdown(int fd, int how)
+{
+    NEXT(shutdown)
+    CALL(CALL_SHUTDOWN, int, -1, real(fd, how))
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    NEXT(ioctl)
+    va_list arguments;
+    va_start(arguments, request);
+    void *argument = va_arg(arguments, void *);
+    va_end(arguments);
+    CALL(CALL_IOCTL, int, -1, real(fd, request, argument))
+}
+
+int poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+    NEXT(poll)
+    CALL(CALL_POLL, int, -1, real(fds, n, timeout_ms))
+}
+
+int epoll_create1(int flags)
+{
+    NEXT(epoll_create1)
+    CALL(CALL_EPOLL_CREATE, int, -1, real(flags))
+}
+
+int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
+{
+    NEXT(epoll_ctl)
+    /* libmicrohttpd ends the process where one cannot be taken out again, which no kernel does. */
+    if (what == EPOLL_CTL_DEL) {
+        return real(epoll, what, fd, event);
+    }
+    CALL(CALL_EPOLL_CTL, int, -1, real(epoll, what, fd, event))
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int n, int timeout_ms)
+{
+    NEXT(epoll_wait)
+    CALL(CALL_EPOLL_WAIT, int, -1, real(epoll, events, n, timeout_ms))
+}
+
+int eventfd(unsigned count, int flags)
+{
+    NEXT(eventfd)
+    CALL(CALL_EVENTFD, int, -1, real(count, flags))
+}
+
+int inotify_init1(int flags)
+{
+    NEXT(inotify_init1)
+    CALL(CALL_INOTIFY, int, -1, real(flags))
+}
+
+int inotify_add_watch(int fd, const char *path, uint32_t mask)
+{
+    NEXT(inotify_add_watch)
+    CALL(CALL_INOTIFY, int, -1, real(fd, path, mask))
+}
+
+int open(const char *path, int flags, ...)
+{
+    NEXT(open)
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    CALL(CALL_OPEN, int, -1, real(path, flags, mode))
+}
+
+int mkostemp(char *pattern,
+             int flags){NEXT(mkostemp) CALL(CALL_OPEN, int, -1, real(pattern, flags))}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    NEXT(read)
     int error = 0;
-    if (control_strikes(CALL_FSYNC, &error)) {
+    if (atomic_load(&control->call) != CALL_READ || !is_regular(fd) ||
+        !control_strikes(CALL_READ, &error)) {
+        return real(fd, data, size);
+    }
+    if (error > 0) {
         errno = error;
         return -1;
     }
-    return real(fd);
+    return real(fd, data, (size + 1) / 2);
+}
+
+int fstat(int fd, struct stat *status)
+{
+    NEXT(fstat)
+    CALL(CALL_STAT, int, -1, real(fd, status))
+}
+
+int stat(const char *path,
+         struct stat *status){NEXT(stat) CALL(CALL_STAT, int, -1, real(path, status))}
+
+DIR *opendir(const char *path)
+{
+    NEXT(opendir)
+    CALL(CALL_OPENDIR, DIR *, NULL, real(path))
+}
+
+struct dirent *readdir(DIR *folder)
+{
+    NEXT(readdir)
+    CALL(CALL_READDIR, struct dirent *, NULL, real(folder))
+}
+
+int fchmod(int fd, mode_t mode)
+{
+    NEXT(fchmod)
+    CALL(CALL_FCHMOD, int, -1, real(fd, mode))
+}
+
+int rename(const char *from, const char *to)
+{
+    NEXT(rename)
+    CALL(CALL_RENAME, int, -1, real(from, to))
+}
+
+int unlink(const char *path)
+{
+    NEXT(unlink)
+    CALL(CALL_UNLINK, int, -1, real(path))
+}
+
+int unlinkat(int folder, const char *path, int flags)
+{
+    NEXT(unlinkat)
+    CALL(CALL_UNLINK, int, -1, real(folder, path, flags))
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    NEXT(mkdir)
+    CALL(CALL_MKDIR, int, -1, real(path, mode))
+}
+
+int access(const char *path, int mode)
+{
+    NEXT(access)
+    CALL(CALL_ACCESS, int, -1, real(path, mode))
+}
+
+int close(int fd)
+{
+    NEXT(close)
+    int error = 0;
+    if (!control_strikes(CALL_CLOSE, &error)) {
+        return real(fd);
+    }
+    if (error == KILL_BEFORE) {
+        die();
+    }
+    int result = real(fd);
+    if (error < 0) {
+        die();
+    }
+    errno = error;
+    return error ? -1 : result;
 }

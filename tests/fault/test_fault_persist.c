@@ -3,13 +3,15 @@
  * process had reported as done is there. ORTHRUS_FULL=1 goes on to a thousand kills.
  *
  * And each of those calls fails once in every way that a disk has: then memory and folder say the
- * same, a change that was reported as failed has left nothing, and the next one is made. */
+ * same, a change that was reported as failed has left nothing, and the next one is made. A start
+ * serves what the folder holds or ends, and harms nothing. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -106,6 +108,61 @@ int rename(const char *from, const char *to)
 {
     FAULTY(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0))
     return (int)result;
+}
+
+/* What only looks at the disk fails, too; a kill there would be one between two changes. */
+#define FAULTY_LOOK(failed)       \
+    if (fault > 0 && strikes()) { \
+        errno = fault;            \
+        return failed;            \
+    }
+
+int open(const char *path, int flags, ...)
+{
+    FAULTY_LOOK(-1)
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0644);
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    FAULTY_LOOK(-1)
+    return syscall(SYS_read, fd, data, size);
+}
+
+int fstat(int fd, struct stat *status)
+{
+    int (*real)(int, struct stat *);
+    *(void **)&real = dlsym(RTLD_NEXT, "fstat");
+    FAULTY_LOOK(-1)
+    return real(fd, status);
+}
+
+int access(const char *path, int mode)
+{
+    FAULTY_LOOK(-1)
+    return (int)syscall(SYS_faccessat, AT_FDCWD, path, mode);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    FAULTY_LOOK(-1)
+    return (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+DIR *opendir(const char *path)
+{
+    DIR *(*real)(const char *);
+    *(void **)&real = dlsym(RTLD_NEXT, "opendir");
+    FAULTY_LOOK(NULL)
+    return real(path);
+}
+
+struct dirent *readdir(DIR *folder)
+{
+    struct dirent *(*real)(DIR *);
+    *(void **)&real = dlsym(RTLD_NEXT, "readdir");
+    FAULTY_LOOK(NULL)
+    return real(folder);
 }
 
 int mkostemp(char *pattern, int flags)
@@ -372,6 +429,63 @@ static void test_every_call_fails(void **state)
     print_message("%u failing calls\n", faults);
 }
 
+/* A start on a folder with three versions, or one whose state is gone. False when it was over
+ * before the call came. */
+static bool try_start(unsigned at, int number, float expected, uint64_t next)
+{
+    replace_folder(state_dir, seed_dir);
+    struct headstore *store = NULL;
+    struct err err = ERR_INIT;
+    fault = number;
+    kill_at = at;
+    enum err_code code = headstore_create(&settings, model, POOLING_MEAN, metrics, &store, &err);
+    bool struck = kill_at == 0;
+    kill_at = 0;
+    fault = 0;
+    if (code == ERR_OK) {
+        if (served(store) != expected) {
+            fail_msg("call %u fails with %d: the start serves %g", at, number,
+                     (double)served(store));
+        }
+        /* No number stands for two sets. */
+        struct heads_version version;
+        assert_true(put(store, heads_of(50)));
+        headstore_acquire(store, &version);
+        assert_true(version.version >= next);
+        heads_version_release(&version);
+    }
+    headstore_destroy(store);
+    store = open_store();
+    if (served(store) != (code == ERR_OK ? 50 : expected) || has_damage()) {
+        fail_msg("call %u of a start failed with %d: the next one serves %g", at, number,
+                 (double)served(store));
+    }
+    headstore_destroy(store);
+    return struck;
+}
+
+static void test_every_call_of_a_start_fails(void **state)
+{
+    (void)state;
+    static const int numbers[] = {EIO, EMFILE, EINTR};
+    unsigned faults = 0;
+    prepare(&scenarios[1]);
+    for (int lost = 0; lost < 2; lost++) {
+        if (lost) {
+            assert_int_equal(shell("rm '%s/state.json'", seed_dir), 0);
+        }
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            unsigned at = 1;
+            while (try_start(at, numbers[i], lost ? 0 : scenarios[1].old,
+                             scenarios[1].puts_before + 1)) {
+                at++;
+            }
+            faults += at - 1;
+        }
+    }
+    print_message("%u failing calls\n", faults);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -413,6 +527,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kill_at_every_call),
         cmocka_unit_test(test_every_call_fails),
+        cmocka_unit_test(test_every_call_of_a_start_fails),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
