@@ -150,7 +150,7 @@ def test_schemathesis_finds_nothing(start, api, tmp_path, token_file, listener):
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     (tmp_path / "orthrus_hooks.py").write_text(HOOKS)
     address = running.admin if admin else running.address
-    examples = 400 if FULL else 15 if SANITIZED else 40
+    examples = 400 if FULL else 10 if SANITIZED else 20
     command = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", f"http://{address}",
                "--checks", "all", "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing",
                "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", "--seed", "42",
