@@ -1,5 +1,6 @@
 """docker/kubernetes: every overlay and component builds, is valid, and says what it must."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -12,6 +13,8 @@ from go_tool import Missing, go_tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "docker" / "kubernetes"
+FULL = os.environ.get("ORTHRUS_FULL", "0") == "1"
+KUBE_SCORE = "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 OVERLAYS = sorted(p.name for p in (KUBERNETES / "overlays").iterdir())
 COMPONENTS = sorted(p.name for p in (KUBERNETES / "components").iterdir())
@@ -262,3 +265,40 @@ def test_adapter_rule_is_a_query(tmp_path, built):
     done = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yml"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- what policy checkers say; what is otherwise on purpose stands in the files, with its reason ------
+
+
+@pytest.fixture(scope="session")
+def overlays(built, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overlays")
+    for name in OVERLAYS:
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(built[f"overlays/{name}"]))
+    return folder
+
+
+@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 builds kube-score")
+def test_kube_score(overlays):
+    try:
+        program = go_tool(KUBE_SCORE)
+    except Missing as reason:
+        pytest.skip(str(reason))
+    for file in overlays.iterdir():
+        done = subprocess.run([program, "score", file, "--output-format", "ci"], capture_output=True, text=True, check=False)
+        lines = done.stdout.splitlines()
+        assert len(lines) > 30 and not [line for line in lines if line.startswith(("[CRITICAL]", "[WARNING]"))], done.stdout
+
+
+@pytest.mark.skipif(not FULL or not shutil.which("checkov"), reason="ORTHRUS_FULL=1 runs checkov where it is installed")
+def test_checkov(overlays):
+    for file in [*overlays.iterdir(), ROOT / "docker" / "Dockerfile"]:
+        done = subprocess.run(["checkov", "-f", file, "--compact", "--quiet", "--skip-download"], capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0 and "Failed checks: 0" in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("hadolint"), reason="hadolint is not installed")
+def test_hadolint():
+    done = subprocess.run(["hadolint", ROOT / "docker" / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
