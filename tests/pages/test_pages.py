@@ -1,4 +1,6 @@
 """The console and the docs page in a real browser: accessible, whole at every width, and truthful about what they leave out."""
+import functools
+import http.server
 import json
 import pathlib
 import shutil
@@ -28,8 +30,8 @@ def browser():
 
 @pytest.fixture
 def see(browser, tmp_path):
-    def run(server, *looks):
-        plan = {"url": f"http://{server.address}", "browser": browser[0], "modules": browser[1],
+    def run(server, *looks, url=None):
+        plan = {"url": url or f"http://{server.address}", "browser": browser[0], "modules": browser[1],
                 "looks": [{"page": "/", "theme": "light", "width": 1280, **look} for look in looks]}
         (tmp_path / "plan.json").write_text(json.dumps(plan))
         done = subprocess.run(["node", HERE / "look.mjs", tmp_path / "plan.json"], capture_output=True, text=True,
@@ -64,6 +66,16 @@ def test_accessible_in_both_themes_at_three_widths(server, see):
         assert found["overflow"] <= 0, where
         if found["page"] == "/docs":
             assert found["height"] < 10_000, where
+
+
+def test_an_open_route_fits_a_phone(server, see):
+    """Nothing has to be pushed sideways to be read, and the page stays within its height."""
+    [found] = see(server, {"page": "/docs#post-classify", "width": 390, "axe": True,
+                           "state": """({open: document.querySelectorAll("details.route[open]").length,
+        rows: document.querySelectorAll("details.route[open] tbody tr").length,
+        sideways: [...document.querySelectorAll(".scroll")].filter(n => n.scrollWidth > n.clientWidth).map(n => n.getAttribute("aria-label"))})"""})
+    assert found["axe"] == [] and found["overflow"] <= 0 and found["height"] < 10_000
+    assert found["state"]["open"] == 1 and found["state"]["rows"] > 10 and found["state"]["sideways"] == []
 
 
 CONSOLE = """({sentences: document.querySelectorAll("#results .sentence").length,
@@ -145,3 +157,44 @@ def test_a_swap_is_marked(start, token_file, see):
         said: document.querySelector("figure svg[role=img]").getAttribute("aria-label")})"""})
     thread.join()
     assert found["state"]["marks"] == 6 and " to v2" in found["state"]["said"]
+
+
+PAGE_OF_ANOTHER_ORIGIN = """<!doctype html><title>an application</title><script type="module">
+import OpenAI from "/openai/index.mjs";
+const client = new OpenAI({baseURL: "http://SERVER/v1", apiKey: "none", maxRetries: 0, dangerouslyAllowBrowser: true});
+const answer = client.embeddings.create({model: "any", input: ["hello world", "the old river"]});
+window.answered = answer.then(got => got.data.map(d => d.embedding.length), error => String(error));
+</script>"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Another origin, whose pages are the files of tmp_path/site; OpenAI's client for JavaScript among them."""
+    try:
+        modules = npm_packages("openai-browser", "openai@7.57.0")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "openai").symlink_to(modules / "openai")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {".mjs": "text/javascript", ".html": "text/html"}
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield site, f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize("allowed", (True, False))
+def test_a_page_of_another_origin(start, see, elsewhere, allowed):
+    """OpenAI's client sends headers of its own, which the browser asks for first."""
+    site, origin = elsewhere
+    running = start("--cors-origin", origin if allowed else "https://app.example")
+    (site / "app.html").write_text(PAGE_OF_ANOTHER_ORIGIN.replace("SERVER", running.address))
+    [found] = see(running, {"page": "/app.html", "wait": 500, "state": "window.answered"}, url=origin)
+    assert found["state"] == [32, 32] if allowed else "Connection error" in found["state"], found

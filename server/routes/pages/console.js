@@ -51,7 +51,7 @@ function wordsOf(explanation) {
   for (const token of explanation.tokens) {
     if (token.start === null) continue;
     const before = words[words.length - 1];
-    if (before && before.end === token.start && /^[\p{L}\p{N}]/u.test(token.text)) {
+    if (before && before.end === token.start && /^[\p{L}\p{N}'’]/u.test(token.text)) {
       before.end = token.end;
       before.share += token.share;
     } else words.push({start: token.start, end: token.end, share: token.share});
@@ -75,12 +75,13 @@ function coloured(text, explanation) {
   nodes.push(chars.slice(at).join(""));
   return nodes.filter(node => node !== "");
 }
+/* The three words that weigh most on each side; what has less than a twentieth of the largest share decides nothing. */
 function reasons(text, explanation) {
-  const chars = Array.from(text);
-  const words = wordsOf(explanation).map(w => [chars.slice(w.start, w.end).join(""), w.share]).sort((a, b) => b[1] - a[1]);
-  const tell = list => list.map(([word, share]) => `${word} ${share >= 0 ? "+" : ""}${share.toFixed(2)}`).join(", ");
-  const plus = words.filter(w => w[1] > 0).slice(0, 3), minus = words.filter(w => w[1] < 0).reverse().slice(0, 3);
-  return `for ${explanation.label}: ${tell(plus) || "no word"}${minus.length ? `; against: ${tell(minus)}` : ""}`;
+  const chars = Array.from(text), words = wordsOf(explanation).map(w => [chars.slice(w.start, w.end).join(""), w.share]);
+  const least = Math.max(...words.map(w => Math.abs(w[1]))) / 20;
+  const side = sign => words.filter(w => sign * w[1] > least).sort((a, b) => sign * (b[1] - a[1])).slice(0, 3)
+    .map(([word, share]) => `“${word}” ${sign > 0 ? "+" : "−"}${Math.abs(share).toFixed(2)}`).join(", ");
+  return `for ${explanation.label}: ${side(1) || "no word"}${side(-1) && `; against: ${side(-1)}`}`;
 }
 
 const showResults = () => {
@@ -154,6 +155,7 @@ function showMap() {
   const header = (text, i, scope) => el("th", {scope, title: text}, el("span", {class: "n num"}, `${i + 1} `),
     scope === "row" ? start(text, width) : hidden(start(text, width)));
   seen.map = {low, cosines: all};
+  $("similarity").style.setProperty("--rows", shown.length);
   drawMap(
     el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Cosine similarity of every pair"},
       el("table", {class: "heat"},
@@ -237,7 +239,9 @@ async function analyze() {
   } finally {
     $("go").disabled = false;
     /* Only now: what would come in below what is being read must not push it about. */
-    for (const section of document.querySelectorAll("section[hidden]")) section.hidden = false;
+    const first = [...document.querySelectorAll("section[hidden]")];
+    for (const section of first) section.hidden = false;
+    if (first.length && location.hash.length > 1 && $(location.hash.slice(1))) $(location.hash.slice(1)).scrollIntoView();
   }
 }
 

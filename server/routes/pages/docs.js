@@ -20,6 +20,11 @@ function kind(schema, deep = 0) {
   if (s.format === "binary") return "bytes";
   return [s.type || "anything"].flat().map(t => t === "array" ? `[${s.items ? kind(s.items, deep + 1) : ""}]` : t).join(" | ");
 }
+/* A pattern that names words (what may be null is no enum in the contract) as those words, any other as it is. */
+function choices(pattern) {
+  const plain = pattern.replace(/^\^\(?|\)?\$$/g, "").replace(/\[\w(\w)\]/g, "$1");
+  return /^[\w|]+$/.test(plain) ? plain.split("|").join(" | ") : pattern;
+}
 function bounds(schema) {
   const s = follow(schema), parts = [];
   const range = (low, high, word) => {
@@ -30,7 +35,7 @@ function bounds(schema) {
   range(s.minimum, s.maximum, "");
   range(s.minItems, s.maxItems, " items");
   range(undefined, s.maxLength, " characters");
-  if (s.pattern && s.pattern.length < 40) parts.push(s.pattern);
+  if (s.pattern && s.pattern.length < 40) parts.push(choices(s.pattern));
   if (s.default !== undefined && s.default !== null) parts.push(`default ${JSON.stringify(s.default)}`);
   return parts.join("; ");
 }
@@ -47,10 +52,13 @@ function members(schema, prefix = "", deep = 0) {
 /* -- what descriptions use of Markdown: paragraphs, tables, **bold** and `code` --------------- */
 const inline = text => text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).filter(part => part).map(part =>
   part[0] === "`" ? el("code", {}, part.slice(1, -1)) : part.startsWith("**") ? el("b", {}, part.slice(2, -2)) : part);
+/* The roles say what tags do already, until a narrow window lays rows out as blocks: a table that is displayed as anything else
+ * is none to a screen reader. */
 function grid(label, head, rows) {
-  return el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": label}, el("table", {class: "list"},
-    el("thead", {}, el("tr", {}, ...head.map(cell => el("th", {scope: "col"}, cell)))),
-    el("tbody", {}, ...rows.map(row => el("tr", {}, ...row.map(cell => el("td", {}, cell)))))));
+  const row = cells => el("tr", {role: "row"}, ...cells);
+  return el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": label}, el("table", {class: "list", role: "table"},
+    el("thead", {role: "rowgroup"}, row(head.map(cell => el("th", {scope: "col", role: "columnheader"}, cell)))),
+    el("tbody", {role: "rowgroup"}, ...rows.map(cells => row(cells.map(cell => el("td", {role: "cell"}, cell)))))));
 }
 function paragraph(text) {
   const lines = text.trim().split("\n").map(line => line.trim());
@@ -65,10 +73,12 @@ const exampleOf = content => {
   const first = content && Object.values(content.examples || {})[0];
   return first && follow(first).value;
 };
+/* A short type is not broken over lines. */
+const whole = text => text.length < 24 ? el("span", {class: "whole"}, text) : text;
 const fieldTable = (label, schema) => {
   const rows = members(schema).map(([name, each, required]) =>
-    [el("code", {}, name + (required ? " *" : "")), kind(each), bounds(each), prose(follow(each).description)]);
-  return rows.length ? [el("h3", {}, label), grid(label, ["Field (* required)", "Type", "Bounds", ""], rows)] : [];
+    [el("code", {}, name + (required ? " *" : "")), whole(kind(each)), bounds(each), prose(follow(each).description)]);
+  return rows.length ? [el("h3", {}, label), grid(label, ["Field (* required)", "Type", "Bounds", "Description"], rows)] : [];
 };
 async function send(method, path, body, place) {
   place.replaceChildren(el("p", {class: "note"}, "asking …"));
@@ -118,8 +128,8 @@ function details(verb, path, operation, admin) {
   const answers = Object.entries(operation.responses || {}), good = answers.filter(([s]) => s < "4").map(([s, r]) => [s, follow(r)]);
   const refused = answers.filter(([s]) => s >= "4").map(([s]) => s);
   return [prose(operation.description), attempt(verb, path, operation, admin),
-    ...parameters.length ? [el("h3", {}, "Parameters"), grid("Parameters", ["Name", "In", "Type", ""], parameters.map(p =>
-      [el("code", {}, p.name), p.in, kind(p.schema), prose([p.description, bounds(p.schema)].filter(t => t).join(" "))]))] : [],
+    ...parameters.length ? [el("h3", {}, "Parameters"), grid("Parameters", ["Name", "In", "Type", "Description"], parameters.map(p =>
+      [el("code", {}, p.name), p.in, whole(kind(p.schema)), prose([p.description, bounds(p.schema)].filter(t => t).join(" "))]))] : [],
     ...Object.entries(request).flatMap(([type, content]) => fieldTable(`Body: ${type}`, content.schema)),
     ...good.flatMap(([status, answer]) => [el("h3", {}, `Answer ${status}`), prose(answer.description),
       ...Object.entries(answer.content || {}).flatMap(([type, content]) => [
@@ -186,7 +196,12 @@ function showDocs() {
   toc.push(el("ul", {}, el("li", {}, el("a", {href: "#errors"}, "Errors"))));
   $("facts").replaceChildren(el("li", {}, api.info.version), el("li", {}, api.info.summary));
   $("docs").replaceChildren(...[...parts, ...errors()].filter(part => part));
-  $("toc").replaceChildren(...toc);
+  /* Beside the text where there is room, else closed above it. */
+  const list = el("details", {}, el("summary", {}, "Routes"), ...toc), narrow = matchMedia("(max-width: 50rem)");
+  const fit = () => { list.open = !narrow.matches; };
+  narrow.addEventListener("change", fit);
+  fit();
+  $("toc").replaceChildren(list);
   addEventListener("hashchange", openHash);
 }
 async function startDocs() {
