@@ -101,14 +101,14 @@ class ConfigMapFolder:
 class Replica:
     """One `orthrus serve`, started again whenever it ends, as a kubelet would."""
 
-    def __init__(self, index, folder, flags=(), model=TINY, threads=1):
+    def __init__(self, index, folder, flags=(), model=TINY, threads=1, program=None):
         host = f"127.0.0.{21 + index}"
         self.name = f"orthrus-{index}"
         self.address = f"{host}:{free_port(host)}"
         self.admin = f"{host}:{free_port(host)}"
         self.heads = ConfigMapFolder(folder / f"{self.name}-heads")
         self.log = open(folder / f"{self.name}.log", "ab")
-        self.command = [BIN, "serve", "--model", str(model), "--listen", self.address,
+        self.command = [program or BIN, "serve", "--model", str(model), "--listen", self.address,
                         "--admin-listen", self.admin, "--threads", str(threads),
                         "--heads-dir", str(self.heads.folder), "--precision", "fp32",
                         "--log-format", "json", "--log-level", "warn", *flags]
@@ -144,9 +144,11 @@ class Replica:
             return ask(self.admin, "/readyz", timeout_s=1)[0] == 200
         return False
 
-    def restart(self):
-        """Ends it the ordinary way and waits for the next one to be ready."""
+    def restart(self, program=None):
+        """Ends it the ordinary way and waits for the next one, of another program perhaps, to be ready."""
         before = self.starts
+        if program:
+            self.command[0] = program
         self.signal(signal.SIGTERM)
         wait_until(lambda: self.starts > before and self.ready(), f"{self.name} to come back")
         return self.exits[-1]

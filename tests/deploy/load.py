@@ -58,20 +58,21 @@ def answers(address, entries, known=None):
 NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?|-?\d+[eE][-+]?\d+")
 
 
-def same(a, b):
+def same(a, b, tolerance=TOLERANCE):
     if a == b:
         return True
     if NUMBER.sub("#", a) != NUMBER.sub("#", b):
         return False
     pairs = zip(NUMBER.findall(a), NUMBER.findall(b), strict=True)
-    return all(abs(float(x) - float(y)) <= TOLERANCE for x, y in pairs)
+    return all(abs(float(x) - float(y)) <= tolerance for x, y in pairs)
 
 
 class Clients:
     """Python clients on kept connections, each request checked, until stop()."""
 
-    def __init__(self, address, entries, known, n=2, pause_s=0.002):
+    def __init__(self, address, entries, known, n=2, pause_s=0.002, tolerance=TOLERANCE):
         self.address, self.entries, self.known, self.pause_s = address, entries, known, pause_s
+        self.tolerance = tolerance
         self.done, self.failures, self.slowest_s = 0, [], 0.0
         self.heads = set()
         self.ended = threading.Event()
@@ -94,7 +95,7 @@ class Clients:
             wrong = f"{route}: {reply.status} {text[:200]}"
         elif heads not in self.known[i]:
             wrong = f"{route}: unknown heads {heads}"
-        elif not same(normal(text), self.known[i][heads]):
+        elif not same(normal(text), self.known[i][heads], self.tolerance):
             wrong = f"{route}: another answer under {heads}: {text[:200]}"
         with self.lock:
             self.done += 1

@@ -104,8 +104,9 @@ def body(draw, how):
     texts = [draw.choice(STRINGS) for _ in range(draw.choice((0, 1, 2, 33)))]
     made = Object()
     if draw.random() < 0.95:
-        made.append((right if draw.random() < 0.9 else draw.choice(KEYS),
-                     draw.choice((draw.choice(STRINGS[:2]), draw.choice(STRINGS), texts[:2], draw.choice(STRINGS), texts, ids(draw), [ids(draw), ids(draw)], [*texts, ids(draw)], tree(draw)))))
+        texts_or_ids = (draw.choice(STRINGS[:2]), draw.choice(STRINGS), texts[:2], texts, ids(draw), [ids(draw), ids(draw)],
+                        [*texts, ids(draw)], tree(draw))
+        made.append((right if draw.random() < 0.9 else draw.choice(KEYS), draw.choice(texts_or_ids)))
     for name, values in (("normalize", (True, False, None, "x")), ("truncate", (True, False, None, ("number", "1"))),
                          ("truncation_direction", ("left", "Right", None, "up")),
                          ("dimensions", [("number", n) for n in NUMBERS[:20]] + [None]),

@@ -234,7 +234,8 @@ def test_a_disk_that_fails_once_brings_no_older_heads(start, shim, tmp_path):
     assert digest() != served
 
 
-STARTS = (SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, OPEN, READ, STAT, ACCESS, OPENDIR, READDIR, MKDIR)
+STARTS = (SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, OPEN, READ, STAT, ACCESS, OPENDIR, READDIR,
+          MKDIR)
 
 
 def test_every_call_of_a_start_fails(shim, tmp_path, token_file):

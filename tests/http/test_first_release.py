@@ -2,16 +2,13 @@
 from either to the other: the same heads, or a clear refusal. With ORTHRUS_FULL=1: 0.1.0 is built from the history."""
 import json
 import os
-import pathlib
-import shutil
-import subprocess
 
+import first_release
 import pytest
-from conftest import ROOT, Server
+from conftest import Server
 from test_admin import AUTH, heads_file, put
 from test_named_heads import heads_file as named_file
 
-RELEASE = "cf57f42"  # the last commit of 0.1.0
 pytestmark = pytest.mark.skipif(os.environ.get("ORTHRUS_FULL", "0") != "1", reason="ORTHRUS_FULL=1 builds 0.1.0")
 
 UPLOADS = [
@@ -26,22 +23,7 @@ UPLOADS = [
 
 @pytest.fixture(scope="module")
 def first():
-    """The program of 0.1.0: built once, below the build folder."""
-    folder = pathlib.Path(os.environ.get("ORTHRUS_BUILD_DIR", ROOT / "build")) / f"release-{RELEASE}"
-    program = folder / "build" / "orthrus"
-    if program.exists():
-        return str(program)
-    if subprocess.run(["git", "-C", ROOT, "cat-file", "-e", f"{RELEASE}^{{commit}}"], capture_output=True).returncode:
-        pytest.skip(f"the history has no {RELEASE} (a shallow clone?): git fetch --unshallow")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    archive = subprocess.run(["git", "-C", ROOT, "archive", RELEASE], check=True, stdout=subprocess.PIPE)
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    # Nothing but the program: the tests of then are no concern here.
-    subprocess.run(["cmake", "-S", folder, "-B", folder / "build", "--log-level=WARNING"], check=True)
-    subprocess.run(["cmake", "--build", folder / "build", "--parallel", str(os.cpu_count()), "--target", "orthrus"],
-                   check=True)
-    return str(program)
+    return first_release.program()
 
 
 @pytest.fixture
