@@ -15,7 +15,7 @@ if(ORTHRUS_SANITIZE)
   target_link_options(orthrus_flags INTERFACE -fsanitize=${ORTHRUS_SANITIZE})
 endif()
 if(ORTHRUS_COVERAGE)
-  target_compile_options(orthrus_flags INTERFACE --coverage)
+  target_compile_options(orthrus_flags INTERFACE --coverage -fprofile-update=prefer-atomic)
   target_link_options(orthrus_flags INTERFACE --coverage)
 endif()
 # Coverage of the whole program, not of the fuzz target alone, is what guides the fuzzers.
