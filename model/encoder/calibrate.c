@@ -46,23 +46,25 @@ static enum err_code fill_batch(const struct config *config, struct batch *batch
 }
 
 static enum err_code run_calibration(struct encoder *encoder, struct workspace *workspace,
-                                     const struct batch *batch, struct err *err)
+                                     const struct batch *batch, unsigned members, struct err *err)
 {
     const struct config *config = &encoder->config;
     size_t widest = size_max(config->hidden, config->intermediate);
     size_t rows = config->layers * MATRIX_COUNT;
-    float *largest = calloc(rows, widest * sizeof *largest);
+    float *largest = calloc(members, rows * widest * sizeof *largest);
     float *out = calloc(TEXTS, config->hidden * sizeof *out);
     if (!largest || !out) {
         free(out);
         free(largest);
-        return err_nomem(err, rows * widest * sizeof *largest);
+        return err_nomem(err, members * rows * widest * sizeof *largest);
     }
-    struct team team;
-    team_init(&team, 1);
     workspace->largest = largest;
-    encoder_forward(encoder, workspace, batch, POOLING_MEAN, &team,
-                    &(struct outputs){.pooled = out});
+    encoder_forward_together(encoder, workspace, batch, POOLING_MEAN, members,
+                             &(struct outputs){.pooled = out});
+    for (size_t i = rows * widest; i < members * rows * widest; i++) {
+        float *all = &largest[i % (rows * widest)];
+        *all = largest[i] > *all ? largest[i] : *all;
+    }
     for (size_t row = 0; row < rows; row++) {
         linear_choose_wide(&encoder->layers[row / MATRIX_COUNT].linear[row % MATRIX_COUNT],
                            largest + row * widest);
@@ -72,17 +74,18 @@ static enum err_code run_calibration(struct encoder *encoder, struct workspace *
     return ERR_OK;
 }
 
-enum err_code encoder_calibrate(struct encoder *encoder, struct err *err)
+enum err_code encoder_calibrate(struct encoder *encoder, unsigned threads, struct err *err)
 {
     struct workspace *workspace;
     struct batch batch = {0};
+    unsigned members = threads < 1 ? 1 : threads < TOGETHER_MAX ? threads : TOGETHER_MAX;
     enum err_code code = workspace_create(encoder, TEXTS, TEXTS * LENGTH_MAX, &workspace, err);
     if (code != ERR_OK) {
         return code;
     }
     code = fill_batch(&encoder->config, &batch, err);
     if (code == ERR_OK) {
-        code = run_calibration(encoder, workspace, &batch, err);
+        code = run_calibration(encoder, workspace, &batch, members, err);
     }
     batch_done(&batch);
     workspace_destroy(workspace);

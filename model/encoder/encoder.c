@@ -318,7 +318,7 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
         code = pack(encoder, checkpoint, PACK_ALL, options->threads, err);
     }
     if (code == ERR_OK && encoder->precision == PRECISION_INT8) {
-        code = encoder_calibrate(encoder, err);
+        code = encoder_calibrate(encoder, options->threads, err);
         if (code == ERR_OK) {
             code = pack(encoder, checkpoint, PACK_MATRICES, options->threads, err);
         }

@@ -116,6 +116,14 @@ void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
                     const struct batch *batch, enum pooling pooling, struct team *team,
                     unsigned member, struct scratch *scratch, const struct outputs *out);
 
+/* The same pass on up to `threads` threads, the caller's among them, which begin and end here: for
+ * what is computed before anything is served. A thread that can't be had is one member less; there
+ * are at most TOGETHER_MAX. */
+enum { TOGETHER_MAX = 64 };
+void encoder_forward_together(const struct encoder *encoder, struct workspace *workspace,
+                              const struct batch *batch, enum pooling pooling, unsigned threads,
+                              const struct outputs *out);
+
 /* Divides each row of [N,H] by its Euclidean norm; a zero row stays zero. */
 void embeddings_normalize(float *embeddings, size_t n, size_t hidden);
 

@@ -63,8 +63,8 @@ struct workspace {
     atomic_uint *done;         /* [blocks] see struct completion */
     struct scratch *scratch;   /* the leader's; owned */
     struct observer *observer; /* borrowed, may be NULL */
-    /* While calibrating, the largest magnitude that each input of each matrix has had:
-     * [L][MATRIX_COUNT][max(H,I)]; else NULL. Teams of one alone. */
+    /* While calibrating, the largest magnitude that each member has seen of each input of each
+     * matrix: [members][L][MATRIX_COUNT][max(H,I)]; else NULL. */
     float *largest;
 };
 
@@ -72,6 +72,7 @@ struct workspace {
  * pass over a few built-in sentences: no data is needed, because which few stand out is the
  * model's property, not the text's. The encoder is packed with any choice; afterwards pack its
  * matrices anew. Errors: ERR_NOMEM. */
-CHECK_RESULT enum err_code encoder_calibrate(struct encoder *encoder, struct err *err);
+CHECK_RESULT enum err_code encoder_calibrate(struct encoder *encoder, unsigned threads,
+                                             struct err *err);
 
 #endif

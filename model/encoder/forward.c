@@ -73,8 +73,8 @@ static struct operand inputs_of(const struct pass *pass, size_t layer, enum matr
     struct operand operand = operand_of(&pass->encoder->layers[layer].linear[matrix],
                                         pass->batch->total, memory[matrix]);
     if (workspace->largest) {
-        operand.largest = workspace->largest + (layer * MATRIX_COUNT + matrix) *
-                                                   size_max(config->hidden, config->intermediate);
+        size_t row = (pass->member * config->layers + layer) * MATRIX_COUNT + matrix;
+        operand.largest = workspace->largest + row * size_max(config->hidden, config->intermediate);
     }
     return operand;
 }

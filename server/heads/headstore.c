@@ -518,7 +518,7 @@ static enum err_code open_sources(struct headstore *store, struct err *err)
 }
 
 enum err_code headstore_create(const struct settings *settings, const struct model *model,
-                               enum pooling pooling, struct metrics *metrics,
+                               enum pooling pooling, unsigned threads, struct metrics *metrics,
                                struct headstore **ret_store, struct err *err)
 {
     struct headstore *store = calloc(1, sizeof *store);
@@ -535,7 +535,7 @@ enum err_code headstore_create(const struct settings *settings, const struct mod
         free(store);
         return err_set(err, ERR_NOMEM, "no memory for the head store");
     }
-    enum err_code code = probes_init(model, pooling, &store->probes, err);
+    enum err_code code = probes_init(model, pooling, threads, &store->probes, err);
     if (code == ERR_OK) {
         (void)pthread_mutex_lock(&store->swap); /* the watcher's thread waits until all is there */
         code = open_sources(store, err);

@@ -32,11 +32,12 @@ struct heads_version {
 
 /* Opens the store with the heads that INTERFACE.md's order of sources gives (state dir, --heads,
  * folder, defaults). An explicit file that does not fit is an error; a default that does not fit is
- * a logged warning and no heads. Starts the folder's watcher when settings ask for it. */
+ * a logged warning and no heads. Starts the folder's watcher when settings ask for it. threads:
+ * for the pass over the texts that heads are tried on. */
 CHECK_RESULT enum err_code headstore_create(const struct settings *settings,
                                             const struct model *model, enum pooling pooling,
-                                            struct metrics *metrics, struct headstore **ret_store,
-                                            struct err *err);
+                                            unsigned threads, struct metrics *metrics,
+                                            struct headstore **ret_store, struct err *err);
 void headstore_destroy(struct headstore *store);
 
 /* The active version with one reference (version->heads may be NULL); release it. */

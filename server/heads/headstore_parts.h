@@ -44,7 +44,8 @@ struct headstore {
 
 /* headstore_probe.c */
 CHECK_RESULT enum err_code probes_init(const struct model *model, enum pooling pooling,
-                                       struct probes *ret_probes, struct err *err);
+                                       unsigned threads, struct probes *ret_probes,
+                                       struct err *err);
 void probes_done(struct probes *probes);
 /* Runs the probes through every head of the set: ERR_INVALID when a score is not finite. */
 CHECK_RESULT enum err_code probes_try(const struct probes *probes, const struct heads *heads,

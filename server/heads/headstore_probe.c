@@ -31,7 +31,7 @@ static enum err_code fill(const struct model *model, struct batch *batch, struct
     return code;
 }
 
-enum err_code probes_init(const struct model *model, enum pooling pooling,
+enum err_code probes_init(const struct model *model, enum pooling pooling, unsigned threads,
                           struct probes *ret_probes, struct err *err)
 {
     struct batch batch = {0};
@@ -56,10 +56,8 @@ enum err_code probes_init(const struct model *model, enum pooling pooling,
                                 err);
     }
     if (code == ERR_OK) {
-        struct team team;
-        team_init(&team, 1);
-        encoder_forward(
-            model->encoder, workspace, &batch, pooling, &team,
+        encoder_forward_together(
+            model->encoder, workspace, &batch, pooling, threads,
             &(struct outputs){.pooled = probes.pooled, .cls = probes.cls, .tokens = probes.tokens});
         probes.n_tokens = batch.total;
         *ret_probes = probes;

@@ -254,8 +254,8 @@ static enum err_code fill_engine(struct engine *engine, struct err *err)
         code = choose_lengths(engine, err);
     }
     if (code == ERR_OK) {
-        code = headstore_create(settings, engine->model, engine->pooling, engine->metrics,
-                                &engine->headstore, err);
+        code = headstore_create(settings, engine->model, engine->pooling, engine->threads,
+                                engine->metrics, &engine->headstore, err);
     }
     if (code == ERR_OK) {
         code = choose_budgets(engine, err);

@@ -6,8 +6,8 @@
 #include "base/clock.h"
 #include "base/size.h"
 
-/* Tokens of the passes that are tried, the first one twice; the next only where it will not take
- * longer than PASS_MS: longer batches make newcomers wait more than they gain. */
+/* Tokens of the passes that are tried; those behind the second only where they will not take longer
+ * than PASS_MS: longer batches make newcomers wait more than they gain. */
 const size_t measure_sizes[MEASURE_SIZES] = {16, 64, 128, 256, 512, 1024};
 enum { PASS_MS = 50, MEASURE_MS = 150 };
 /* Texts of a usual length. */
@@ -64,18 +64,16 @@ static bool try_size(struct probe *probe, size_t index, struct workspace *worksp
  * up for a second opinion that a large model gives slowly. */
 static void run(struct probe *probe, struct workspace *workspace, struct batch *batch, float *out)
 {
+    /* The second size comes first: what a first pass brings in weighs least there. */
+    static const size_t order[MEASURE_SIZES] = {1, 0, 2, 3, 4, 5};
     uint64_t begin_ns = clock_now_ns();
     uint64_t round_ns;
     uint64_t now_ns;
-    if (!try_size(probe, 0, workspace, batch, out)) { /* brings the weights in */
-        return;
-    }
-    probe->pass_s[0] = 0;
     do {
         round_ns = clock_now_ns();
         for (size_t i = 0; i < MEASURE_SIZES; i++) {
-            bool longer = i > 1 && probe->pass_s[i - 1] * 2 > (double)PASS_MS / 1000;
-            if (longer || !try_size(probe, i, workspace, batch, out)) {
+            bool longer = i > 1 && probe->pass_s[order[i - 1]] * 2 > (double)PASS_MS / 1000;
+            if (longer || !try_size(probe, order[i], workspace, batch, out)) {
                 break;
             }
         }

@@ -119,7 +119,7 @@ static struct headstore *open_store(const struct settings *settings, const struc
 {
     struct headstore *store = NULL;
     struct err err = ERR_INIT;
-    if (headstore_create(settings, model, POOLING_MEAN, metrics, &store, &err) != ERR_OK) {
+    if (headstore_create(settings, model, POOLING_MEAN, 1, metrics, &store, &err) != ERR_OK) {
         fail_msg("%s", err.text);
     }
     return store;

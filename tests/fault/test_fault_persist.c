@@ -185,7 +185,7 @@ static struct headstore *open_store(void)
 {
     struct headstore *store = NULL;
     struct err err = ERR_INIT;
-    if (headstore_create(&settings, model, POOLING_MEAN, metrics, &store, &err) != ERR_OK) {
+    if (headstore_create(&settings, model, POOLING_MEAN, 1, metrics, &store, &err) != ERR_OK) {
         fail_msg("%s", err.text);
     }
     return store;
@@ -438,7 +438,7 @@ static bool try_start(unsigned at, int number, float expected, uint64_t next)
     struct err err = ERR_INIT;
     fault = number;
     kill_at = at;
-    enum err_code code = headstore_create(&settings, model, POOLING_MEAN, metrics, &store, &err);
+    enum err_code code = headstore_create(&settings, model, POOLING_MEAN, 1, metrics, &store, &err);
     bool struck = kill_at == 0;
     kill_at = 0;
     fault = 0;

@@ -6,7 +6,7 @@ import struct
 import subprocess
 
 import pytest
-from conftest import BIN, TINY, Server
+from conftest import BIN, ROOT, TINY, Server
 
 TEXT = "the end of it"
 TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}

@@ -1,6 +1,5 @@
 /* The encoder as a whole on tiny-bert: what it promises beyond agreeing with PyTorch, which
  * tests/golden holds. */
-#include <pthread.h>
 
 #include "base/check.h"
 #include "base/size.h"
@@ -72,50 +71,11 @@ static void close_fixture(struct fixture *fixture)
     encoder_destroy(fixture->encoder);
 }
 
-struct member {
-    struct fixture *fixture;
-    struct team *team;
-    enum pooling pooling;
-    unsigned number;
-    float *out;
-};
-
-static void *run_member(void *argument)
-{
-    struct member *member = argument;
-    struct fixture *fixture = member->fixture;
-    const struct outputs out = {.pooled = member->out};
-    if (member->number == 0) {
-        encoder_forward(fixture->encoder, fixture->workspace, &fixture->batch, member->pooling,
-                        member->team, &out);
-        return NULL;
-    }
-    struct scratch *scratch = NULL;
-    struct err err = ERR_INIT;
-    CHECK(scratch_create(fixture->encoder, TOKENS_MAX, &scratch, &err) == ERR_OK);
-    encoder_assist(fixture->encoder, fixture->workspace, &fixture->batch, member->pooling,
-                   member->team, member->number, scratch, &out);
-    scratch_destroy(scratch);
-    return NULL;
-}
-
 /* One pass by `width` threads, the caller's among them. */
 static void forward(struct fixture *fixture, enum pooling pooling, unsigned width, float *out)
 {
-    struct team team;
-    struct member members[WIDTH_MAX];
-    pthread_t threads[WIDTH_MAX];
-    team_init(&team, width);
-    for (unsigned i = 0; i < width; i++) {
-        members[i] = (struct member){fixture, &team, pooling, i, out};
-    }
-    for (unsigned i = 1; i < width; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_member, &members[i]), 0);
-    }
-    run_member(&members[0]);
-    for (unsigned i = 1; i < width; i++) {
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    }
+    encoder_forward_together(fixture->encoder, fixture->workspace, &fixture->batch, pooling, width,
+                             &(struct outputs){.pooled = out});
 }
 
 /* What a pass may leave beside the pooled vectors: the hidden states, and each text's first. */

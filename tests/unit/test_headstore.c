@@ -55,8 +55,8 @@ static void open_store(struct fixture *fixture)
     struct err err = ERR_INIT;
     fixture->metrics = metrics_create("test", NULL);
     assert_non_null(fixture->metrics);
-    enum err_code code = headstore_create(&fixture->settings, model, POOLING_MEAN, fixture->metrics,
-                                          &fixture->store, &err);
+    enum err_code code = headstore_create(&fixture->settings, model, POOLING_MEAN, 2,
+                                          fixture->metrics, &fixture->store, &err);
     if (code != ERR_OK) {
         fail_msg("%s", err.text);
     }
@@ -374,7 +374,7 @@ static void test_explicit_file_must_fit(void **state)
     fixture->settings.heads_path = scratch_path(&fixture->scratch, "bad.safetensors");
     struct err err = ERR_INIT;
     assert_int_not_equal(
-        headstore_create(&fixture->settings, model, POOLING_MEAN, NULL, &fixture->store, &err),
+        headstore_create(&fixture->settings, model, POOLING_MEAN, 2, NULL, &fixture->store, &err),
         ERR_OK);
     assert_non_null(strstr(err.text, "bad.safetensors"));
 }
@@ -509,8 +509,8 @@ static void test_state_that_cant_be_read_ends_the_start(void **state)
         assert_int_equal(symlink(name, path), 0); /* ELOOP, also for root */
         struct err err = ERR_INIT;
         fixture->metrics = metrics_create("test", NULL);
-        assert_int_equal(headstore_create(&fixture->settings, model, POOLING_MEAN, fixture->metrics,
-                                          &fixture->store, &err),
+        assert_int_equal(headstore_create(&fixture->settings, model, POOLING_MEAN, 2,
+                                          fixture->metrics, &fixture->store, &err),
                          ERR_IO);
         assert_non_null(strstr(err.text, "--state-dir"));
         assert_non_null(strstr(err.text, names[i]));
@@ -746,7 +746,7 @@ static void test_folder_must_exist(void **state)
     fixture->settings.heads_dir = fixture->dir;
     struct err err = ERR_INIT;
     assert_int_equal(
-        headstore_create(&fixture->settings, model, POOLING_MEAN, NULL, &fixture->store, &err),
+        headstore_create(&fixture->settings, model, POOLING_MEAN, 2, NULL, &fixture->store, &err),
         ERR_NOT_FOUND);
     assert_non_null(strstr(err.text, "--heads-dir"));
 }
