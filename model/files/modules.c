@@ -75,11 +75,12 @@ static enum err_code read_entry(const struct fields *fields, size_t i, struct co
     return ret_entry->path ? ERR_OK : err_nomem(fields->err, path_size);
 }
 
-static enum err_code wrong_module(const struct fields *fields, size_t i, const char *allowed)
+static enum err_code wrong_module(const struct fields *fields, size_t i, const struct entry *entry,
+                                  const char *allowed)
 {
     return err_set(fields->err, ERR_UNSUPPORTED,
-                   "%s: module %zu: its type is not supported there, allowed %s", fields->path, i,
-                   allowed);
+                   "%s: module %zu: type %s is not supported there, allowed %s", fields->path, i,
+                   tensor_shown_name(entry->type), allowed);
 }
 
 /* Behind Transformer and Pooling: Dense and Normalize in any order; Dropout does nothing outside
@@ -97,7 +98,7 @@ static enum err_code add_module(const struct fields *fields, size_t i, const str
     } else if (type_is(entry->type, "Normalize")) {
         module->kind = MODULE_NORMALIZE;
     } else {
-        return wrong_module(fields, i,
+        return wrong_module(fields, i, entry,
                             "are sentence_transformers' Dense (in a folder of its own), Normalize "
                             "and Dropout");
     }
@@ -126,7 +127,7 @@ static enum err_code read_modules(const struct fields *fields, struct config *co
         } else if (i == 1 && type_is(entry.type, "Pooling") && entry.path[0]) {
             config->lists->pooling = entry.path;
         } else if (i < 2) {
-            return wrong_module(fields, i,
+            return wrong_module(fields, i, &entry,
                                 i == 0
                                     ? "is sentence_transformers' Transformer"
                                     : "is sentence_transformers' Pooling in a folder of its own");

@@ -292,7 +292,7 @@ size_t tokenizer_types(const struct tokenizer *tokenizer, bool pair)
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id)
 {
     const struct added_token *added = added_find(&tokenizer->rules.pipeline.added, id);
-    return added ? added->content : words_at(&tokenizer->rules.pipeline.subword.words, id).bytes;
+    return added ? added->decoded : words_at(&tokenizer->rules.pipeline.subword.words, id).bytes;
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)

@@ -127,7 +127,8 @@ const char *tokenizer_source(const struct tokenizer *tokenizer);
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 /* How many token types the template knows for one text, or for a pair: every type is below it. */
 size_t tokenizer_types(const struct tokenizer *tokenizer, bool pair);
-/* The word of an id, NUL-terminated, borrowed; NULL where no word has the id. */
+/* The word of an id as the reference gives it (an added token that is looked for in normalized text
+ * is normalized itself), NUL-terminated, borrowed; NULL where no word has the id. */
 const char *tokenizer_word(const struct tokenizer *tokenizer, int32_t id);
 /* True for special tokens: [CLS], [SEP], [PAD], [UNK], [MASK] of a vocab.txt. */
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);

@@ -209,14 +209,65 @@ static void test_unknown_members_warn(void **state)
         assert_true(tokenizer_can_decode(tokenizer) == (strcmp(cases[i].key, "decoder") != 0));
         tokenizer_destroy(tokenizer);
     }
-    scratch_text(&scratch, "tokenizer_config.json",
-                 "{\"do_lower_case\":false,\"strip_accents\":null}");
-    struct tokenizer *tokenizer = tokenizer_with(&scratch, "", "");
-    assert_int_equal(tokenizer_warnings(tokenizer), 1);
-    assert_non_null(
-        strstr(tokenizer_warning(tokenizer, 0), "tokenizer_config.json: do_lower_case"));
-    assert_non_null(strstr(tokenizer_warning(tokenizer, 0), "tokenizer.json"));
+    scratch_remove(&scratch);
+}
+
+/* An added token that is looked for in normalized text is called as it reads there. */
+static void test_the_word_of_a_normalized_token(void **state)
+{
+    (void)state;
+    struct scratch scratch;
+    scratch_make(&scratch);
+    struct tokenizer *tokenizer = tokenizer_with(
+        &scratch, "added_tokens",
+        "[{\"id\":3,\"content\":\"[SEP]\",\"single_word\":false,\"lstrip\":false,"
+        "\"rstrip\":false,\"normalized\":true,\"special\":true}," ADDED("2", "[CLS]") "]");
+    assert_string_equal(tokenizer_word(tokenizer, 3), "[sep]");
+    assert_string_equal(tokenizer_word(tokenizer, 2), "[CLS]");
     tokenizer_destroy(tokenizer);
+    scratch_remove(&scratch);
+}
+
+/* Where tokenizer_config.json disagrees, one warning names both files and the field. */
+static void test_what_disagrees_warns(void **state)
+{
+    (void)state;
+#define DECODER(id, content, more) \
+    "{\"added_tokens_decoder\":{\"" id "\":{\"content\":\"" content "\"" more "}}}"
+    static const char *const lower = "{\"type\":\"Lowercase\"}";
+    static const char *const bytes = "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
+                                     "\"trim_offsets\":true,\"use_regex\":true}";
+    const struct {
+        const char *config, *key, *value, *warning;
+    } cases[] = {
+        {"{\"do_lower_case\":false,\"strip_accents\":null}", "", "", "do_lower_case is false"},
+        {"{\"do_lower_case\":true}", "normalizer", "null", "do_lower_case is true"},
+        {"{\"do_lower_case\":false}", "normalizer", lower, "do_lower_case is false"},
+        {"{\"do_lower_case\":true}", "normalizer", lower, NULL},
+        {"{\"add_prefix_space\":false}", "pre_tokenizer", bytes, "add_prefix_space is false"},
+        {"{\"add_prefix_space\":true}", "pre_tokenizer", bytes, NULL},
+        {DECODER("2", "[CLS]", ",\"special\":true"), "", "", NULL},
+        {DECODER("7", "[SUBJ]", ""), "", "", "added_tokens_decoder"},
+        {DECODER("5", "[CLS]", ""), "", "", "of token 5"},
+        {DECODER("4", "[MASK]", ",\"lstrip\":true"), "", "", "of token 4"},
+    };
+#undef DECODER
+    struct scratch scratch;
+    scratch_make(&scratch);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch_text(&scratch, "tokenizer_config.json", cases[i].config);
+        struct tokenizer *tokenizer = tokenizer_with(&scratch, cases[i].key, cases[i].value);
+        if (tokenizer_warnings(tokenizer) != (cases[i].warning != NULL)) {
+            fail_msg("case %zu: %zu warnings", i, tokenizer_warnings(tokenizer));
+        }
+        if (cases[i].warning) {
+            const char *said = tokenizer_warning(tokenizer, 0);
+            assert_non_null(strstr(said, cases[i].warning));
+            assert_non_null(strstr(said, "tokenizer_config.json: "));
+            assert_non_null(strstr(said, "tokenizer.json says otherwise"));
+        }
+        tokenizer_destroy(tokenizer);
+    }
     scratch_remove(&scratch);
 }
 
@@ -371,6 +422,11 @@ static void test_tokens_beside_a_vocabulary(void **state)
     err = ERR_INIT;
     code = tokenizer_open(scratch.path, &options, &tokenizer, &err);
     expect_error(&err, code, ERR_UNSUPPORTED, WORDS("tokenizer_class", "BertJapaneseTokenizer"));
+    scratch_text(&scratch, "tokenizer_config.json", "{\"cls_token\":{\"content\":\"<s>\"}}");
+    scratch_path(&scratch, "");
+    err = ERR_INIT;
+    code = tokenizer_open(scratch.path, &options, &tokenizer, &err);
+    expect_error(&err, code, ERR_UNSUPPORTED, WORDS("tokenizer_config.json", "cls_token"));
     static const char *const files[] = {"vocab.txt", "tokenizer_config.json", "added_tokens.json",
                                         "special_tokens_map.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -389,10 +445,10 @@ static void test_tokens_beside_a_vocabulary(void **state)
 static char *repeat(const char *unit, size_t size)
 {
     size_t n = strlen(unit);
-    char *text = malloc(size + n);
+    char *text = malloc(size);
     assert_non_null(text);
-    for (size_t i = 0; i < size; i += n) {
-        memcpy(text + i, unit, n);
+    for (size_t i = 0; i < size; i++) {
+        text[i] = unit[i % n];
     }
     return text;
 }
@@ -496,6 +552,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals_name_the_member),
         cmocka_unit_test(test_unknown_members_warn),
+        cmocka_unit_test(test_the_word_of_a_normalized_token),
+        cmocka_unit_test(test_what_disagrees_warns),
         cmocka_unit_test(test_digest_is_of_the_rules),
         cmocka_unit_test(test_words_that_are_no_lines),
         cmocka_unit_test(test_tokens_beside_a_vocabulary),

@@ -157,10 +157,39 @@ static enum err_code check_class(const struct members *file)
                                  "BertTokenizer and its like, where there is no tokenizer.json");
 }
 
+/* The tokens by what they are for: those that are put around a text, or stand for an unknown word,
+ * are BERT's own; the others are special. */
+static enum err_code read_roles(const struct members *file, struct pipeline *pipeline)
+{
+    static const struct {
+        const char *key;
+        const char *only; /* NULL: any */
+    } roles[] = {{"bos_token", NULL},    {"eos_token", NULL}, {"unk_token", "[UNK]"},
+                 {"sep_token", "[SEP]"}, {"pad_token", NULL}, {"cls_token", "[CLS]"},
+                 {"mask_token", NULL}};
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles && code == ERR_OK; i++) {
+        const struct jval *value = jval_get(file->object, roles[i].key);
+        const struct jval *content = jval_is_string(value) ? value : jval_get(value, "content");
+        const char *text = NULL;
+        size_t size;
+        if (roles[i].only && jval_string(content, &text, &size) &&
+            strcmp(text, roles[i].only) != 0) {
+            code = members_wrong(file, roles[i].key, ERR_UNSUPPORTED,
+                                 "BERT's own [UNK], [SEP] and [CLS], where there is no "
+                                 "tokenizer.json");
+        } else if (!members_absent(file, roles[i].key)) {
+            code = add_special(file, roles[i].key, value, pipeline);
+        }
+    }
+    return code;
+}
+
 static enum err_code read_config(const struct members *file, struct pipeline *pipeline)
 {
     enum err_code code = check_class(file);
     code = code == ERR_OK ? read_decoder(file, pipeline) : code;
+    code = code == ERR_OK ? read_roles(file, pipeline) : code;
     return code == ERR_OK ? read_additional(file, pipeline) : code;
 }
 
@@ -187,14 +216,7 @@ static enum err_code read_added(const struct members *file, struct pipeline *pip
 
 static enum err_code read_map(const struct members *file, struct pipeline *pipeline)
 {
-    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                       "pad_token", "cls_token", "mask_token"};
-    enum err_code code = ERR_OK;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && code == ERR_OK; i++) {
-        if (!members_absent(file, keys[i])) {
-            code = add_special(file, keys[i], jval_get(file->object, keys[i]), pipeline);
-        }
-    }
+    enum err_code code = read_roles(file, pipeline);
     return code == ERR_OK ? read_additional(file, pipeline) : code;
 }
 
@@ -211,23 +233,91 @@ static void compare(const struct members *config, const char *key, bool ours,
     }
 }
 
+/* Whether text is lower-cased: 1 or 0; -1 where a table decides. */
+static int lowers(const struct normalizer *normalizer)
+{
+    int found = 0;
+    for (size_t i = 0; i < normalizer->n; i++) {
+        const struct normalizer_step *step = &normalizer->steps[i];
+        if (step->kind == NORMALIZER_PRECOMPILED) {
+            return -1;
+        }
+        found |= step->kind == NORMALIZER_LOWERCASE ||
+                 (step->kind == NORMALIZER_BERT && step->lowercase);
+    }
+    return found;
+}
+
+static void compare_steps(const struct members *config, const struct pipeline *pipeline,
+                          const char *tokenizer_path)
+{
+    const struct normalizer *normalizer = &pipeline->normalizer;
+    if (lowers(normalizer) >= 0) {
+        compare(config, "do_lower_case", lowers(normalizer), tokenizer_path);
+    }
+    if (normalizer->n == 1 && normalizer->steps[0].kind == NORMALIZER_BERT) {
+        compare(config, "strip_accents", normalizer->steps[0].strip_accents, tokenizer_path);
+        compare(config, "tokenize_chinese_chars", normalizer->steps[0].chinese, tokenizer_path);
+    }
+    for (size_t i = 0; i < pipeline->pretokenizer.n; i++) {
+        const struct pretokenizer_step *step = &pipeline->pretokenizer.steps[i];
+        if (step->kind == PRETOKENIZER_BYTE_LEVEL) {
+            compare(config, "add_prefix_space", step->add_prefix_space, tokenizer_path);
+        }
+    }
+}
+
+/* An added token that tokenizer.json does not have so: the first one is said. */
+static void compare_added(const struct members *config, const struct pipeline *pipeline,
+                          const char *tokenizer_path)
+{
+    const struct jval *list = jval_get(config->object, "added_tokens_decoder");
+    const char *key;
+    const struct jval *value;
+    void *at = jval_object_next(list, NULL, &key, &value);
+    for (; at; at = jval_object_next(list, at, &key, &value)) {
+        const char *content;
+        size_t size;
+        if (!jval_string(jval_get(value, "content"), &content, &size)) {
+            continue;
+        }
+        const struct added_token *known = added_find_content(&pipeline->added, content, size);
+        const struct {
+            const char *name;
+            bool ours;
+        } flags[] = {{"single_word", known && known->single_word},
+                     {"lstrip", known && known->lstrip},
+                     {"rstrip", known && known->rstrip},
+                     {"normalized", known && known->normalized}};
+        bool same = known && strtol(key, NULL, 10) == known->id;
+        for (size_t i = 0; i < sizeof flags / sizeof *flags && same; i++) {
+            bool theirs;
+            same = !jval_bool(jval_get(value, flags[i].name), &theirs) || theirs == flags[i].ours;
+        }
+        if (!same) {
+            warnings_add(config->warnings,
+                         "%s: added_tokens_decoder: %s says otherwise of token %ld, and counts",
+                         config->file, tokenizer_path, strtol(key, NULL, 10));
+            return;
+        }
+    }
+}
+
 enum err_code rules_compare_config(const char *dir, const char *tokenizer_path,
                                    const struct pipeline *pipeline, struct warnings *warnings,
                                    struct err *err)
 {
-    const struct normalizer_step *step = &pipeline->normalizer.steps[0];
     char *path = file_join(dir, "tokenizer_config.json");
     struct jval *root = NULL;
     if (!path) {
         return err_nomem(err, strlen(dir));
     }
     /* What is wrong with that file itself is said by who reads it for its limit. */
-    if (pipeline->normalizer.n == 1 && step->kind == NORMALIZER_BERT && file_exists(path) &&
-        jval_read_file(path, EXTRAS_FILE_MAX, &root, NULL) == ERR_OK) {
-        struct members config = {.file = path, .object = root, .warnings = warnings, .err = err};
-        compare(&config, "do_lower_case", step->lowercase, tokenizer_path);
-        compare(&config, "strip_accents", step->strip_accents, tokenizer_path);
-        compare(&config, "tokenize_chinese_chars", step->chinese, tokenizer_path);
+    if (file_exists(path) && jval_read_file(path, EXTRAS_FILE_MAX, &root, NULL) == ERR_OK) {
+        const struct members config = {
+            .file = path, .object = root, .warnings = warnings, .err = err};
+        compare_steps(&config, pipeline, tokenizer_path);
+        compare_added(&config, pipeline, tokenizer_path);
     }
     jval_free(root);
     free(path);
