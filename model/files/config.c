@@ -360,8 +360,30 @@ static enum err_code read_model(const struct fields *fields, struct config *conf
     return code;
 }
 
-/* transformers 5 saves its generic class, TokenizersBackend, whose inputs have no token types
- * unless model_input_names lists them: such a model is asked with all types 0, pairs too. */
+/* True for the classes of transformers whose inputs have token types; a file that names none means
+ * BERT's. The generic ones (TokenizersBackend, PreTrainedTokenizerFast) and RoBERTa's have none. */
+static bool class_has_types(const struct jval *value)
+{
+    static const char *const classes[] = {"Bert",        "Electra",   "MobileBert",
+                                          "SqueezeBert", "RetriBert", "DPR",
+                                          "LayoutLM",    "ConvBert",  "DebertaV2"};
+    const char *name;
+    size_t size;
+    if (!jval_string(value, &name, &size)) {
+        return true;
+    }
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        const char *rest = name + strlen(classes[i]);
+        if (strncmp(name, classes[i], strlen(classes[i])) == 0 &&
+            (strcmp(rest, "Tokenizer") == 0 || strcmp(rest, "TokenizerFast") == 0 ||
+             strcmp(classes[i], "DPR") == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where they are not among a model's inputs it is asked with all types 0, pairs too. */
 static bool gives_token_types(const struct fields *fields)
 {
     const struct jval *names = fields_get(fields, "model_input_names");
@@ -369,8 +391,7 @@ static bool gives_token_types(const struct fields *fields)
     for (size_t i = 0; i < jval_array_size(names); i++) {
         listed = listed || fields_is_word(jval_at(names, i), "token_type_ids");
     }
-    return names ? listed
-                 : !fields_is_word(fields_get(fields, "tokenizer_class"), "TokenizersBackend");
+    return names ? listed : class_has_types(fields_get(fields, "tokenizer_class"));
 }
 
 /* Defaults are BertTokenizer's. What tokenizer.json rules over is the tokenizer's own to compare.

@@ -61,6 +61,27 @@ static enum err_code add_tensors(struct own *own, struct err *err)
                           : code;
 }
 
+/* What the labels can't be, said of the file that they come from. */
+static enum err_code check_labels(const struct config *config, struct err *err)
+{
+    const char *const *labels = config->lists->labels;
+    for (size_t i = 0; i < config->n_labels; i++) {
+        for (const char *c = labels[i]; *c; c++) {
+            if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+                return err_set(err, ERR_INVALID,
+                               "config.json: id2label: %zu has a control character", i);
+            }
+        }
+        for (size_t earlier = 0; earlier < i; earlier++) {
+            if (strcmp(labels[earlier], labels[i]) == 0) {
+                return err_set(err, ERR_INVALID, "config.json: id2label: %zu is the same as %zu", i,
+                               earlier);
+            }
+        }
+    }
+    return ERR_OK;
+}
+
 /* Kind and function as transformers' text-classification pipeline chooses them. */
 static enum err_code add_kind(struct own *own, struct err *err)
 {
@@ -111,7 +132,8 @@ static enum err_code write_own(struct own *own, const struct heads_fit *fit, str
                                struct err *err)
 {
     const struct config *config = &own->checkpoint->config;
-    enum err_code code = add_tensors(own, err);
+    enum err_code code = check_labels(config, err);
+    code = code == ERR_OK ? add_tensors(own, err) : code;
     bool whole = labels_append((char *const *)(uintptr_t)config->lists->labels, config->n_labels,
                                &own->labels);
     add_entry(own, HEAD_KEY_LABELS, own->labels.data);

@@ -473,3 +473,13 @@ def test_bulk_embed_follows_the_folder_as_the_route_does(start, folder):
     embed_command(folder, "--format", "npy", "-o", str(out))
     manifest = json.loads((folder / "out.npy.manifest.json").read_text())
     assert manifest["embedding_space"] == server.get("/info").json()["embedding_space"]["id"]
+
+
+@pytest.mark.parametrize(("label", "said"), [("LABEL_1", "id2label: 1 is the same as 0"), ("a\tb", "id2label: 0 has a control character")])
+def test_labels_that_no_answer_can_hold(tmp_path, label, said):
+    """The message names the file that they come from."""
+    folder = tmp_path / "labels"
+    shutil.copytree(ROOT / "tests" / "data" / "models" / "seq-multilabel", folder)
+    labels = json.loads((folder / "config.json").read_text())["id2label"]
+    change(folder / "config.json", id2label={**labels, "0": label, "1": "LABEL_1"})
+    assert f"config.json: {said}" in refused(folder)

@@ -131,7 +131,11 @@ static const struct refusal refusals[] = {
     {"modules.json",
      "[" TRANSFORMER "," POOLING "," MODULE("models.LSTM", "2_LSTM") "]",
      ERR_UNSUPPORTED,
-     {"module 2", "Normalize"}},
+     {"module 2", "models.LSTM", "Normalize"}},
+    {"modules.json",
+     "[" MODULE("base.modules.router.Router", "") "]",
+     ERR_UNSUPPORTED,
+     {"module 0", "type sentence_transformers.base.modules.router.Router"}},
     {"modules.json",
      "[" MODULE("models.Transformer", "0_Transformer") "," POOLING "]",
      ERR_NOT_FOUND,
@@ -383,6 +387,35 @@ static void test_tokenizer_config(void **state)
     assert_true(load(scratch).tokenizer.lower_case_first);
 }
 
+/* As transformers' classes say, unless model_input_names does. */
+static void test_token_types(void **state)
+{
+    struct scratch *scratch = *state;
+    static const struct {
+        const char *text;
+        bool types;
+    } cases[] = {
+        {"{}", true},
+        {"{\"tokenizer_class\":\"BertTokenizer\"}", true},
+        {"{\"tokenizer_class\":\"BertTokenizerFast\"}", true},
+        {"{\"tokenizer_class\":\"BertJapaneseTokenizer\"}", false},
+        {"{\"tokenizer_class\":\"DPRReaderTokenizerFast\"}", true},
+        {"{\"tokenizer_class\":\"TokenizersBackend\"}", false},
+        {"{\"tokenizer_class\":\"PreTrainedTokenizerFast\"}", false},
+        {"{\"tokenizer_class\":\"XLMRobertaTokenizer\"}", false},
+        {"{\"tokenizer_class\":\"TokenizersBackend\",\"model_input_names\":[\"input_ids\","
+         "\"token_type_ids\"]}",
+         true},
+        {"{\"tokenizer_class\":\"BertTokenizer\",\"model_input_names\":[\"input_ids\"]}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch_text(scratch, "tokenizer_config.json", cases[i].text);
+        if (load(scratch).token_types != cases[i].types) {
+            fail_msg("%s", cases[i].text);
+        }
+    }
+}
+
 static void test_max_length(void **state)
 {
     struct scratch *scratch = *state;
@@ -460,10 +493,15 @@ static void test_pooling_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FOLDER_TEST(test_refusals),      FOLDER_TEST(test_sizes),
-        FOLDER_TEST(test_absent_folder), FOLDER_TEST(test_defaults),
-        FOLDER_TEST(test_values),        FOLDER_TEST(test_tokenizer_config),
-        FOLDER_TEST(test_max_length),    FOLDER_TEST(test_sentence_transformers),
+        FOLDER_TEST(test_refusals),
+        FOLDER_TEST(test_sizes),
+        FOLDER_TEST(test_absent_folder),
+        FOLDER_TEST(test_defaults),
+        FOLDER_TEST(test_values),
+        FOLDER_TEST(test_tokenizer_config),
+        FOLDER_TEST(test_token_types),
+        FOLDER_TEST(test_max_length),
+        FOLDER_TEST(test_sentence_transformers),
         FOLDER_TEST(test_pooling_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
