@@ -191,14 +191,40 @@ enum err_code file_rename(const char *from, const char *path, struct err *err)
     return rename_synced(from, path, &replaced, err);
 }
 
+/* What a rename would take the place of. A character device (/dev/null) is written to as it is;
+ * opening anything else could wait, or take away what others meet at. */
+static enum err_code open_device(const char *path, int *ret_fd, struct err *err)
+{
+    struct stat there;
+    *ret_fd = -1;
+    if (stat(path, &there) != 0 || S_ISREG(there.st_mode)) {
+        return ERR_OK;
+    }
+    if (!S_ISCHR(there.st_mode)) {
+        return err_set(err, ERR_IO, "%s: is no regular file, so it is not replaced", path);
+    }
+    *ret_fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    return *ret_fd >= 0 ? ERR_OK : err_set_errno(err, ERR_IO, errno, "%s", path);
+}
+
 enum err_code file_writer_open(const char *path, struct file_writer *ret_writer, struct err *err)
 {
     size_t length = strlen(path) + sizeof ".tmp-XXXXXX";
-    struct file_writer writer = {.fd = -1, .path = strdup(path), .temporary = malloc(length)};
-    if (!writer.path || !writer.temporary) {
+    struct file_writer writer = {.fd = -1};
+    enum err_code code = open_device(path, &writer.fd, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    bool device = writer.fd >= 0;
+    writer.path = strdup(path);
+    writer.temporary = device ? NULL : malloc(length);
+    if (!writer.path || (!device && !writer.temporary)) {
         file_writer_abandon(&writer);
-        (void)err_nomem(err, length);
-        return ERR_NOMEM;
+        return err_nomem(err, length);
+    }
+    if (device) {
+        *ret_writer = writer;
+        return ERR_OK;
     }
     (void)snprintf(writer.temporary, length, "%s.tmp-XXXXXX", path);
     writer.fd = mkostemp(writer.temporary, O_CLOEXEC);
@@ -222,21 +248,24 @@ enum err_code file_writer_put(struct file_writer *writer, const void *data, size
 
 static enum err_code commit(struct file_writer *writer, bool *ret_replaced, struct err *err)
 {
-    bool synced = fsync(writer->fd) == 0;
+    bool synced = !writer->temporary || fsync(writer->fd) == 0;
     int number = errno;
     bool closed = close(writer->fd) == 0;
     number = synced ? errno : number;
     writer->fd = -1;
-    enum err_code code = synced && closed
-                             ? rename_synced(writer->temporary, writer->path, ret_replaced, err)
-                             : err_set_errno(err, ERR_IO, number, "%s: write", writer->path);
+    enum err_code code = ERR_OK;
+    if (!synced || !closed) {
+        code = err_set_errno(err, ERR_IO, number, "%s: write", writer->path);
+    } else if (writer->temporary) {
+        code = rename_synced(writer->temporary, writer->path, ret_replaced, err);
+    }
     file_writer_abandon(writer);
     return code;
 }
 
 void file_writer_abandon(struct file_writer *writer)
 {
-    if (writer->fd >= 0 && writer->temporary) {
+    if (writer->fd >= 0 && writer->path) {
         (void)close(writer->fd);
     }
     if (writer->temporary) {
@@ -279,6 +308,16 @@ enum err_code file_write_atomic(const char *path, const void *data, size_t size,
 bool file_exists(const char *path)
 {
     return access(path, F_OK) == 0;
+}
+
+bool file_same(const char *path, const char *other)
+{
+    struct stat a, b;
+    if (stat(path, &a) != 0 || stat(other, &b) != 0) {
+        return strcmp(path, other) == 0;
+    }
+    return (S_ISREG(a.st_mode) || S_ISDIR(a.st_mode)) && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
 enum err_code file_make_folders(const char *path, struct err *err)

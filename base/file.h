@@ -29,7 +29,8 @@ CHECK_RESULT enum err_code file_read_regular(const char *path, size_t max_size, 
                                              size_t *ret_size, struct err *err);
 
 /* Replaces path durably: temporary file beside it, fsync, rename, fsync of the folder. After a
- * crash at any point the path holds the old bytes or the new ones. */
+ * crash at any point the path holds the old bytes or the new ones. A character device (/dev/null)
+ * is written to instead; what else is no regular file is an error and stays. */
 CHECK_RESULT enum err_code file_write_atomic(const char *path, const void *data, size_t size,
                                              struct err *err);
 
@@ -41,7 +42,7 @@ CHECK_RESULT enum err_code file_replace(const char *path, const void *data, size
 /* The same in pieces, for what is too large to be held. Caller's stack; one thread. */
 struct file_writer {
     int fd;
-    char *path, *temporary; /* owned */
+    char *path, *temporary; /* owned; temporary NULL: path is a device */
 };
 /* Opens the temporary file. Errors: ERR_IO, ERR_NOMEM; the text names the path. */
 CHECK_RESULT enum err_code file_writer_open(const char *path, struct file_writer *ret_writer,
@@ -60,6 +61,9 @@ CHECK_RESULT enum err_code file_rename(const char *from, const char *path, struc
 bool file_put(int fd, const void *data, size_t size);
 
 bool file_exists(const char *path);
+/* True where what is written to one path would replace what the other leads to: the same file or
+ * folder, or, where they are not both there, the same path. Devices and pipes are nobody's. */
+bool file_same(const char *path, const char *other);
 /* Makes a folder and those above it; fine where they are there. Errors: ERR_IO, naming path. */
 CHECK_RESULT enum err_code file_make_folders(const char *path, struct err *err);
 

@@ -174,15 +174,35 @@ static enum err_code fit(const struct model *model, const struct heads *heads,
     return code;
 }
 
+/* What is written must not take the place of what is read, nor one result of the other. The heads
+ * may be replaced by themselves with temperatures. */
+static enum err_code check_outputs(const struct calibrate_flags *flags, struct err *err)
+{
+    if (!flags->data) {
+        return err_set(err, ERR_USAGE, "--data: must be a file of held-out labelled texts");
+    }
+    if (flags->output && strcmp(flags->output, "-") == 0) {
+        return err_set(err, ERR_USAGE, "--output: must be a file; figures go to standard output");
+    }
+    if (flags->output && file_same(flags->output, flags->data)) {
+        return err_set(err, ERR_USAGE, "--output: is the same file as --data");
+    }
+    const char *const others[] = {flags->data, flags->output, flags->heads};
+    for (size_t i = 0; flags->svg && i < sizeof others / sizeof *others; i++) {
+        if (others[i] && file_same(flags->svg, others[i])) {
+            return err_set(err, ERR_USAGE,
+                           "--svg: is the same file as --data, --output or --heads");
+        }
+    }
+    return ERR_OK;
+}
+
 static enum err_code calibrate(const struct calibrate_flags *flags, struct err *err)
 {
     char *dir = NULL;
     struct encoder_options options;
     struct model *model = NULL;
     struct heads *heads = NULL;
-    if (!flags->data) {
-        return err_set(err, ERR_USAGE, "--data: must be a file of held-out labelled texts");
-    }
     unsigned threads = flags->threads ? flags->threads : command_default_threads();
     enum err_code code = command_choose("auto", "fp32", threads, &options, err);
     if (code == ERR_OK) {
@@ -236,9 +256,6 @@ int command_calibrate(int argc, char **argv)
     if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
         return status;
     }
-    if (f.output && strcmp(f.output, "-") == 0) {
-        (void)err_set(&err, ERR_USAGE, "--output: must be a file; figures go to standard output");
-        return command_fail("calibrate", &err);
-    }
-    return calibrate(&f, &err) == ERR_OK ? EXIT_DONE : command_fail("calibrate", &err);
+    bool done = check_outputs(&f, &err) == ERR_OK && calibrate(&f, &err) == ERR_OK;
+    return done ? EXIT_DONE : command_fail("calibrate", &err);
 }

@@ -1,10 +1,13 @@
 /* orthrus merge-heads: one set out of several heads files. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "model/files/config.h"
 #include "model/heads/heads.h"
 
 enum { FILES_MAX = HEADS_MAX };
@@ -25,10 +28,12 @@ static enum err_code agree(const struct jval *metadata, const char *key, const c
     if (!jval_string(jval_get(metadata, key), &text, &length) || length >= size) {
         return ERR_OK;
     }
-    if (word[0] != '\0' && strcmp(word, text) != 0) {
+    if (word[0] != '\0' && strcasecmp(word, text) != 0) {
         return err_set(err, ERR_CONFLICT, "%s: another %s than %s has", path, key, from);
     }
-    memcpy(word, text, length + 1);
+    for (size_t i = 0; i <= length; i++) {
+        word[i] = (char)tolower((unsigned char)text[i]); /* hexadecimal digits of either case */
+    }
     return ERR_OK;
 }
 
@@ -55,12 +60,23 @@ static enum err_code check_origin(const char *path, struct origin *origin, struc
     return code;
 }
 
-/* Adds a file's heads to the set; one that is there already gives way, as a PUT's does. */
-static enum err_code add_file(const char *path, struct heads **set, struct err *err)
+/* Adds a file's heads to the set; one that is there already gives way, as a PUT's does. The set
+ * says what it is meant for as its files do: it is written as for that encoder. */
+static enum err_code add_file(const char *path, const struct origin *origin, struct heads **set,
+                              struct err *err)
 {
     struct heads *alone;
     struct heads *merged;
-    struct heads_fit fit = {.hidden = 0};
+    struct heads_fit fit = {
+        .hidden = 0,
+        .encoder_sha256 = origin->encoder[0] != '\0' ? origin->encoder : NULL,
+        .tokenizer_sha256 = origin->tokenizer[0] != '\0' ? origin->tokenizer : NULL,
+    };
+    if (origin->pooling[0] != '\0' &&
+        pooling_parse(origin->pooling, &fit.pooling, NULL) != ERR_OK) {
+        return err_set(err, ERR_INVALID, "%s: pooling must name pooling modes, as mean or cls",
+                       path);
+    }
     enum err_code code = heads_load(path, &fit, true, &alone, err);
     if (code != ERR_OK) {
         return code;
@@ -119,7 +135,7 @@ int command_merge_heads(int argc, char **argv)
     for (size_t i = 0; code == ERR_OK && i < n_arguments; i++) {
         code = check_origin(arguments[i], &origin, &err);
         if (code == ERR_OK) {
-            code = add_file(arguments[i], &set, &err);
+            code = add_file(arguments[i], &origin, &set, &err);
         }
     }
     if (code == ERR_OK && set) {

@@ -191,7 +191,7 @@ static enum err_code check_digest(const struct heads_source *source, const char 
                                   const char *what, const char *expected)
 {
     const char *named = heads_source_text(source, key);
-    if (!named || !expected) {
+    if (!named) {
         return ERR_OK;
     }
     bool same = true;
@@ -201,7 +201,7 @@ static enum err_code check_digest(const struct heads_source *source, const char 
         if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
             break;
         }
-        same = same && c == expected[n];
+        same = same && (!expected || c == expected[n]);
     }
     if (n != SHA256_HEX_SIZE || named[n]) {
         return err_set(source->err, ERR_INVALID, "%s: %s must be %d hexadecimal digits",
@@ -220,7 +220,7 @@ static enum err_code check_pooling(const struct heads_source *source, const char
         return err_set(source->err, ERR_INVALID, "%s: %s must name pooling modes, as mean or cls",
                        source->label, HEADS_POOLING_KEY);
     }
-    if (pooling != source->fit->pooling) {
+    if (source->fit->encoder_sha256 && pooling != source->fit->pooling) {
         char name[POOLING_TEXT_SIZE];
         return err_set(source->err, ERR_CONFLICT,
                        "%s: these heads are for %s pooling, this model runs with %s", source->label,
@@ -238,7 +238,7 @@ enum err_code heads_source_meant_for(const struct heads_source *source,
     if (code == ERR_OK) {
         code = check_digest(source, HEADS_TOKENIZER_KEY, "tokenizer", fit->tokenizer_sha256);
     }
-    if (code == ERR_OK && pooling && fit->encoder_sha256) {
+    if (code == ERR_OK && pooling) {
         code = check_pooling(source, pooling);
     }
     private_->names_encoder = heads_source_text(source, HEADS_ENCODER_KEY);

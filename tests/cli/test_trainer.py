@@ -157,6 +157,45 @@ def test_another_runs_folder_is_not_overwritten_unasked(tmp_path, data):
     os.close(lock)
 
 
+def test_labelled_texts_are_never_written_over(tmp_path, data):
+    heads, wanted, out = TINY / "heads.safetensors", data.read_bytes(), tmp_path / "run"
+    out.mkdir()
+    for name in ("train.jsonl", "report.json"):  # what a run writes bears these names
+        mine = out / name
+        mine.write_bytes(wanted)
+        for flags in (("--data", mine), ("--data", data, "--eval-data", mine)):
+            for more in ((), ("--overwrite",)):
+                assert name in failed(2, "train", *flags, "--output", out, "--head", "topic", *FROZEN, *more)
+        assert mine.read_bytes() == wanted
+        mine.unlink()
+    # calibrate: neither result takes the place of the texts, nor one of the other.
+    labelled = jsonl(tmp_path / "labelled.jsonl", [{"text": f"{w} {i}", "sentiment": w} for i in range(4)
+                                                  for w in ("Positive", "Negative", "Neutral")])
+    wanted = labelled.read_bytes()
+    (tmp_path / "link").symlink_to(labelled)
+    given = ("calibrate", "--heads", heads, "--data", labelled)
+    for name in (labelled, tmp_path / "link"):
+        assert "--output" in failed(2, *given, "-o", name)
+        assert "--svg" in failed(2, *given, "--svg", name)
+    assert "--svg" in failed(2, *given, "-o", tmp_path / "c.safetensors", "--svg", tmp_path / "c.safetensors")
+    assert labelled.read_bytes() == wanted and not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    heads, pipe = TINY / "heads.safetensors", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "no regular file" in failed(1, "merge-heads", heads, "-o", pipe)
+    assert pipe.is_fifo()
+    terminal, other = pty.openpty()  # a character device that may be lost
+    name = os.ttyname(other)
+    link = tmp_path / "null"
+    link.symlink_to(name)
+    good("merge-heads", heads, "-o", link)
+    assert link.is_symlink() and link.is_char_device()
+    os.close(terminal)
+    os.close(other)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_resume_goes_on_to_the_same_bits(tmp_path, data, number):
     # A deep run: its epochs take long enough to be stopped within one.
@@ -299,6 +338,13 @@ def test_calibrate_and_merge_heads(tmp_path, data):
     good("merge-heads", heads, TINY / "heads.safetensors", "-o", tmp_path / "m.safetensors")
     merged = json.loads(good("inspect", "--json", tmp_path / "m.safetensors").stdout)
     assert [h["name"] for h in merged["heads"]] == ["classifier", "sentiment", "topic"]
+    # The set is meant for what its files are meant for, whichever of them says so, and serves.
+    meant = {key: header(heads)["__metadata__"][key] for key in ("encoder.sha256", "encoder.tokenizer", "pooling")}
+    for k, files in enumerate(((heads, TINY / "heads.safetensors"), (TINY / "heads.safetensors", heads), (heads, heads))):
+        good("merge-heads", *files, "-o", tmp_path / f"m{k}.safetensors")
+        written = header(tmp_path / f"m{k}.safetensors")["__metadata__"]
+        assert {key: written[key] for key in meant} == meant
+        good("predict", "--heads", tmp_path / f"m{k}.safetensors", input=b"a text\n")
     assert "--output" in failed(2, "merge-heads", heads)
     changed = bytearray(heads.read_bytes())
     at = changed.index(b'"encoder.sha256":"') + len(b'"encoder.sha256":"')
@@ -318,6 +364,20 @@ def test_inspect_prints_no_control_characters(tmp_path):
     shown = good("inspect", path).stdout.decode()
     assert not any(ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160 for c in shown)
     assert json.loads(good("inspect", "--json", path).stdout)["metadata"]["note"] == "\u001b[31mred\u009b\r\n"
+
+
+@pytest.mark.parametrize("key, value", [("pooling", "median"), ("encoder.sha256", "zz"), ("encoder.tokenizer", "0" * 63)])
+def test_inspect_refuses_what_serve_refuses(tmp_path, key, value):
+    text = json.dumps({"__metadata__": {key: value}, "sentiment.weight": {"dtype": "F32", "shape": [3, 32], "data_offsets": [0, 384]},
+                       "sentiment.bias": {"dtype": "F32", "shape": [3], "data_offsets": [384, 396]}}).encode()
+    path = tmp_path / "h.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(396))
+    assert key in failed(1, "inspect", path)
+    assert key in failed(1, "merge-heads", path, "-o", tmp_path / "x")
+    label = ROOT / "tools/label-heads"
+    before = path.read_bytes()
+    done = subprocess.run([label, path, "--set", "note=x"], capture_output=True, text=True, env={**os.environ, "ORTHRUS_BIN": BIN})
+    assert done.returncode == 1 and key in done.stderr and path.read_bytes() == before, done
 
 
 def test_mistyped_words_are_answered_with_the_likely_one():

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -14,10 +15,8 @@
 /* The trained model must not overwrite the one it comes from. */
 static enum err_code check_folders(const struct train_options *options, struct err *err)
 {
-    struct stat model, output;
-    if (stat(options->model_dir, &model) == 0 && stat(options->output, &output) == 0 &&
-        model.st_dev == output.st_dev && model.st_ino == output.st_ino) {
-        return err_set(err, ERR_USAGE, "--output: must be another folder than --model");
+    if (file_same(options->model_dir, options->output)) {
+        return err_set(err, ERR_USAGE, "must be another folder than --model");
     }
     return ERR_OK;
 }
@@ -25,6 +24,34 @@ static enum err_code check_folders(const struct train_options *options, struct e
 /* What an earlier run has left. */
 static const char *const remains[] = {"heads.safetensors", "model.safetensors",
                                       "checkpoint.safetensors", "train.jsonl"};
+
+/* What this run writes must not take the place of the texts it reads. */
+static enum err_code check_data(const struct train_options *options, struct err *err)
+{
+    static const char *const written[] = {
+        "heads.safetensors", "model.safetensors", "checkpoint.safetensors",
+        "train.jsonl",       "report.json",       "report.html"};
+    const char *const flags[] = {"--data", "--eval-data"};
+    const char *const read[] = {options->data, options->eval_data};
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        char *path = file_join(options->output, written[i]);
+        if (!path) {
+            return err_nomem(err, strlen(options->output));
+        }
+        for (size_t k = 0; k < 2; k++) {
+            if (read[k] && file_same(read[k], path)) {
+                (void)err_set(err, ERR_USAGE,
+                              "%s: %s would be replaced by this run's own %s; --output must be "
+                              "another folder",
+                              flags[k], read[k], written[i]);
+                free(path);
+                return ERR_USAGE;
+            }
+        }
+        free(path);
+    }
+    return ERR_OK;
+}
 
 /* Removes what runs that were killed while they replaced a file left beside it (base/file.h). The
  * folder is ours alone; what can't be removed does no harm. */
@@ -55,6 +82,10 @@ enum err_code folder_open(struct run *run, struct err *err)
     }
     if (code != ERR_OK) {
         return err_prefix(err, "--output");
+    }
+    code = check_data(options, err);
+    if (code != ERR_OK) {
+        return code;
     }
     run->lock = open(options->output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (run->lock < 0) {
