@@ -65,6 +65,21 @@ bool jval_depth_ok(const char *text, size_t size, unsigned max)
     return true;
 }
 
+/* Some of what jansson refuses is JSON all the same. */
+static const char *why(const json_error_t *error)
+{
+    switch (json_error_code(error)) {
+    case json_error_duplicate_key:
+        return "the JSON has a name twice in one object";
+    case json_error_numeric_overflow:
+        return "the JSON has a number that is too large";
+    case json_error_null_byte_in_key:
+        return "the JSON has a name with U+0000";
+    default:
+        return "not valid JSON";
+    }
+}
+
 enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value, struct err *err)
 {
     if (!jval_depth_ok(text, size, JVAL_DEPTH_MAX)) {
@@ -82,7 +97,7 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
         return err_nomem(err, size);
     }
     if (!value) {
-        return err_set(err, ERR_INVALID, "not valid JSON (line %d, column %d)", error.line,
+        return err_set(err, ERR_INVALID, "%s (line %d, column %d)", why(&error), error.line,
                        error.column);
     }
     *ret_value = out(value);

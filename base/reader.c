@@ -148,6 +148,10 @@ static enum err_code give(struct reader *reader, size_t size, size_t step, struc
         return err_set(err, ERR_INVALID, "%s:%llu: not valid UTF-8", reader->label,
                        (unsigned long long)reader->line);
     }
+    if (reader->line == 1 && size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3; /* Excel's and Notepad's files begin so */
+        size -= 3;
+    }
     *ret_line = (struct line){text, size};
     return ERR_OK;
 }

@@ -3,7 +3,7 @@
  *
  * Standard input is read from descriptor 0, from where it stands: a shell's `read` before, a socket
  * and sudo all work. A last line without a newline counts; a carriage return before a newline is
- * no part of the line. */
+ * no part of the line, nor is a byte order mark (U+FEFF) before the first. */
 #ifndef ORTHRUS_BASE_READER_H
 #define ORTHRUS_BASE_READER_H
 

@@ -23,8 +23,8 @@ struct embed_flags {
     const char *output;
     const char *format, *dtype;
     const char *shard;
-    const char *prompt_name; /* NULL: the folder's default */
-    bool normalize, no_normalize;
+    const char *prompt_name;             /* NULL: the folder's default */
+    signed char normalize, no_normalize; /* FLAG_SWITCH */
     bool resume;
 };
 
@@ -268,7 +268,7 @@ static enum err_code check_flags(struct embed_flags *flags, struct target_option
     if (code != ERR_OK) {
         return code;
     }
-    if (flags->normalize && flags->no_normalize) {
+    if (flags->normalize != 0 && flags->normalize == flags->no_normalize) {
         return err_set(err, ERR_USAGE, "--normalize: not together with --no-normalize");
     }
     if (flags->corpus.id_field && target->format == VECTOR_NPY) {
@@ -398,7 +398,7 @@ static enum err_code embed(const struct offline *offline, const struct embed_fla
     struct embed embed = {.offline = offline,
                           .flags = flags,
                           .announced = UINT64_MAX,
-                          .normalize = !flags->no_normalize};
+                          .normalize = flags->normalize >= 0 && flags->no_normalize <= 0};
     options->width = vector_out(offline->model->vector);
     enum err_code code = open_buffers(&embed, options->width, err);
     if (code == ERR_OK) {
@@ -456,9 +456,9 @@ int command_embed(int argc, char **argv)
          "this member of each JSON line is written beside its vector; --field is then text by "
          "default",
          0, 0, false},
-        {"normalize", 0, FLAG_BOOL, &f.normalize, NULL, "on, as /embed does",
+        {"normalize", 0, FLAG_SWITCH, &f.normalize, NULL, "on, as /embed does",
          "divide each vector by its Euclidean norm", 0, 0, false},
-        {"no-normalize", 0, FLAG_BOOL, &f.no_normalize, NULL, "off",
+        {"no-normalize", 0, FLAG_SWITCH, &f.no_normalize, NULL, "off",
          "leave the vectors as they are", 0, 0, false},
         {"prompt-name", 0, FLAG_TEXT, &f.prompt_name, "NAME", "the folder's default",
          "this prompt of the model folder before every text; \"\" for none", 0, 0, false},

@@ -93,12 +93,17 @@ static enum err_code set_value(const struct flag *flag, const char *shown, const
                                struct err *err)
 {
     switch (flag->type) {
-    case FLAG_BOOL: {
+    case FLAG_BOOL:
+    case FLAG_SWITCH: {
         bool yes = strcmp(text, "1") == 0 || strcmp(text, "true") == 0;
         if (!yes && strcmp(text, "0") != 0 && strcmp(text, "false") != 0) {
             return err_set(err, ERR_USAGE, "%s: 1, 0, true or false is allowed", shown);
         }
-        *(bool *)flag->target = yes;
+        if (flag->type == FLAG_SWITCH) {
+            *(signed char *)flag->target = yes ? 1 : -1;
+        } else {
+            *(bool *)flag->target = yes;
+        }
         return ERR_OK;
     }
     case FLAG_STRING:
@@ -247,7 +252,7 @@ static enum err_code read_flag(const struct command *command, int argc, char **a
                        near.best ? ", did you mean --" : "", near.best ? near.best : "",
                        command->name);
     }
-    if (flag->type == FLAG_BOOL) {
+    if (flag->type == FLAG_BOOL || flag->type == FLAG_SWITCH) {
         return set_value(flag, shown, value ? value : "1", err);
     }
     if (!value) {

@@ -12,6 +12,7 @@
 
 enum flag_type {
     FLAG_BOOL,    /* bool: present or not; in the environment 1, 0, true, false */
+    FLAG_SWITCH,  /* signed char: 0 not given, 1 or true 1, 0 or false -1 */
     FLAG_STRING,  /* const char *, not empty */
     FLAG_TEXT,    /* const char *, perhaps empty */
     FLAG_STRINGS, /* struct flag_strings: repeatable */
@@ -33,7 +34,7 @@ struct flag {
     char letter;      /* 'i' for -i, or 0 */
     enum flag_type type;
     void *target;        /* written by flags_parse; holds the default before */
-    const char *value;   /* what stands for the value in help: "DIR"; NULL for FLAG_BOOL */
+    const char *value;   /* what stands for the value in help: "DIR"; NULL for BOOL and SWITCH */
     const char *initial; /* the default in words or digits for help: "128", "none" */
     const char *help;    /* one sentence */
     double min, max;     /* bounds of numbers; both 0: none */

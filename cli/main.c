@@ -105,6 +105,17 @@ static void occupy_standard_streams(void)
     }
 }
 
+/* A result that reached nobody is a failure. */
+static int printed(const char *command, int status)
+{
+    if (fflush(stdout) != 0 && status == EXIT_DONE) {
+        (void)fprintf(stderr, "orthrus%s%s: standard output: write failed\n", *command ? " " : "",
+                      command);
+        return EXIT_FAILED;
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     occupy_standard_streams();
@@ -120,11 +131,11 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
-        return EXIT_DONE;
+        return printed("", EXIT_DONE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("orthrus %s\n", ORTHRUS_VERSION);
-        return EXIT_DONE;
+        return printed("", EXIT_DONE);
     }
     const char *near = NULL;
     const char *name = argv[1]; /* reading the flags reorders argv */
@@ -132,9 +143,5 @@ int main(int argc, char **argv)
     if (status == NO_COMMAND) {
         return no_command(near);
     }
-    if (fflush(stdout) != 0 && status == EXIT_DONE) {
-        (void)fprintf(stderr, "orthrus %s: standard output: write failed\n", name);
-        status = EXIT_FAILED;
-    }
-    return status;
+    return printed(name, status);
 }

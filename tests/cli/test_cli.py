@@ -53,6 +53,10 @@ def test_help_and_version():
     assert re.fullmatch(rb"orthrus \d+\.\d+\.\d+\n", run("--version").stdout)
     assert run().returncode == 2
     assert run("frobnicate").returncode == 2
+    for flag in ("--help", "--version"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BIN, flag], stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1 and b"standard output" in done.stderr, flag
 
 
 @pytest.mark.parametrize("command", COMMANDS)

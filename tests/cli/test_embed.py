@@ -161,6 +161,37 @@ def test_fields_and_ids_of_json_lines(tmp_path):
     assert "--id-field" in failed(2, "-i", source, "--id-field", "id", "--format", "npy")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    source, marked = tmp_path / "in.txt", tmp_path / "marked.txt"
+    source.write_text("first\n\ufeffsecond\n", encoding="utf-8")
+    marked.write_text("\ufefffirst\n\ufeffsecond\n", encoding="utf-8")
+    assert good("-i", marked) == good("-i", source) == good(input=marked.read_bytes())
+    tokens = subprocess.run([BIN, "tokenize", "--model", str(TINY), "-i", str(marked)], capture_output=True).stdout
+    assert json.loads(tokens.splitlines()[0])["offsets"][1][0] == 0
+    marked.write_text('\ufeff{"text": "first"}\n', encoding="utf-8")
+    assert good("-i", marked, "--field", "text") == good("-i", source).splitlines(True)[0]
+
+
+def test_a_switch_may_say_false(tmp_path):
+    source = write_lines(tmp_path / "in.txt", 20)
+    unit, plain = good("-i", source, "--normalize=true"), embed("-i", source, "--no-normalize").stdout
+    assert unit != plain
+    for flag, wanted in (("--normalize=false", plain), ("--normalize=0", plain), ("--no-normalize=true", plain),
+                         ("--no-normalize=false", unit)):
+        done = embed("-i", source, flag)
+        assert done.stdout == wanted and said(done) == "", flag
+    for flags in (("--normalize", "--no-normalize"), ("--normalize=false", "--no-normalize=false")):
+        assert "--no-normalize" in failed(2, "-i", source, *flags)
+
+
+def test_what_is_json_but_refused_is_not_called_broken(tmp_path):
+    source = tmp_path / "in.jsonl"
+    for line, wanted in (('{"text": "a", "text": "b"}', "a name twice"), ('{"text": "a", "id": 18446744073709551616}', "too large"),
+                         ('{"text": "a"', "not valid JSON")):
+        source.write_text(line + "\n")
+        assert wanted in failed(1, "--normalize", "-i", source, "--field", "text")
+
+
 @pytest.mark.parametrize("flags", [(), ("--field", "text")])
 def test_shards_cover_every_line_once(tmp_path, flags):
     source = tmp_path / "in"

@@ -97,10 +97,6 @@ static enum err_code read_record(struct rows *rows, size_t *ret_n, struct err *e
             if (line.size == 0) {
                 continue;
             }
-            if (rows->line == 1 && line.size >= 3 && memcmp(line.text, "\xef\xbb\xbf", 3) == 0) {
-                line.text += 3; /* Excel begins so */
-                line.size -= 3;
-            }
             (void)add_field(rows, n++, 0);
         } else {
             buf_append_char(&rows->record, '\n');
@@ -270,10 +266,6 @@ static enum err_code next_json(struct rows *rows, bool *ret_end, struct err *err
     rows->line = rows->reader.line;
     if (line.size > ROWS_LINE_MAX) {
         return rows_bad(rows, err, "longer than 4194304 bytes");
-    }
-    if (rows->line == 1 && line.size >= 3 && memcmp(line.text, "\xef\xbb\xbf", 3) == 0) {
-        line.text += 3;
-        line.size -= 3;
     }
     jval_free(rows->object);
     rows->object = NULL;
