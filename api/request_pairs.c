@@ -105,16 +105,57 @@ bool join_query(struct reader *reader)
     return true;
 }
 
+/* The two members of /similarity's inputs, both there, and nothing beside them. */
+static bool take_sentences(struct reader *reader, const json_t *inputs, const json_t **ret_source,
+                           const json_t **ret_sentences)
+{
+    static const char *const names[] = {"source_sentence", "sentences"};
+    static const char *const allowed[] = {"a string", "an array of strings"};
+    const json_t *found[2] = {NULL, NULL};
+    json_t *mutable_inputs = (json_t *)(uintptr_t)inputs; /* jansson's iterators are not const */
+    for (void *at = json_object_iter(mutable_inputs); at;
+         at = json_object_iter_next(mutable_inputs, at)) {
+        const char *name = json_object_iter_key(at);
+        size_t i = strcmp(name, names[0]) == 0 ? 0 : 1;
+        if (i == 1 && strcmp(name, names[1]) != 0) {
+            bool echo = request_may_echo(name, strlen(name));
+            char param[80];
+            (void)snprintf(param, sizeof param, "inputs.%s", name);
+            return problem_set(reader->problem, PROBLEM_FIELD_UNKNOWN, echo ? param : NULL,
+                               "unknown field%s%s in inputs; allowed: source_sentence, sentences",
+                               echo ? " " : "", echo ? name : "");
+        }
+        found[i] = json_is_null(json_object_iter_value(at)) ? NULL : json_object_iter_value(at);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct path path;
+        (void)snprintf(path.text, sizeof path.text, "inputs.%s", names[i]);
+        if (!found[i]) {
+            return problem_set(reader->problem, PROBLEM_FIELD_MISSING, path.text,
+                               "field %s is missing", path.text);
+        }
+        if (i == 0 ? !json_is_string(found[i]) : !json_is_array(found[i])) {
+            return reader_wrong_type(reader, &path, allowed[i]);
+        }
+    }
+    *ret_source = found[0];
+    *ret_sentences = found[1];
+    return true;
+}
+
 bool read_similarity(struct reader *reader, const struct path *path, const json_t *value)
 {
-    static const char allowed[] = "an object of source_sentence, a string, and sentences, an array "
-                                  "of strings";
-    const json_t *source = json_object_get(value, "source_sentence");
-    const json_t *sentences = json_object_get(value, "sentences");
-    size_t n = json_array_size(sentences);
-    if (!json_is_string(source) || !json_is_array(sentences) || json_object_size(value) != 2) {
-        return reader_wrong_type(reader, path, allowed);
+    const json_t *source = NULL;
+    const json_t *sentences = NULL;
+    if (!json_is_object(value)) {
+        return reader_wrong_type(reader, path,
+                                 "an object of source_sentence, a string, and sentences, an array "
+                                 "of strings");
     }
+    if (!take_sentences(reader, value, &source, &sentences)) {
+        return false;
+    }
+    size_t n = json_array_size(sentences);
     if (n == 0) {
         return problem_set(reader->problem, PROBLEM_EMPTY_INPUTS, "inputs.sentences",
                            "inputs.sentences must not be empty");

@@ -547,6 +547,17 @@ static void test_pairs_and_sentences(void **state)
     assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":\"s\",\"sentences\":[]}}",
                    PROBLEM_EMPTY_INPUTS, "inputs.sentences");
     assert_problem(API_SIMILARITY, "{\"inputs\":\"s\"}", PROBLEM_FIELD_TYPE, "inputs");
+    assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":\"s\"}}",
+                   PROBLEM_FIELD_MISSING, "inputs.sentences");
+    assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":null,\"sentences\":[\"t\"]}}",
+                   PROBLEM_FIELD_MISSING, "inputs.source_sentence");
+    assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":[],\"sentences\":[\"t\"]}}",
+                   PROBLEM_FIELD_TYPE, "inputs.source_sentence");
+    assert_problem(API_SIMILARITY, "{\"inputs\":{\"source_sentence\":\"s\",\"sentences\":\"t\"}}",
+                   PROBLEM_FIELD_TYPE, "inputs.sentences");
+    assert_problem(API_SIMILARITY,
+                   "{\"inputs\":{\"source_sentence\":\"s\",\"sentences\":[\"t\"],\"normalise\":1}}",
+                   PROBLEM_FIELD_UNKNOWN, "inputs.normalise");
     assert_good(API_DECODE, "{\"ids\":[[5],[6,7]],\"skip_special_tokens\":false}");
     assert_int_equal(request.n, 2);
     assert_false(request.skip_special);
