@@ -282,7 +282,7 @@ void intake_common_headers(struct exchange *x)
         exchange_header(
             x, "Access-Control-Expose-Headers",
             "Retry-After, Server-Timing, X-Compute-Tokens, X-Embedding-Space, X-Encoder, X-Heads, "
-            "X-Request-Id, X-Shape, X-Truncated");
+            "X-Request-Id, X-Shape, X-Truncated, X-Windows");
     }
     if (x->server->settings->cors_origin && strcmp(x->server->settings->cors_origin, "*") != 0) {
         exchange_header(x, "Vary", "Origin");
