@@ -129,6 +129,14 @@ def test_token_file_and_usage(replicas, file, tmp_path):
     assert push(file, replicas[0].admin, token="").returncode == 2
     assert push(file, "localhost").returncode == 2
     assert push(file).returncode == 2
+    assert push(file, replicas[0].admin, token=f"{TOKEN}\n").returncode == 0  # as $(cat) of a file with CRLF leaves one
+    for flags, secret in ((("--timeout", "0"), TOKEN), (("--timeout", "-1"), TOKEN), (("--timeout", "nan"), TOKEN),
+                          ((), f"{TOKEN}\nx"), ((), f"{TOKEN}é")):
+        done = push(*flags, file, replicas[0].admin, token=secret)
+        assert done.returncode == 2 and TOKEN not in done.stderr and "Traceback" not in done.stderr, done
+    token.write_bytes(b"ops:\xff\xfe\n")
+    done = push("--token-file", token, file, replicas[0].admin)
+    assert done.returncode in (1, 2) and len(done.stderr.splitlines()) == 1, done
 
 
 @contextlib.contextmanager

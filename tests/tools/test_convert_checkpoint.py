@@ -147,6 +147,8 @@ def test_damage_is_one_sentence(torch, tmp_path):
         ({"a": Tensor(storage, 0, (2, 2), (-1, 1))}, {"0": floats(1, 2, 3, 4)}, {}, "is not one"),
         ({"a": 3}, {}, {}, "beside named tensors"),
         ([], {}, {}, "no dictionary"),
+        ({"a": Tensor(storage, 0, (1 << 40,), (0,))}, {"0": floats(1, 2, 3, 4)}, {}, "repeat their numbers"),
+        ({f"t{i}": Tensor(storage, 0, (1 << 20,), (0,)) for i in range(17)}, {"0": floats(1, 2, 3, 4)}, {}, "repeat their numbers"),
         (good, {"0": floats(1, 2, 3, 4)}, {"byteorder": "big"}, "big-endian"),
         (good, {"0": floats(1, 2, 3, 4)}, {"compression": zipfile.ZIP_DEFLATED}, "compressed"),
     ]
@@ -155,6 +157,14 @@ def test_damage_is_one_sentence(torch, tmp_path):
         done = convert(path)
         assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1, (said, done)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin"]
+    save(path, good, {"0": floats(1, 2, 3, 4)})
+    before = path.read_bytes()
+    assert "give another -o" in convert(path, "-o", path, "--force").stderr and path.read_bytes() == before
+    with zipfile.ZipFile(path, "w") as file:  # a string of 4 GiB that isn't there
+        file.writestr("archive/data.pkl", b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f")
+    done = convert(path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done
+    save(path, good, {"0": floats(1, 2, 3, 4)})
     for data in (b"", b"PK\x03\x04", b"\x80\x02}q\x00.", path.read_bytes()[:-30]):
         path.write_bytes(data)
         done = convert(path)
