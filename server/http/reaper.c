@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -20,6 +21,8 @@ struct tally {
     size_t placed;  /* of the open ones: within the limit and not ended for a newcomer */
     size_t ending;  /* of the open ones: ended for a newcomer, soon closed */
     size_t refused; /* of the open ones: over the limit, refused late and then closed */
+    /* Those that have no whole header section yet; all have as long, so the first waits longest. */
+    TAILQ_HEAD(, conn) headless;
 };
 
 struct reaper {
@@ -32,7 +35,7 @@ struct reaper {
     pthread_cond_t wake;
     bool stopping;
     uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
-    struct conn *first, *last;
+    TAILQ_HEAD(, conn) conns;
     struct tally main, admin;
     struct arrivals arrivals; /* announced, not yet open */
 };
@@ -54,10 +57,29 @@ static struct tally *tally_of(struct reaper *reaper, enum listener listener)
     return listener == LISTENER_ADMIN ? &reaper->admin : &reaper->main;
 }
 
-/* Nothing more goes out; the library closes what is shut down. Lock held. */
-static void end(struct conn *conn)
+static bool headless(const struct conn *conn)
 {
-    conn->phase = CONN_ENDED;
+    return conn->phase == CONN_HEADERS || (conn->phase == CONN_IDLE && !conn->had_headers);
+}
+
+/* Lock held. */
+static void set_phase(struct reaper *reaper, struct conn *conn, enum conn_phase phase)
+{
+    struct tally *tally = tally_of(reaper, conn->listener);
+    bool before = headless(conn);
+    conn->phase = phase;
+    conn->had_headers |= phase != CONN_IDLE && phase != CONN_HEADERS && phase != CONN_ENDED;
+    if (before && !headless(conn)) {
+        TAILQ_REMOVE(&tally->headless, conn, in_headless);
+    } else if (!before && headless(conn)) {
+        TAILQ_INSERT_TAIL(&tally->headless, conn, in_headless);
+    }
+}
+
+/* Nothing more goes out; the library closes what is shut down. Lock held. */
+static void end(struct reaper *reaper, struct conn *conn)
+{
+    set_phase(reaper, conn, CONN_ENDED);
     (void)shutdown(conn->fd, SHUT_RDWR);
 }
 
@@ -74,11 +96,11 @@ static void reap(struct reaper *reaper, struct conn *conn)
     } else if (conn->phase == CONN_DISCARD) {
         rawreply_send(conn->exchange);
     }
-    end(conn);
+    end(reaper, conn);
 }
 
 /* What poll saw of a connection. Lock held. */
-static void see(struct conn *conn, short seen, bool look_for_ends)
+static void see(struct reaper *reaper, struct conn *conn, short seen, bool look_for_ends)
 {
     if (seen & (POLLERR | POLLHUP | POLLNVAL)) {
         conn->client = CLIENT_GONE;
@@ -100,7 +122,7 @@ static void see(struct conn *conn, short seen, bool look_for_ends)
         int unread = 0;
         bool at_end = seen != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 && unread == 0;
         if (at_end && conn->at_end) {
-            end(conn);
+            end(reaper, conn);
         }
         conn->at_end = at_end;
     }
@@ -109,6 +131,7 @@ static void see(struct conn *conn, short seen, bool look_for_ends)
 /* Looks after every client. The lock is held at entry and exit, but not while polling. */
 static void look(struct reaper *reaper, bool look_for_ends)
 {
+    struct conn *conn;
     size_t n = 0;
     size_t room = reaper->main.open + reaper->admin.open;
     if (room > reaper->polled_room) {
@@ -119,7 +142,7 @@ static void look(struct reaper *reaper, bool look_for_ends)
         reaper->polled = grown;
         reaper->polled_room = room;
     }
-    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
         conn->poll_slot = SIZE_MAX;
         /* Who has work that is to be dropped is asked each time, the others with the ends. */
         if (conn->phase == CONN_WORKING || (look_for_ends && conn->phase != CONN_ENDED)) {
@@ -130,10 +153,13 @@ static void look(struct reaper *reaper, bool look_for_ends)
     (void)pthread_mutex_unlock(&reaper->lock);
     int ready = n ? poll(reaper->polled, n, 0) : 0;
     (void)pthread_mutex_lock(&reaper->lock);
-    for (struct conn *conn = reaper->first; conn && ready >= 0; conn = conn->next) {
+    if (ready < 0) {
+        return;
+    }
+    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
         /* One that was opened meanwhile has no slot, one that was closed is not here. */
         if (conn->poll_slot != SIZE_MAX && conn->phase != CONN_ENDED) {
-            see(conn, reaper->polled[conn->poll_slot].revents, look_for_ends);
+            see(reaper, conn, reaper->polled[conn->poll_slot].revents, look_for_ends);
         }
     }
 }
@@ -150,6 +176,7 @@ static void release(struct conn *conn, uint64_t now_ns)
 static void *run(void *argument)
 {
     struct reaper *reaper = argument;
+    struct conn *conn;
     unsigned ticks = 0;
     (void)pthread_setname_np(pthread_self(), "reaper");
     (void)pthread_mutex_lock(&reaper->lock);
@@ -157,7 +184,7 @@ static void *run(void *argument)
         look(reaper, ++ticks % TICKS_PER_END == 0);
         uint64_t now_ns = clock_now_ns();
         arrivals_forget_lost(&reaper->arrivals, now_ns);
-        for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+        TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
             uint64_t end_ns = conn->deadline_ns;
             if (conn->phase == CONN_DELAYED) {
                 release(conn, now_ns);
@@ -190,6 +217,9 @@ enum err_code reaper_create(const struct settings *settings, struct reaper **ret
     pthread_condattr_t monotonic;
     reaper->settings = settings;
     reaper->idle_end_ns = UINT64_MAX;
+    TAILQ_INIT(&reaper->conns);
+    TAILQ_INIT(&reaper->main.headless);
+    TAILQ_INIT(&reaper->admin.headless);
     (void)pthread_mutex_init(&reaper->lock, NULL);
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -224,26 +254,20 @@ void reaper_destroy(struct reaper *reaper)
     free(reaper);
 }
 
-/* Makes room: of the connections that have not brought a whole header section, ends the one whose
- * headers are due first, which waits longest (a kept one that begins its next request is not old);
- * with_place: one that holds a place. Lock held. */
+/* Makes room: ends the connection that waits longest for a whole header section (a kept one that
+ * begins its next request is not old); with_place: one that holds a place. Lock held. */
 static void evict(struct reaper *reaper, enum listener listener, bool with_place)
 {
-    struct conn *longest = NULL;
-    for (struct conn *conn = reaper->last; conn; conn = conn->prev) {
-        bool waiting = conn->phase == CONN_HEADERS ||
-                       (conn->phase == CONN_IDLE && !conn->had_headers);
-        if (conn->listener == listener && waiting && !(with_place && conn->over_limit) &&
-            (!longest || conn->deadline_ns < longest->deadline_ns)) {
-            longest = conn;
-        }
+    struct tally *tally = tally_of(reaper, listener);
+    struct conn *conn = TAILQ_FIRST(&tally->headless);
+    while (conn && with_place && conn->over_limit) {
+        conn = TAILQ_NEXT(conn, in_headless);
     }
-    if (longest) {
-        struct tally *tally = tally_of(reaper, listener);
-        end(longest);
-        longest->evicted = true;
+    if (conn) {
+        end(reaper, conn);
+        conn->evicted = true;
         tally->ending++;
-        tally->placed -= !longest->over_limit;
+        tally->placed -= !conn->over_limit;
     }
 }
 
@@ -299,13 +323,8 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     }
     conn->over_limit = tally->placed >= limit;
     tally->placed += !conn->over_limit;
-    conn->next = reaper->first;
-    if (reaper->first) {
-        reaper->first->prev = conn;
-    } else {
-        reaper->last = conn;
-    }
-    reaper->first = conn;
+    TAILQ_INSERT_TAIL(&reaper->conns, conn, in_conns);
+    TAILQ_INSERT_TAIL(&tally->headless, conn, in_headless);
     (void)pthread_mutex_unlock(&reaper->lock);
     return conn;
 }
@@ -318,15 +337,9 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
     tally->ending -= conn->evicted;
     tally->refused -= conn->refused;
     tally->placed -= !conn->over_limit && !conn->evicted;
-    if (conn->prev) {
-        conn->prev->next = conn->next;
-    } else {
-        reaper->first = conn->next;
-    }
-    if (conn->next) {
-        conn->next->prev = conn->prev;
-    } else {
-        reaper->last = conn->prev;
+    TAILQ_REMOVE(&reaper->conns, conn, in_conns);
+    if (headless(conn)) {
+        TAILQ_REMOVE(&tally->headless, conn, in_headless);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     free(conn);
@@ -385,8 +398,7 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
             tally_of(reaper, conn->listener)->refused++;
         }
         conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
-        conn->phase = phase;
-        conn->had_headers |= phase != CONN_IDLE && phase != CONN_HEADERS;
+        set_phase(reaper, conn, phase);
         conn->told = CLIENT_WAITS;
         conn->at_end = false;
     }
@@ -437,8 +449,9 @@ void reaper_drain(struct reaper *reaper, uint64_t deadline_ns)
 
 void reaper_cancel(struct reaper *reaper)
 {
+    struct conn *conn;
     (void)pthread_mutex_lock(&reaper->lock);
-    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
         if (conn->phase == CONN_WORKING && conn->exchange->client_changed) {
             conn->exchange->client_changed(conn->exchange, CLIENT_GONE);
         }
@@ -448,9 +461,10 @@ void reaper_cancel(struct reaper *reaper)
 
 size_t reaper_busy(struct reaper *reaper, bool suspended_only)
 {
+    struct conn *conn;
     size_t busy = 0;
     (void)pthread_mutex_lock(&reaper->lock);
-    for (struct conn *conn = reaper->first; conn; conn = conn->next) {
+    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
         busy += conn->exchange &&
                 (!suspended_only || conn->phase == CONN_WORKING || conn->phase == CONN_DELAYED);
     }

@@ -33,6 +33,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/err.h"
 #include "server/exchange/exchange.h"
@@ -66,7 +67,7 @@ struct conn {
     uint64_t requests;      /* begun */
     struct policy_patience patience;
     /* The reaper's, under its lock. */
-    struct conn *next, *prev; /* newest first */
+    TAILQ_ENTRY(conn) in_conns, in_headless;
     enum conn_phase phase;
     bool had_headers;          /* a whole header section has come */
     bool evicted;              /* ended for a newcomer */
