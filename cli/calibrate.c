@@ -215,6 +215,9 @@ static enum err_code calibrate(const struct calibrate_flags *flags, struct err *
         code = offline_heads(model, flags->heads, &heads, err);
     }
     if (code == ERR_OK) {
+        code = offline_tell_left_out("calibrate", heads, false, err);
+    }
+    if (code == ERR_OK) {
         code = fit(model, heads, flags, err);
     }
     heads_release(heads);

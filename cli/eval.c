@@ -140,7 +140,11 @@ static enum err_code measure(const struct model *model, const struct eval_flags 
 {
     struct heads *heads = NULL;
     enum err_code code = offline_heads(model, flags->heads, &heads, err);
+    if (code == ERR_OK) {
+        code = offline_tell_left_out("eval", heads, false, err);
+    }
     if (code != ERR_OK || !heads) {
+        heads_release(heads);
         return code;
     }
     struct progress progress;

@@ -1,5 +1,6 @@
 #include "cli/offline.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,28 @@ enum err_code offline_heads(const struct model *model, const char *flag, struct 
     return code;
 }
 
+enum err_code offline_tell_left_out(const char *command, const struct heads *heads,
+                                    bool first_token, struct err *err)
+{
+    static const char *const what[] = {"labels tokens", "reads the first token's state"};
+    size_t left = heads->n;
+    for (size_t i = 0; i < heads->n; i++) {
+        const struct head *head = &heads->list[i];
+        bool tokens = head->type == HEAD_TOKENS;
+        if (tokens || (head->input != HEAD_INPUT_POOLED && !first_token)) {
+            left--;
+            if (left == 0) {
+                return err_set(err, ERR_UNSUPPORTED,
+                               "%s %s, which the server alone can do: POST /heads/%s", head->name,
+                               what[!tokens], head->name);
+            }
+            (void)fprintf(stderr, "orthrus %s: %s %s and is left out\n", command, head->name,
+                          what[!tokens]);
+        }
+    }
+    return ERR_OK;
+}
+
 static enum err_code load(const struct offline_flags *flags, struct offline *offline,
                           struct err *err)
 {
@@ -76,6 +99,7 @@ static enum err_code load(const struct offline_flags *flags, struct offline *off
     const struct bulk_options bulk = {
         .encoder = offline->model->encoder,
         .pooling = config->pooling,
+        .first = flags->first_token,
         .row_floats = vector_room(offline->model->vector),
         .threads = offline->threads,
         .max_length = offline->max_length,

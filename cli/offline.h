@@ -2,6 +2,7 @@
 #ifndef ORTHRUS_CLI_OFFLINE_H
 #define ORTHRUS_CLI_OFFLINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -16,6 +17,7 @@ struct offline_flags {
     unsigned threads;      /* 0: the CPUs allowed */
     size_t max_length;     /* 0: the model's */
     size_t batch_tokens;   /* 0: BULK_BATCH_TOKENS */
+    bool first_token;      /* rows for heads that read it too, see struct bulk_options */
 };
 
 /* Their entries for a command's table of flags (cli/flags.h). */
@@ -93,5 +95,11 @@ CHECK_RESULT enum err_code offline_model_dir(const char *flag, char **ret_dir, s
  * reference. Errors: those of heads_load; ERR_NOT_FOUND where none fit. */
 CHECK_RESULT enum err_code offline_heads(const struct model *model, const char *flag,
                                          struct heads **ret_heads, struct err *err);
+
+/* Says of each head that the command can't ask that it is left out, in a line on stderr: those for
+ * tokens, and without first_token those that read the first one. Errors: ERR_UNSUPPORTED where no
+ * head is left. */
+CHECK_RESULT enum err_code offline_tell_left_out(const char *command, const struct heads *heads,
+                                                 bool first_token, struct err *err);
 
 #endif

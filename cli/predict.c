@@ -50,8 +50,8 @@ static void append_head(struct buf *line, const struct head *head, const float *
 }
 
 /* *ret_bad: the head whose scores are no numbers; nothing is printed then. */
-static bool print_line(const struct heads *heads, const struct line *text, const float *embedding,
-                       struct buf *line, const char **ret_bad)
+static bool print_line(const struct heads *heads, const struct line *text, const float *pooled,
+                       const float *first, struct buf *line, const char **ret_bad)
 {
     float scores[HEADS_CLASSES_MAX];
     buf_clear(line);
@@ -59,8 +59,8 @@ static bool print_line(const struct heads *heads, const struct line *text, const
     jval_append_string(line, text->text, text->size);
     for (size_t i = 0; i < heads->n; i++) {
         const struct head *head = &heads->list[i];
-        if (head->input == HEAD_INPUT_POOLED) {
-            head_logits(head, embedding, 1, scores);
+        if (head->type != HEAD_TOKENS) {
+            head_logits(head, head->input == HEAD_INPUT_CLS ? first : pooled, 1, scores);
             head_scores(head, scores, scores);
             if (floats_first_nonfinite(scores, head->classes) < head->classes) {
                 *ret_bad = head->name;
@@ -123,13 +123,15 @@ static enum err_code take(void *context, const struct bulk_window *window, float
 {
     struct predict *predict = context;
     const struct texts *texts = &predict->texts[bulk_window_slot(window)];
-    size_t hidden = vector_in(predict->offline->model->vector);
+    size_t pooled = vector_in(predict->offline->model->vector);
+    size_t width = pooled + predict->offline->model->config.hidden;
     for (size_t i = 0; i < bulk_window_n(window); i++) {
         const struct line text = {texts->bytes.data ? texts->bytes.data + texts->starts[i] : "",
                                   texts->starts[i + 1] - texts->starts[i]};
         const char *bad = NULL;
         predict->done++;
-        if (!print_line(predict->heads, &text, rows + i * hidden, &predict->line, &bad)) {
+        const float *row = rows + i * width;
+        if (!print_line(predict->heads, &text, row, row + pooled, &predict->line, &bad)) {
             return err_set_errno(err, ERR_IO, errno, "standard output");
         }
         if (bad) {
@@ -166,6 +168,9 @@ static enum err_code predict(const struct offline *offline, const struct predict
     size_t slots = bulk_slots(offline->bulk);
     enum err_code code = offline_heads(offline->model, flags->heads, &heads, err);
     if (code == ERR_OK) {
+        code = offline_tell_left_out("predict", heads, true, err);
+    }
+    if (code == ERR_OK) {
         code = reader_open(flags->input, &predict.reader, err);
     }
     if (code == ERR_OK) {
@@ -192,7 +197,7 @@ static enum err_code predict(const struct offline *offline, const struct predict
 
 int command_predict(int argc, char **argv)
 {
-    struct predict_flags f = {0};
+    struct predict_flags f = {.offline = {.first_token = true}};
     const struct flag flags[] = {
         OFFLINE_FLAG_MODEL(f.offline.model_dir),
         OFFLINE_FLAG_HEADS(f.heads),
@@ -203,7 +208,8 @@ int command_predict(int argc, char **argv)
     const struct command command = {
         .name = "predict",
         .arguments = "",
-        .summary = "Classifies every line of a file with both heads; one JSON object a line.",
+        .summary = "Classifies every line of a file with every head for texts; one JSON object a "
+                   "line.",
         .flags = flags,
     };
     struct err err = ERR_INIT;

@@ -36,13 +36,15 @@ struct worker {
     struct workspace *workspace;
     struct batch batch;
     struct observer observer;
-    float *out; /* [BULK_BATCH_TEXTS,H] */
+    float *out;   /* [BULK_BATCH_TEXTS,pooled] */
+    float *first; /* [BULK_BATCH_TEXTS,H], NULL: nobody asks */
     double flops;
 };
 
 struct bulk {
     struct bulk_options options;
-    size_t hidden; /* of a pooled row */
+    size_t pooled; /* of a pooled vector */
+    size_t first;  /* of what stands behind it: H, or 0 */
     size_t skip;   /* first tokens of a text that pooling leaves out */
     struct tokens tokens;
     size_t slots;
@@ -83,7 +85,8 @@ static bool take_batch(struct bulk *bulk, struct bulk_window **ret_window, size_
 static size_t encode_batch(struct worker *worker, struct bulk_window *window, size_t number)
 {
     const struct bulk_options *options = &worker->bulk->options;
-    size_t hidden = worker->bulk->hidden;
+    size_t pooled = worker->bulk->pooled;
+    size_t first = worker->bulk->first;
     size_t from = window->batches[number];
     size_t to = window->batches[number + 1];
     size_t bad = SIZE_MAX;
@@ -99,11 +102,14 @@ static size_t encode_batch(struct worker *worker, struct bulk_window *window, si
     struct team team;
     team_init(&team, 1);
     encoder_forward(options->encoder, worker->workspace, &worker->batch, options->pooling, &team,
-                    &(struct outputs){.pooled = worker->out});
+                    &(struct outputs){.pooled = worker->out, .cls = worker->first});
     for (size_t i = from; i < to; i++) {
-        const float *row = worker->out + (i - from) * hidden;
-        memcpy(window->rows + window->order[i] * hidden, row, hidden * sizeof *row);
-        if (floats_first_nonfinite(row, hidden) < hidden) {
+        float *row = window->rows + window->order[i] * (pooled + first);
+        memcpy(row, worker->out + (i - from) * pooled, pooled * sizeof *row);
+        if (worker->first) {
+            memcpy(row + pooled, worker->first + (i - from) * first, first * sizeof *row);
+        }
+        if (floats_first_nonfinite(row, pooled + first) < pooled + first) {
             bad = size_min(bad, window->order[i]);
         }
     }
@@ -154,9 +160,13 @@ static enum err_code start_worker(struct bulk *bulk, struct worker *worker, stru
     size_t tokens = size_max(bulk->options.batch_tokens, bulk->options.max_length);
     worker->bulk = bulk;
     worker->observer.now_ns = bulk->options.now_ns;
-    worker->out = calloc((size_t)BULK_BATCH_TEXTS * bulk->hidden, sizeof *worker->out);
-    if (!worker->out || !batch_init(&worker->batch, BULK_BATCH_TEXTS, tokens)) {
-        return err_nomem(err, BULK_BATCH_TEXTS * bulk->hidden * sizeof *worker->out);
+    worker->out = calloc((size_t)BULK_BATCH_TEXTS * bulk->pooled, sizeof *worker->out);
+    worker->first = bulk->first
+                        ? calloc((size_t)BULK_BATCH_TEXTS * bulk->first, sizeof *worker->first)
+                        : NULL;
+    if (!worker->out || (bulk->first && !worker->first) ||
+        !batch_init(&worker->batch, BULK_BATCH_TEXTS, tokens)) {
+        return err_nomem(err, BULK_BATCH_TEXTS * bulk->pooled * sizeof *worker->out);
     }
     enum err_code code = workspace_create(bulk->options.encoder, BULK_BATCH_TEXTS, tokens,
                                           &worker->workspace, err);
@@ -177,7 +187,8 @@ static enum err_code start_worker(struct bulk *bulk, struct worker *worker, stru
 static enum err_code make_parts(struct bulk *bulk, struct err *err)
 {
     size_t row_bytes = (size_t)BULK_WINDOW_TEXTS *
-                       size_max(bulk->options.row_floats, bulk->hidden) * sizeof(float);
+                       size_max(bulk->options.row_floats, bulk->pooled + bulk->first) *
+                       sizeof(float);
     bulk->windows = calloc(bulk->slots, sizeof *bulk->windows);
     bulk->workers = calloc(bulk->options.threads, sizeof *bulk->workers);
     if (!bulk->windows || !bulk->workers) {
@@ -212,7 +223,9 @@ enum err_code bulk_create(const struct bulk_options *options, struct bulk **ret_
     if (bulk->options.batch_tokens == 0) {
         bulk->options.batch_tokens = BULK_BATCH_TOKENS;
     }
-    bulk->hidden = pooling_count(options->pooling) * encoder_config(options->encoder)->hidden;
+    size_t hidden = encoder_config(options->encoder)->hidden;
+    bulk->pooled = pooling_count(options->pooling) * hidden;
+    bulk->first = options->first ? hidden : 0;
     bulk->slots = SLOTS_MIN + options->threads / THREADS_PER_SLOT;
     (void)pthread_mutex_init(&bulk->lock, NULL);
     (void)pthread_cond_init(&bulk->work, NULL);
@@ -242,6 +255,7 @@ void bulk_destroy(struct bulk *bulk)
         workspace_destroy(bulk->workers[i].workspace);
         batch_done(&bulk->workers[i].batch);
         free(bulk->workers[i].out);
+        free(bulk->workers[i].first);
     }
     for (size_t i = 0; bulk->windows && i < bulk->slots; i++) {
         free(bulk->windows[i].ids);

@@ -8,6 +8,7 @@
 #ifndef ORTHRUS_MODEL_BULK_H
 #define ORTHRUS_MODEL_BULK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,8 @@ enum { BULK_WINDOW_TEXTS = 1024, BULK_BATCH_TOKENS = 1024, BULK_BATCH_TEXTS = 25
 struct bulk_options {
     const struct encoder *encoder;
     enum pooling pooling;
-    size_t row_floats;        /* room of a row given to take; 0: as a pooled vector is wide */
+    bool first;               /* behind each pooled vector its text's first token's state [H] */
+    size_t row_floats;        /* room of a row given to take; 0: as what it holds is wide */
     unsigned threads;         /* compute threads, ≥ 1; the caller's own only feeds and writes */
     size_t max_length;        /* tokens of the longest text */
     size_t batch_tokens;      /* 0: BULK_BATCH_TOKENS */
@@ -78,7 +80,8 @@ struct bulk_stream {
      * May add none only at the end or without wait. */
     enum err_code (*fill)(void *context, struct bulk_window *window, bool wait, bool *ret_end,
                           struct err *err);
-    /* Takes the plain pooled vectors [bulk_window_n,H] of a window, in order. */
+    /* Takes the plain pooled vectors [bulk_window_n,H] of a window, in order; with options.first
+     * rows of twice the width (with several pooling modes, of one H more). */
     enum err_code (*take)(void *context, const struct bulk_window *window, float *rows,
                           struct err *err);
     /* After each batch: texts done. NULL: nobody asks. */

@@ -353,6 +353,44 @@ def test_calibrate_and_merge_heads(tmp_path, data):
     assert "encoder.sha256" in failed(1, "merge-heads", heads, tmp_path / "other.safetensors", "-o", tmp_path / "x")
 
 
+@pytest.mark.parametrize("folder", ["seq-pairs", "seq-multilabel", "seq-score", "seq-roberta", "seq-distilbert"])
+def test_predict_asks_a_folders_own_head(folder, start):
+    model = ROOT / "tests/data/models" / folder
+    texts = ["hello world", "", "one two three four five six seven eight nine ten " * 9]
+    done = subprocess.run([BIN, "predict", "--model", model, "--precision", "fp32"], capture_output=True,
+                          input="\n".join(texts).encode())
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line)["classifier"] for line in done.stdout.splitlines()]
+    served = start("--precision", "fp32", model=model).post("/analyze", {"inputs": texts, "tasks": ["classifier"]}).json()
+    for mine, theirs in zip(said, served["results"], strict=True):
+        theirs = theirs["named"]["classifier"]
+        assert mine["label"] == theirs["label"] and mine["scores"] == pytest.approx(theirs["scores"], abs=1e-6)
+
+
+def test_what_a_command_cannot_ask_is_told(tmp_path, data):
+    models = ROOT / "tests/data/models"
+
+    def last_line(*args):
+        done = subprocess.run([BIN, *map(str, args)], capture_output=True, text=True, input="a\n")
+        assert done.returncode == 1 and done.stdout == "", done
+        return done.stderr.splitlines()[-1]
+
+    assert "tagger labels tokens" in last_line("predict", "--model", models / "tokens-six")
+    for command in ("eval", "calibrate"):
+        assert "classifier reads the first token" in last_line(command, "--model", models / "seq-pairs", "--data", data)
+    # Beside a head that can be asked it is a line, and the rest is answered.
+    meta = {"topic.labels": '["art","sport","tech"]', "names.labels": '["O","PER"]', "names.kind": "tokens"}
+    size, parts = 0, {}
+    for name, shape in (("topic.weight", [3, 32]), ("topic.bias", [3]), ("names.weight", [2, 32]), ("names.bias", [2])):
+        end = size + 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        parts[name], size = {"dtype": "F32", "shape": shape, "data_offsets": [size, end]}, end
+    text = json.dumps({"__metadata__": meta, **parts}).encode()
+    (tmp_path / "h.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
+    done = good("predict", "--heads", tmp_path / "h.safetensors", input=b"a\n")
+    assert b"names labels tokens and is left out" in done.stderr and list(json.loads(done.stdout)) == ["text", "topic"]
+    assert b"names" in good("eval", "--heads", tmp_path / "h.safetensors", "--data", data).stderr
+
+
 def test_inspect_prints_no_control_characters(tmp_path):
     text = json.dumps({"__metadata__": {"note": "\u001b[31mred\u009b\r\n", "classifier.labels": '["a","b"]'},
                        "classifier.weight": {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]},
