@@ -101,12 +101,13 @@ static int connect_unix(const struct target *target)
     return fd;
 }
 
-static int connect_tcp(const struct target *target)
+static int connect_tcp(const struct target *target, struct err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *list;
-    if (getaddrinfo(target->host, target->port, &hints, &list) != 0) {
-        errno = EHOSTUNREACH;
+    int why = getaddrinfo(target->host, target->port, &hints, &list);
+    if (why != 0) {
+        (void)err_set(err, ERR_IO, "%s: %s", target->host, gai_strerror(why));
         return -1;
     }
     int fd = -1;
@@ -125,7 +126,7 @@ static int connect_tcp(const struct target *target)
 static int ask(const struct target *target, struct err *err)
 {
     const char *where = target->socket_path[0] ? target->socket_path : target->host;
-    int fd = target->socket_path[0] ? connect_unix(target) : connect_tcp(target);
+    int fd = target->socket_path[0] ? connect_unix(target) : connect_tcp(target, err);
     if (fd < 0) {
         err_set_errno(err, ERR_IO, errno, "%s%s%s: connect", where,
                       target->socket_path[0] ? "" : ":",
@@ -138,21 +139,23 @@ static int ask(const struct target *target, struct err *err)
                         target->host);
     char answer[64] = "";
     size_t got = 0;
-    bool sent = send(fd, request, (size_t)size, MSG_NOSIGNAL) == size;
+    bool whole = send(fd, request, (size_t)size, MSG_NOSIGNAL) == size;
+    ssize_t more = 1;
     /* The status line is enough: "HTTP/1.1 200". */
-    while (sent && got < 12) {
-        ssize_t more = recv(fd, answer + got, sizeof answer - 1 - got, 0);
-        if (more <= 0) {
-            break;
-        }
-        got += (size_t)more;
+    while (whole && more > 0 && got < 12) {
+        more = recv(fd, answer + got, sizeof answer - 1 - got, 0);
+        whole = more >= 0;
+        got += whole ? (size_t)more : 0;
     }
     int number = errno;
     (void)close(fd);
     int status = got >= 12 && strncmp(answer, "HTTP/1.", 7) == 0 ? (int)strtol(answer + 9, NULL, 10)
                                                                  : 0;
-    if (!status) {
-        err_set_errno(err, ERR_IO, sent ? number : EIO, "%s:%s: no answer", where, target->port);
+    if (!status && !whole) {
+        err_set_errno(err, ERR_IO, number, "%s:%s: no answer", where, target->port);
+    } else if (!status) {
+        (void)err_set(err, ERR_IO, "%s:%s: %s", where, target->port,
+                      got ? "what answers there is no HTTP" : "closed without an answer");
     }
     return status;
 }
@@ -181,14 +184,17 @@ static void set_deadline(const struct target *target, unsigned timeout_ms)
     (void)setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-static const char *default_url(void)
+/* *ret_variable: which one of the environment says so. */
+static const char *default_url(const char **ret_variable)
 {
     const char *admin = getenv("ORTHRUS_ADMIN_LISTEN");
     const char *listen = getenv("ORTHRUS_LISTEN");
     if (admin && strcmp(admin, "off") == 0) {
-        return listen && *listen ? listen : "127.0.0.1:8080";
+        *ret_variable = listen && *listen ? "ORTHRUS_LISTEN" : NULL;
+        return *ret_variable ? listen : "127.0.0.1:8080";
     }
-    return admin && *admin ? admin : "127.0.0.1:8081";
+    *ret_variable = admin && *admin ? "ORTHRUS_ADMIN_LISTEN" : NULL;
+    return *ret_variable ? admin : "127.0.0.1:8081";
 }
 
 int command_health(int argc, char **argv)
@@ -218,7 +224,12 @@ int command_health(int argc, char **argv)
     if (!command_begin(&command, argc, argv, &arguments, &n_arguments, &status)) {
         return status;
     }
-    if (parse_target(n_arguments ? arguments[0] : default_url(), &target, &err) != ERR_OK) {
+    const char *variable = NULL;
+    const char *url = n_arguments ? arguments[0] : default_url(&variable);
+    if (parse_target(url, &target, &err) != ERR_OK) {
+        if (variable) {
+            (void)err_prefix(&err, "%s", variable);
+        }
         return command_fail("health", &err);
     }
     set_deadline(&target, timeout_ms);

@@ -238,6 +238,24 @@ def test_health_waits_no_longer_than_it_was_told():
 def test_health_of_nobody_is_status_1():
     done = run("health", "127.0.0.1:1")
     assert done.returncode == 1 and "127.0.0.1:1" in one_line(done.stderr)
+    done = run("health", "nobody.invalid:1")
+    assert done.returncode == 1 and "nobody.invalid" in one_line(done.stderr) and b"route" not in done.stderr
+    done = run("health", env={"ORTHRUS_ADMIN_LISTEN": "127.0.0.1:0"})
+    assert done.returncode == 2 and "ORTHRUS_ADMIN_LISTEN" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("answer, wanted", [(b"", "without an answer"), (b"SSH-2.0-OpenSSH\r\n", "no HTTP"), (b"HTTP", "no HTTP")])
+def test_health_of_somebody_else_says_so(answer, wanted):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def reply():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        done = run("health", f"127.0.0.1:{listener.getsockname()[1]}")
+    assert done.returncode == 1 and wanted in one_line(done.stderr)
 
 
 def test_bench_json_has_its_figures():
