@@ -325,6 +325,16 @@ def test_groups_and_classes_are_kept_in_splits(tmp_path, data):
     assert b"training data too" not in done.stderr
 
 
+def test_a_folder_with_another_limit_is_told(tmp_path, data):
+    flags = ("--data", data, "--head", "topic", "--epochs", "1", "--batch-size", "64", "--no-checkpoint")
+    for model, more, read, says in ((ROOT / "tests/data/models/seq-pairs", (), 512, 128), (TINY, ("--max-length", "20"), 20, 64),
+                                    (TINY, (), 64, 64)):
+        out = tmp_path / f"{model.name}{read}"
+        done = good("train", "--model", model, *flags, *more, "--output", out)
+        assert json.loads(good("inspect", "--json", out).stdout)["max_length"] == says
+        assert (f"--max-length {read} serves it" in done.stderr.decode()) == (read != says), done.stderr
+
+
 def test_calibrate_and_merge_heads(tmp_path, data):
     assert train(data, tmp_path / "out", "--epochs", "4", "--lr", "0.05", "--batch-size", "16").returncode == 0
     heads = tmp_path / "out/heads.safetensors"

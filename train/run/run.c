@@ -245,6 +245,21 @@ static enum err_code open_buffers(struct run *run, struct err *err)
     return state_init(&run->state, &run->tasks, run->options->epochs, err);
 }
 
+/* The folder that a deep run writes has a limit of its own: a fine-tuned folder's head goes, and
+ * what is left counts as a bare encoder (docs/MODELS.md). */
+static void note_limit(const struct run *run)
+{
+    const struct config *config = &run->config;
+    bool bare = config->folder == FOLDER_SEQUENCE || config->folder == FOLDER_TOKENS;
+    size_t limit = bare ? size_min(CONFIG_LENGTH_DEFAULT, config->positions) : config->max_length;
+    if (run->deep && limit != run->max_length) {
+        run_note(run,
+                 "texts are read up to %zu tokens, the folder that is written says %zu: "
+                 "--max-length %zu serves it as it was trained",
+                 run->max_length, limit, run->max_length);
+    }
+}
+
 enum err_code run_open(struct run *run, const struct train_options *options,
                        const struct train_callbacks *callbacks, struct err *err)
 {
@@ -261,6 +276,7 @@ enum err_code run_open(struct run *run, const struct train_options *options,
         code = embed_all(run, err);
     }
     if (code == ERR_OK) {
+        note_limit(run);
         code = open_learner(run, err);
     }
     return code == ERR_OK ? open_buffers(run, err) : code;
