@@ -88,12 +88,19 @@ static bool check_single(struct job *job, const struct engine *engine)
         return refuse(job, request->aggregation ? "aggregation_strategy" : "ignore_labels",
                       PROBLEM_FIELD_VALUE, "this head gives labels for texts, not for tokens");
     }
-    if (tokens && (job->kind == API_PREDICT || job->kind == API_RERANK)) {
+    if (job->kind == API_RERANK && head->type != HEAD_SCORE) {
+        return refuse(job, "head", PROBLEM_NOT_RANKER, "this head gives no single score");
+    }
+    if (tokens && job->kind == API_PREDICT) {
         return refuse(job, "head", PROBLEM_FIELD_VALUE,
                       "this head gives labels for tokens: POST /heads/{name} asks it");
     }
     if (tokens && request->top_k) {
         return refuse(job, "top_k", PROBLEM_FIELD_VALUE, "a head for tokens takes no top_k");
+    }
+    if (request->function == API_FUNCTION_SIGMOID && head->identity) {
+        return refuse(job, "parameters.function_to_apply", PROBLEM_FIELD_VALUE,
+                      "this head's scores are its logits; \"none\" is allowed");
     }
     if ((request->function == API_FUNCTION_SIGMOID && !spread) ||
         (request->function == API_FUNCTION_SOFTMAX && spread)) {
@@ -110,9 +117,6 @@ static bool check_single(struct job *job, const struct engine *engine)
         (head->input != HEAD_INPUT_POOLED || engine->pooling != POOLING_MEAN || request->windows)) {
         return refuse(job, "explain", PROBLEM_EXPLAIN,
                       "a head on the mean over a text's tokens can be explained, and no windows");
-    }
-    if (job->kind == API_RERANK && head->type != HEAD_SCORE) {
-        return refuse(job, "head", PROBLEM_NOT_RANKER, "this head gives no single score");
     }
     return true;
 }

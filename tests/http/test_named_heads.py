@@ -138,9 +138,18 @@ def test_rerank(server):
     pairs = server.post("/predict?head=rank", {"inputs": [["the end", t] for t in body["texts"]]}).json()
     assert {r["index"]: r["score"] for r in ranks} == {i: p[0]["score"] for i, p in enumerate(pairs)}
     assert "text" not in server.post("/rerank?head=rank", {"query": "a", "texts": ["b"]}).json()[0]
-    reply = server.post("/rerank", {"query": "a", "texts": ["b"]})
-    assert (reply.status, reply.code, reply.json()["error_type"]) == (424, "not_a_ranker", "Backend")
+    for head in ("", "?head=topics", "?head=tags"):
+        reply = server.post(f"/rerank{head}", {"query": "a", "texts": ["b"]})
+        assert (reply.status, reply.code, reply.json()["error_type"]) == (424, "not_a_ranker", "Backend")
     assert server.post("/rerank?head=nobody", {"query": "a", "texts": ["b"]}).code == "head_absent"
+
+
+@pytest.mark.parametrize("name, function, good", [("value", "sigmoid", False), ("value", "softmax", False), ("value", "none", True),
+                                                  ("rank", "sigmoid", True), ("topics", "sigmoid", True), ("mood", "sigmoid", False)])
+def test_a_function_that_is_not_the_heads_is_refused(server, name, function, good):
+    reply = server.post(f"/heads/{name}", {"inputs": "a", "parameters": {"function_to_apply": function}})
+    assert (reply.status == 200) == good
+    assert good or (reply.code, reply.json()["param"]) == ("unsupported_value", "parameters.function_to_apply")
 
 
 def test_similarity_and_token_vectors(server):
