@@ -15,9 +15,9 @@ async function see(browser, look) {
   const page = await context.newPage(), found = {...look, errors: []};
   page.on("pageerror", error => found.errors.push(String(error)));
   page.on("console", said => { if (said.type() === "error") found.errors.push(`${said.text()} ${said.location().url}`); });
-  await page.goto(plan.url + look.page);
+  await page.goto(plan.url + look.page, {timeout: 120000});
   const ready = READY[look.page.split("#")[0]];
-  if (ready) await page.waitForSelector(ready, {timeout: 60000});
+  if (ready) await page.waitForSelector(ready, {timeout: 120000});
   await page.waitForTimeout(look.wait || 100);
   for (const selector of look.click || []) await page.locator(selector).first().click();
   found.height = await page.evaluate(() => document.documentElement.scrollHeight);

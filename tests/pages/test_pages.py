@@ -68,14 +68,18 @@ def test_accessible_in_both_themes_at_three_widths(server, see):
             assert found["height"] < 10_000, where
 
 
-def test_an_open_route_fits_a_phone(server, see):
-    """Nothing has to be pushed sideways to be read, and the page stays within its height."""
-    [found] = see(server, {"page": "/docs#post-classify", "width": 390, "axe": True,
-                           "state": """({open: document.querySelectorAll("details.route[open]").length,
-        rows: document.querySelectorAll("details.route[open] tbody tr").length,
-        sideways: [...document.querySelectorAll(".scroll")].filter(n => n.scrollWidth > n.clientWidth).map(n => n.getAttribute("aria-label"))})"""})
-    assert found["axe"] == [] and found["overflow"] <= 0 and found["height"] < 10_000
-    assert found["state"]["open"] == 1 and found["state"]["rows"] > 10 and found["state"]["sideways"] == []
+OPEN_ROUTE = """({open: document.querySelectorAll("details.route[open]").length,
+  rows: document.querySelectorAll("details.route[open] tbody tr").length,
+  sideways: [...document.querySelectorAll(".scroll")].filter(n => n.scrollWidth > n.clientWidth).map(n => n.getAttribute("aria-label"))})"""
+
+
+def test_what_is_opened_fits_a_phone(server, see):
+    """Nothing has to be pushed sideways to be read, and the docs stay within their height."""
+    docs, console = see(server, {"page": "/docs#post-classify", "width": 390, "axe": True, "state": OPEN_ROUTE},
+                        {"width": 390, "axe": True, "click": ['button[aria-label="curl: Live"]', 'button[aria-label="JSON: Similarity"]']})
+    for found in (docs, console):
+        assert found["axe"] == [] and found["overflow"] <= 0 and found["height"] < 10_000
+    assert docs["state"]["open"] == 1 and docs["state"]["rows"] > 10 and docs["state"]["sideways"] == []
 
 
 CONSOLE = """({sentences: document.querySelectorAll("#results .sentence").length,
