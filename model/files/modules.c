@@ -561,8 +561,9 @@ static enum err_code read_sentence_transformers(const struct fields *fields, str
         code = read_prompts(fields, config);
     }
     if (code == ERR_OK && fields_get(fields, "truncate_dim")) {
-        code = fields_size(fields, "truncate_dim", 1, config_vector_width(config), 0,
-                           &config->truncate_dim);
+        /* More than there are: sentence-transformers leaves all of them, and so does who reads it.
+         */
+        code = fields_size(fields, "truncate_dim", 1, INT32_MAX, 0, &config->truncate_dim);
     }
     return code;
 }

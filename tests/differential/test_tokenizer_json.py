@@ -26,6 +26,7 @@ SEED = int(os.environ.get("ORTHRUS_SEED", 20_261_127))
 TEXTS = 20
 CHUNK = 250
 PAIR_LENGTH = 12
+JUDGE_CPU_S = 120  # a chunk takes some 10 s
 
 
 def driver():
@@ -131,13 +132,14 @@ def judge(made, texts, mine):
 
 def judge_apart(cases, answers):
     """judge for all, in a process of its own, begun anew behind a file that it did not survive: a few make the reference's Strip ask
-    for all memory there is, which ends the process. Such a file counts as a panic of all its texts."""
+    for all memory there is, which ends the process, or loop for ever. Such a file counts as a panic of all its texts."""
     verdicts = []
     while len(verdicts) < len(cases):
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+            resource.setrlimit(resource.RLIMIT_CPU, (JUDGE_CPU_S, JUDGE_CPU_S))
             with os.fdopen(write, "wb") as out:
                 for (made, texts), mine in list(zip(cases, answers, strict=True))[len(verdicts) :]:
                     pickle.dump(judge(made, texts, mine), out)

@@ -164,6 +164,8 @@ def test_truncate_dim(start, folder):
     assert near(embed(server), plain[:8])
     norm = math.sqrt(sum(x * x for x in plain[:8]))
     assert near(embed(server, normalize=True), [x / norm for x in plain[:8]])
+    write(folder / "config_sentence_transformers.json", {"truncate_dim": 1000})  # as the library: all there are
+    assert near(embed(start("--precision", "fp32", model=folder)), plain)
 
 
 @pytest.mark.parametrize(("modules", "sentence", "tokenizer", "limit"), [
