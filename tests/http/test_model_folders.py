@@ -157,6 +157,56 @@ def test_dense_in_the_order_of_modules(start, folder):
     assert "2_Dense/config.json: use_residual" in refused(folder)
 
 
+ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": lambda x: x,
+    "torch.nn.ReLU": lambda x: max(x, 0.0),
+    "torch.nn.modules.activation.GELU": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
+    "torch.nn.SiLU": lambda x: x / (1 + math.exp(-x)),
+    None: math.tanh,
+}
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    server = Server("--precision", "fp32")  # the tiny model itself
+    yield embed(server)
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS, ids=str)
+def test_what_a_dense_module_computes(start, folder, pooled, name):
+    """Two of them, the first behind a Normalize and without bias."""
+    first = [((i * 5 + o * 3) % 13 - 6) / 5 for o in range(7) for i in range(WIDTH)]
+    second = [((i + o * 2) % 5 - 2) / 3 for o in range(3) for i in range(7)]
+    write_modules(folder, TRANSFORMER, POOLING, {**NORMALIZE, "idx": 2}, {**DENSE, "idx": 3}, {**DENSE, "idx": 4, "path": "4_Dense"})
+    said = {"activation_function": name} if name else {}
+    write(folder / "2_Dense" / "config.json", {"in_features": WIDTH, "out_features": 7, "bias": False, **said})
+    write_tensors(folder / "2_Dense" / "model.safetensors", {"linear.weight": ([7, WIDTH], first)})
+    write(folder / "4_Dense" / "config.json", {"in_features": 7, "out_features": 3, "activation_function": "torch.nn.Identity"})
+    write_tensors(folder / "4_Dense" / "model.safetensors", {"linear.weight": ([3, 7], second), "linear.bias": ([3], [0.5, 0, -0.5])})
+    norm = math.sqrt(sum(x * x for x in pooled))
+    middle = [ACTIVATIONS[name](sum(first[o * WIDTH + i] * pooled[i] / norm for i in range(WIDTH))) for o in range(7)]
+    expected = [sum(second[o * 7 + i] * middle[i] for i in range(7)) + (0.5, 0, -0.5)[o] for o in range(3)]
+    assert near(embed(start("--precision", "fp32", model=folder)), expected)
+
+
+@pytest.mark.parametrize("tensors, words", [
+    ({"linear.bias": ([5], [0] * 5)}, ("linear.weight", "missing")),
+    ({"linear.weight": ([5, WIDTH], [0] * 5 * WIDTH)}, ("linear.bias", "missing")),
+    ({"linear.weight": ([WIDTH, 5], [0] * 5 * WIDTH), "linear.bias": ([5], [0] * 5)}, ("linear.weight", "[32, 5]", "[5, 32]")),
+    ({"linear.weight": ([5, WIDTH], [0] * 5 * WIDTH), "linear.bias": ([5], [0, 0, math.nan, 0, 0])}, ("linear.bias", "value 2")),
+    ({"linear.weight": ([5, WIDTH], [0] * 5 * WIDTH), "linear.bias": ([5], [0] * 5), "gate.weight": ([1], [0])}, ("gate.weight",)),
+    (None, ("2_Dense",)),
+])
+def test_a_dense_module_that_is_not_whole_ends_the_start(folder, tensors, words):
+    write_modules(folder, TRANSFORMER, POOLING, DENSE)
+    write(folder / "2_Dense" / "config.json", {"in_features": WIDTH, "out_features": 5})
+    if tensors:
+        write_tensors(folder / "2_Dense" / "model.safetensors", tensors)
+    said = refused(folder)
+    assert all(word in said for word in words), said
+
+
 def test_truncate_dim(start, folder):
     write(folder / "config_sentence_transformers.json", {"truncate_dim": 8})
     server = start("--precision", "fp32", model=folder)
