@@ -25,10 +25,10 @@ static bool quantizes(const struct tile_kernel *kernel)
     return kernel->precision == PRECISION_INT8;
 }
 
-/* 32-bit words that a row or a column takes: its inputs, wide ones, two scales for each group. */
+/* 32-bit words that a column takes: its inputs, wide ones, three numbers for each group. */
 static size_t column_words(const struct linear *linear)
 {
-    return linear->words + linear->wide + 2 * linear->groups;
+    return linear->words + linear->wide + 3 * linear->groups;
 }
 
 /* keep: all inputs but the first n of wide_columns. */
@@ -131,16 +131,13 @@ static void read_rows(struct linear *linear, const struct linear_part *parts, si
     }
 }
 
-/* Moves the wide inputs' weights out of the rows (zero there afterwards) to wide [wide][columns].
- */
-static void pack_wide_weights(const struct linear *linear, float *rows, size_t n, float *wide)
+/* The wide inputs' weights → wide [wide][columns]. */
+static void pack_wide_weights(const struct linear *linear, const float *rows, size_t n, float *wide)
 {
     size_t columns = linear->kernel->columns;
     for (size_t w = 0; w < linear->wide; w++, wide += columns) {
-        float *column = rows + linear->wide_columns[w];
         for (size_t c = 0; c < n; c++) {
-            wide[c] = column[c * linear->in];
-            column[c * linear->in] = 0.0f;
+            wide[c] = rows[c * linear->in + linear->wide_columns[w]];
         }
     }
 }
@@ -163,47 +160,76 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
     }
 }
 
-/* One group of a row's inputs → int8 at bytes, every fourth next to the other, the next four
- * `stride` bytes on; returns their sum. The scale is NaN where one of them is: what they multiply
- * must not look like a number. */
-static int32_t quantize_group(const float *x, size_t n, int8_t *bytes, size_t stride,
-                              float *ret_scale)
+/* True unless input k is wide. */
+static bool is_kept(const struct linear *linear, size_t k)
 {
-    float largest = 0.0f;
-    for (size_t k = 0; k < n; k++) {
-        float size = fabsf(x[k]);
-        largest = size > largest || isnan(size) ? size : largest; /* NaN stays */
+    return linear->keep[k / 16] >> k % 16 & 1;
+}
+
+/* The range of a row's weights [from,to) that are not wide: centre ± reach, both NaN where one of
+ * them is: what they multiply must not look like a number. */
+struct weight_range {
+    float centre;
+    float reach;
+};
+
+static struct weight_range find_range(const struct linear *linear, const float *row, size_t from,
+                                      size_t to)
+{
+    float low = INFINITY;
+    float high = -INFINITY;
+    for (size_t k = from; k < to; k++) {
+        if (is_kept(linear, k)) {
+            low = row[k] < low || isnan(row[k]) ? row[k] : low;
+            high = row[k] > high || isnan(row[k]) ? row[k] : high;
+        }
     }
-    float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    if (low > high) {
+        return (struct weight_range){0.0f, 0.0f};
+    }
+    return (struct weight_range){0.5f * low + 0.5f * high, 0.5f * high - 0.5f * low};
+}
+
+/* A row's weights [from,to) → int8 at bytes, every fourth next to the other, the next four `stride`
+ * bytes on; wide ones are 0. Returns their sum. */
+static int32_t quantize_group(const struct linear *linear, const float *row, size_t from, size_t to,
+                              struct weight_range range, int8_t *bytes, size_t stride)
+{
+    float inverse = range.reach > 0.0f ? 127.0f / range.reach : 0.0f;
     int32_t sum = 0;
-    for (size_t k = 0; k < n; k++) {
-        float steps = x[k] * inverse;
+    for (size_t k = from; k < to; k++) {
+        float steps = is_kept(linear, k) ? (row[k] - range.centre) * inverse : 0.0f;
         int32_t value = isnan(steps) ? 0 : (int32_t)lrintf(steps);
-        bytes[k / 4 * stride + k % 4] = (int8_t)value;
+        size_t at = k - from;
+        bytes[at / 4 * stride + at % 4] = (int8_t)value;
         sum += value;
     }
-    *ret_scale = largest / 127.0f;
     return sum;
 }
 
 /* n rows [n,K] → a panel of int8, as struct multiply_args says. */
-static void quantize_weights(const struct linear *linear, float *rows, size_t n, float *panel)
+static void quantize_weights(const struct linear *linear, const float *rows, size_t n, float *panel)
 {
     size_t columns = linear->kernel->columns;
     float *sums = panel + linear->groups * columns;
-    float *wide = sums + linear->groups * columns;
+    float *centres = sums + linear->groups * columns;
+    float *wide = centres + linear->groups * columns;
     uint32_t *words = (uint32_t *)(wide + linear->wide * columns);
     memset(panel, 0, linear->panel_bytes);
     pack_wide_weights(linear, rows, n, wide);
     for (size_t c = 0; c < n; c++) {
+        const float *row = rows + c * linear->in;
         for (size_t g = 0; g < linear->groups; g++) {
-            size_t k = g * linear->group;
+            size_t from = g * linear->group;
+            size_t to = size_min(from + linear->group, linear->in);
             size_t at = g * columns + c;
-            int8_t *bytes = (int8_t *)(words + k / 4 * columns + c);
-            int32_t sum = quantize_group(rows + c * linear->in + k,
-                                         size_min(linear->group, linear->in - k), bytes,
-                                         columns * sizeof *words, &panel[at]);
+            struct weight_range range = find_range(linear, row, from, to);
+            int8_t *bytes = (int8_t *)(words + from / 4 * columns + c);
+            int32_t sum = quantize_group(linear, row, from, to, range, bytes,
+                                         columns * sizeof *words);
+            panel[at] = range.reach / 127.0f;
             sums[at] = panel[at] * (float)sum;
+            centres[at] = range.centre;
         }
     }
 }

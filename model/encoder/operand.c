@@ -18,10 +18,10 @@ size_t operand_blocks(const struct linear *linear, size_t rows)
     return size_div_up(rows, rows_max(linear));
 }
 
-/* 32-bit words of a row: its inputs, wide ones, two numbers for each group. */
+/* 32-bit words of a row: its inputs, wide ones, three numbers for each group. */
 static size_t row_words(const struct linear *linear)
 {
-    return linear->kernel ? linear->words + linear->wide + 2 * linear->groups : linear->in;
+    return linear->kernel ? linear->words + linear->wide + 3 * linear->groups : linear->in;
 }
 
 static size_t block_bytes(const struct linear *linear)
@@ -106,7 +106,8 @@ void operand_pack(const struct operand *operand, size_t block, const float *x, s
         return;
     }
     float *lows = scales + linear->groups * rows;
-    float *wide = lows + linear->groups * rows;
+    float *sums = lows + linear->groups * rows;
+    float *wide = sums + linear->groups * rows;
     uint32_t *words = (uint32_t *)(wide + linear->wide * rows);
     size_t stride = kernel->row_unit > 1 ? kernel->row_unit : rows;
     size_t group = linear->group ? from / linear->group : 0;
@@ -122,6 +123,7 @@ void operand_pack(const struct operand *operand, size_t block, const float *x, s
         .keep = linear->keep ? linear->keep + from / 16 : NULL,
         .scales = scales + group * rows,
         .lows = lows + group * rows,
+        .sums = sums + group * rows,
     };
     kernel->pack_rows(&args);
     pack_wide(linear, x, ld, rows, from, to, wide);

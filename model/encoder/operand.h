@@ -4,7 +4,7 @@
  *
  *            K inputs                          block b of the operand
  *      ┌────────────────┐          ┌──────────────────────────────────────────────┐
- *   T  │ block 0        │   pack   │ int8 alone: scales, lows [groups][rows],     │
+ *   T  │ block 0        │   pack   │ int8 alone: scales, lows, sums [groups][rows]│
  *      │ block 1        │  ─────►  │             wide inputs  [wide][rows]        │
  *      │ …              │          │ words       [words][rows], interleaved       │
  *      └────────────────┘          └──────────────────────────────────────────────┘

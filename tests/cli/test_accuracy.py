@@ -11,6 +11,7 @@ import safetensors
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ORTHRUS_BIN", str(ROOT / "build/orthrus"))
 MODEL = os.environ.get("ORTHRUS_TEST_MODEL")
+MINILM = os.environ.get("ORTHRUS_TEST_MINILM")
 SENTENCES = ROOT / "tests/data/sentences.txt"
 HEADS = ["classifier", "sentiment"]
 
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.skipif(os.environ.get("ORTHRUS_FULL") != "1" or not MOD
                                 reason="1,000 sentences: ./test --full")
 
 
-def embed(precision, folder):
+def embed(precision, folder, model=MODEL):
     """[N][H]; skips where this machine can't multiply the precision."""
     out = folder / f"{precision}.npy"
-    done = subprocess.run([BIN, "embed", "--model", MODEL, "--precision", precision, "-i", SENTENCES, "-o", out,
+    done = subprocess.run([BIN, "embed", "--model", model, "--precision", precision, "-i", SENTENCES, "-o", out,
                            "--format", "npy"], capture_output=True, text=True)
     if "can't multiply" in done.stderr:
         pytest.skip(done.stderr.strip())
@@ -57,17 +58,26 @@ def labels(vectors):
     return out
 
 
+def expect_close(found, mean, first_percentile, least):
+    assert sum(found) / len(found) >= mean
+    assert found[len(found) // 100] >= first_percentile
+    assert found[0] >= least
+
+
 @pytest.mark.parametrize("precision, mean, first_percentile, least", [
     ("bf16", 0.99999, 0.9999, 0.9995),
     ("int8", 0.9999, 0.9997, 0.998),
 ])
 def test_rounded_precisions_stay_close(precision, mean, first_percentile, least, exact, tmp_path):
     vectors = embed(precision, tmp_path)
-    found = cosines(vectors, exact)
-    assert sum(found) / len(found) >= mean
-    assert found[len(found) // 100] >= first_percentile
-    assert found[0] >= least
+    expect_close(cosines(vectors, exact), mean, first_percentile, least)
     mine, theirs = labels(vectors), labels(exact)
     for head in HEADS:
         flips = sum(a != b for a, b in zip(mine[head], theirs[head]))
         assert flips <= 0.005 * len(vectors), f"{head}: {flips} other labels"
+
+
+@pytest.mark.skipif(not MINILM, reason="ORTHRUS_TEST_MINILM is not set")
+def test_a_narrow_model_in_int8_stays_as_close(tmp_path):
+    exact = embed("fp32", tmp_path, MINILM)
+    expect_close(cosines(embed("int8", tmp_path, MINILM), exact), 0.9999, 0.9997, 0.998)

@@ -157,7 +157,7 @@ static inline struct grid grid_of(const struct linear *linear, const float *row,
         return (struct grid){0.0, 0.0};
     }
     if (weight) {
-        return (struct grid){0.0, fmax(-low, high) / 127.0};
+        return (struct grid){0.5 * (low + high), (high - low) / 254.0};
     }
     return (struct grid){low, (high - low) / 255.0};
 }
@@ -186,7 +186,8 @@ static inline double expect_group(const struct linear *linear, enum precision pr
         } else if (precision == PRECISION_INT8 && !is_wide(linear, k)) {
             a = on_grid(x[k], x_grid);
             b = on_grid(w[k], w_grid);
-            *magnitude += fabs(x_grid.low * b); /* taken out and put back */
+            /* taken out and put back */
+            *magnitude += fabs(x_grid.low * b) + fabs(a * w_grid.low);
         }
         sum += a * b;
         *magnitude += fabs(a * b);

@@ -106,6 +106,44 @@ static void test_wide_inputs_do_not_coarsen_the_others(void **state)
     for_each_isa(outliers);
 }
 
+/* Weights far from zero are rounded in their own range, as inputs are: the bounds that check has
+ * for it are finer than steps from zero on would be. */
+static void shifted_weights(enum isa isa)
+{
+    const struct tile_kernel *kernel = dispatch_tile(isa, PRECISION_INT8);
+    if (!kernel) {
+        return;
+    }
+    enum { IN = 200, OUT = 41, ROWS = 9, WIDE = 5 };
+    uint32_t seed = 33;
+    struct fixture fixture;
+    make(&fixture, dispatch_kernels(isa), kernel, IN, OUT, WIDE, 1, &seed);
+    for (size_t i = 0; i < (size_t)OUT * IN; i++) {
+        fixture.weight[i] = 20.0f + fixture.weight[i];
+    }
+    const struct tensor weight = tensor_of_floats(fixture.weight, OUT, IN);
+    const struct tensor bias = tensor_of_floats(fixture.bias, 1, OUT);
+    const struct linear_part part = {&weight, &bias};
+    float *scratch = test_floats(linear_pack_floats(&fixture.linear), &seed);
+    for (size_t panel = 0; panel < fixture.linear.panels; panel++) {
+        linear_pack(&fixture.linear, &part, 1, panel, scratch);
+    }
+    float *x = test_floats((size_t)ROWS * IN, &seed);
+    float *out = test_floats((size_t)ROWS * OUT, &seed);
+    run(&fixture, x, ROWS, FINISH_BIAS, NULL, 1, out);
+    check(&fixture, PRECISION_INT8, x, ROWS, FINISH_BIAS, NULL, out);
+    free(out);
+    free(x);
+    free(scratch);
+    done(&fixture);
+}
+
+static void test_weights_are_rounded_in_their_own_range(void **state)
+{
+    (void)state;
+    for_each_isa(shifted_weights);
+}
+
 /* A NaN among a row's inputs makes every output of that row NaN, and no other row's; one among a
  * weight's, every output of that weight. */
 static void nans(enum isa isa)
@@ -277,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_more_rows_than_a_chunk),
         cmocka_unit_test(test_outputs_packed_for_the_next),
         cmocka_unit_test(test_wide_inputs_do_not_coarsen_the_others),
+        cmocka_unit_test(test_weights_are_rounded_in_their_own_range),
         cmocka_unit_test(test_zero_rows_give_the_bias),
         cmocka_unit_test(test_nan_in_nan_out),
         cmocka_unit_test(test_nan_weights),

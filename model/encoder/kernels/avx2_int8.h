@@ -11,7 +11,7 @@
 
 /* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
  * 16 registers. */
-enum { ROWS = 3, PACK = 8 };
+enum { ROWS = 3, PACK = 8, KEPT_BITS = 16 };
 
 #define WORD_VECTOR        __m256i
 #define LOAD_WORDS(p)      _mm256_load_si256((const __m256i *)(p))
@@ -24,7 +24,7 @@ enum { ROWS = 3, PACK = 8 };
 INLINE __m256i kept(const struct pack_args *args, size_t k)
 {
     const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    __m256i bits = _mm256_set1_epi32(args->keep[k / 16] >> k % 16);
+    __m256i bits = _mm256_set1_epi32(args->keep[k / KEPT_BITS] >> k % KEPT_BITS);
     return _mm256_cmpeq_epi32(_mm256_and_si256(bits, lane), lane);
 }
 
@@ -57,25 +57,47 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
     }
 }
 
-/* round((x − low)·inverse) of the eight columns from `at` on; what stands in wide columns and
- * behind n meets zeros. */
-INLINE __m256i quantize(const float *x, size_t at, size_t n, vf low, vf inverse)
+/* round((x − low)·inverse) of the eight columns from k on; 0 in those that are wide or not there.
+ */
+INLINE __m256i quantize(const struct pack_args *args, const float *x, size_t k, vf low, vf inverse)
 {
-    size_t some = n > at ? n - at : 0;
-    vf v = vf_load_n(some > 0 ? x + at : x, some);
-    return _mm256_cvtps_epi32(vf_mul(vf_sub(v, low), inverse));
+    if (k >= args->in) {
+        return _mm256_setzero_si256();
+    }
+    __m256i mask = kept(args, k);
+    vf v = _mm256_maskload_ps(x, mask);
+    return _mm256_and_si256(_mm256_cvtps_epi32(vf_mul(vf_sub(v, low), inverse)), mask);
 }
 
-/* Up to 32 columns → 8 words of four unsigned bytes. */
-INLINE __m256i quantize_32(const float *x, size_t n, vf low, vf inverse)
+/* 32 columns from k on → 8 words of four unsigned bytes. */
+INLINE __m256i quantize_32(const struct pack_args *args, const float *x, size_t k, vf low,
+                           vf inverse)
 {
-    __m256i front = _mm256_packus_epi32(quantize(x, 0, n, low, inverse),
-                                        quantize(x, 8, n, low, inverse));
-    __m256i back = _mm256_packus_epi32(quantize(x, 16, n, low, inverse),
-                                       quantize(x, 24, n, low, inverse));
+    __m256i front = _mm256_packus_epi32(quantize(args, x, k, low, inverse),
+                                        quantize(args, x + 8, k + 8, low, inverse));
+    __m256i back = _mm256_packus_epi32(quantize(args, x + 16, k + 16, low, inverse),
+                                       quantize(args, x + 24, k + 24, low, inverse));
     /* Packing goes by halves of the register: words 0 2 4 6 1 3 5 7. */
     return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(front, back),
                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* The sum of 32 bytes. */
+INLINE int add_bytes(__m256i bytes)
+{
+    __m256i fours = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+    __m128i two = _mm_add_epi64(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+    return _mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 2);
+}
+
+/* How many of the columns from k to end are there and not wide. */
+INLINE float count_kept(const struct pack_args *args, size_t k, size_t end)
+{
+    int count = 0;
+    for (; k < end; k += KEPT_BITS) {
+        count += __builtin_popcount(args->keep[k / KEPT_BITS]);
+    }
+    return (float)count;
 }
 
 static void pack_group(const struct pack_args *args, size_t row, size_t k)
@@ -86,17 +108,22 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
     float low;
     float high;
     group_range(args, x, k, &low, &high);
-    args->scales[at] = (high - low) / 255.0f;
-    args->lows[at] = low;
+    float scale = (high - low) / 255.0f;
     const vf lows = vf_set1(low);
     const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
+    int steps = 0;
     for (size_t i = 0; i < n; i += 32) {
         uint32_t words[8];
-        _mm256_storeu_si256((__m256i *)words, quantize_32(x + i, n - i, lows, inverse));
+        __m256i bytes = quantize_32(args, x + i, k + i, lows, inverse);
+        steps += add_bytes(bytes);
+        _mm256_storeu_si256((__m256i *)words, bytes);
         for (size_t w = 0; w < 8 && i + 4 * w < n; w++) {
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
+    args->scales[at] = scale;
+    args->lows[at] = low;
+    args->sums[at] = low * count_kept(args, k, k + n) + scale * (float)steps;
 }
 
 static void pack_rows(const struct pack_args *args)

@@ -15,7 +15,8 @@ enum { INT8_COLUMNS = 2 * LANES, LINE_BYTES = 64 };
  * stack. */
 typedef int ints __attribute__((vector_size(LANES * sizeof(int))));
 
-/* What stands before the words, in fp32: sums = Σ low·(its weight) + Σ wide·(its weight). */
+/* What stands before the words, in fp32: sums = Σ low·(its weight) + Σ sum·centre +
+ * Σ wide·(its weight). */
 INLINE void multiply_floats(const size_t rows, size_t n, const float *a, const float *b,
                             vf sums[ROWS][2])
 {
@@ -78,7 +79,7 @@ INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
     const float *column_scales = args->b;
     const float *floats_a = row_scales + args->groups * rows;
     const float *floats_b = column_scales + args->groups * INT8_COLUMNS;
-    size_t floats = args->groups + args->wide;
+    size_t floats = 2 * args->groups + args->wide;
     const uint32_t *a = (const uint32_t *)(floats_a + floats * rows);
     const uint32_t *b = (const uint32_t *)(floats_b + floats * INT8_COLUMNS);
     const char *next = args->next;

@@ -16,8 +16,8 @@
 
 #include "model/encoder/cpu.h"
 
-/* int8 works on so many inputs at a time. */
-enum { INT8_UNIT = 64 };
+/* A group of int8's inputs is a multiple of it. */
+enum { INT8_UNIT = 32 };
 
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
@@ -36,15 +36,17 @@ struct pack_args {
     const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
     float *scales;        /* [groups][rows], written */
     float *lows;          /* [groups][rows], written */
+    float *sums; /* [groups][rows], written: Σ of the group as rounded, without the wide */
 };
 
 /* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
- *   a: scales float[groups][rows], lows float[groups][rows], wide float[wide][rows],
- *      words[words][rows]
- *   b: scales float[groups][columns], sums of the groups' weights as their bytes have them
- *      float[groups][columns], wide float[wide][columns], words[words][columns];
- *      aligned to 64 bytes
- * Without int8: tile = Σ_k a·b in fp32. With: Σ low_a·sum_b + Σ wide products in fp32, then group
+ *   a: scales float[groups][rows], lows float[groups][rows], sums float[groups][rows],
+ *      wide float[wide][rows], words[words][rows]
+ *   b: scales float[groups][columns], sums of the groups' bytes times their scale
+ *      float[groups][columns], centres float[groups][columns], wide float[wide][columns],
+ *      words[words][columns]; aligned to 64 bytes
+ * Without int8: tile = Σ_k a·b in fp32. With: an input is low_a + scale_a·byte_a, a weight
+ * centre_b + scale_b·byte_b; Σ low_a·sum_b + Σ sum_a·centre_b + Σ wide products in fp32, then group
  * by group scale_a·scale_b·(Σ of the words' products). */
 struct multiply_args {
     size_t rows; /* 1 … rows_max */

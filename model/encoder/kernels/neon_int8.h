@@ -41,9 +41,11 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
     *ret_high = empty ? 0.0f : high + nan;
 }
 
-/* round((x − low)·inverse) of 16 columns; what stands in wide columns and behind n meets zeros. */
-INLINE uint8x16_t quantize_16(const float *x, size_t n, vf low, vf inverse)
+/* round((x − low)·inverse) of 16 columns from k on; 0 in those that are wide or not there. */
+INLINE uint8x16_t quantize_16(const struct pack_args *args, const float *x, size_t k, size_t n,
+                              vf low, vf inverse)
 {
+    static const uint8_t lanes[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint16x4_t parts[4];
     UNROLL
     for (size_t i = 0; i < 4; i++) {
@@ -53,7 +55,9 @@ INLINE uint8x16_t quantize_16(const float *x, size_t n, vf low, vf inverse)
     }
     uint8x16_t bytes = vcombine_u8(vqmovn_u16(vcombine_u16(parts[0], parts[1])),
                                    vqmovn_u16(vcombine_u16(parts[2], parts[3])));
-    return veorq_u8(bytes, vdupq_n_u8(ROW_BIAS));
+    uint16_t keep = args->keep[k / KEPT_BITS];
+    uint8x16_t bits = vcombine_u8(vdup_n_u8((uint8_t)keep), vdup_n_u8((uint8_t)(keep >> 8)));
+    return vandq_u8(bytes, vtstq_u8(bits, vld1q_u8(lanes)));
 }
 
 static void pack_group(const struct pack_args *args, size_t row, size_t k)
@@ -65,17 +69,23 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
     float high;
     group_range(args, x, k, &low, &high);
     float scale = (high - low) / 255.0f;
-    args->scales[at] = scale;
-    args->lows[at] = low + ROW_BIAS * scale;
     const vf lows = vf_set1(low);
     const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
-    for (size_t i = 0; i < n; i += 16) {
+    int steps = 0;
+    int count = 0;
+    for (size_t i = 0; i < n; i += KEPT_BITS) {
         uint32_t words[4];
-        vst1q_u32(words, vreinterpretq_u32_u8(quantize_16(x + i, n - i, lows, inverse)));
+        uint8x16_t bytes = quantize_16(args, x + i, k + i, n - i, lows, inverse);
+        steps += vaddlvq_u8(bytes);
+        count += __builtin_popcount(args->keep[(k + i) / KEPT_BITS]);
+        vst1q_u32(words, vreinterpretq_u32_u8(veorq_u8(bytes, vdupq_n_u8(ROW_BIAS))));
         for (size_t w = 0; w < 4 && i + 4 * w < n; w++) {
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
+    args->scales[at] = scale;
+    args->lows[at] = low + ROW_BIAS * scale;
+    args->sums[at] = low * (float)count + scale * (float)steps;
 }
 
 static void pack_rows(const struct pack_args *args)
