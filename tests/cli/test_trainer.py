@@ -296,8 +296,12 @@ def test_a_second_trial_takes_the_vectors_from_the_cache(tmp_path, data):
     assert b"cache" not in first.stderr and b"come from the cache" in second.stderr
     assert (tmp_path / "a/heads.safetensors").read_bytes() == (tmp_path / "b/heads.safetensors").read_bytes()
     kept = next((tmp_path / "cache").iterdir())
-    kept.write_bytes(kept.read_bytes()[:-4])
-    assert b"come from the cache" not in good(*flags, "--output", tmp_path / "c").stderr
+    whole = kept.read_bytes()
+    at = len(whole) * 2 // 3
+    for name, damaged in (("c", whole[:-4]), ("d", whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])):
+        kept.write_bytes(damaged)
+        assert b"come from the cache" not in good(*flags, "--output", tmp_path / name).stderr
+        assert kept.read_bytes() == whole
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path, data):

@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/jval.h"
 #include "model/files/safetensors.h"
 
+static const char rows_sha256[] = "rows.sha256";
 static const char suffix[] = ".embeddings.safetensors";
 
 /* DIR/<sha256 of everything that the rows depend on>.embeddings.safetensors; NULL without memory.
@@ -22,7 +24,7 @@ static char *cache_path(const struct embedding_cache *cache, const struct datase
     if (!sha) {
         return NULL;
     }
-    const char *const words[] = {"orthrus embeddings 1", cache->encoder_sha256, cache->pooling,
+    const char *const words[] = {"orthrus embeddings 2", cache->encoder_sha256, cache->pooling,
                                  cache->isa};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         sha256_update(sha, words[i], strlen(words[i]) + 1);
@@ -36,6 +38,17 @@ static char *cache_path(const struct embedding_cache *cache, const struct datase
     sha256_hex(digest, hex);
     (void)snprintf(name, sizeof name, "%s%s", hex, suffix);
     return file_join(cache->dir, name);
+}
+
+/* The numbers are as they were written: their digest stands beside them. */
+static bool intact(const struct safetensors *file, const float *rows, size_t n)
+{
+    const struct jval *kept = jval_get(safetensors_metadata(file), rows_sha256);
+    const char *told;
+    size_t size;
+    char hex[SHA256_HEX_SIZE + 1];
+    sha256_of(rows, n * sizeof *rows, hex);
+    return jval_string(kept, &told, &size) && strcmp(told, hex) == 0;
 }
 
 bool embedding_cache_get(const struct embedding_cache *cache, const struct dataset *dataset,
@@ -52,7 +65,7 @@ bool embedding_cache_get(const struct embedding_cache *cache, const struct datas
                 rows->shape[0] == dataset->n && rows->shape[1] == cache->hidden;
     if (good) {
         tensor_to_f32(rows, 0, rows->count, out);
-        good = floats_first_nonfinite(out, rows->count) == rows->count;
+        good = intact(file, out, rows->count);
     }
     safetensors_close(file);
     if (good) {
@@ -126,13 +139,16 @@ enum err_code embedding_cache_put(const struct embedding_cache *cache,
     }
     const struct tensor_source source = {
         .name = "embeddings", .rank = 2, .shape = {dataset->n, cache->hidden}, .data = rows};
+    char hex[SHA256_HEX_SIZE + 1];
+    sha256_of(rows, dataset->n * cache->hidden * sizeof *rows, hex);
+    const struct metadata_source digest = {rows_sha256, hex};
     char *path = cache_path(cache, dataset);
     if (!path) {
         return err_nomem(err, strlen(cache->dir));
     }
     enum err_code code = file_make_folders(cache->dir, err);
     if (code == ERR_OK) {
-        code = safetensors_write_file(path, &source, 1, NULL, 0, err);
+        code = safetensors_write_file(path, &source, 1, &digest, 1, err);
     }
     free(path);
     DIR *dir = code == ERR_OK ? opendir(cache->dir) : NULL;
