@@ -43,7 +43,8 @@ def case_of(api, path, item, verb):
     answer = resolve(api, operation["responses"].get(str(case["status"]), {}))
     case["json"] = "application/json" in answer.get("content", {})
     if case["json"]:
-        case["union"] = "anyOf" in resolve(api, answer["content"]["application/json"]["schema"])
+        schema = resolve(api, answer["content"]["application/json"]["schema"])
+        case["union"] = "anyOf" in schema or "anyOf" in resolve(api, schema.get("items", {}))
     return case
 
 

@@ -17,6 +17,8 @@ from go_tool import Missing, go_tool
 CONTRACT = ROOT / "openapi.json"
 CASES = cases_of(json.loads(CONTRACT.read_text(encoding="utf-8")))
 HERE = pathlib.Path(__file__).resolve().parent
+FULL = os.environ.get("ORTHRUS_FULL", "0") == "1"
+OGEN = "github.com/ogen-go/ogen/cmd/ogen@v1.24.0"
 OAPI_CODEGEN = "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2"
 CONFIGURATION = "post_hooks: []\n"
 OAPI_CONFIGURATION = "package: main\ngenerate: {client: true, models: true}\noutput: api.go\n"
@@ -91,3 +93,17 @@ def test_oapi_codegen(plan, tmp_path):
     run(["go", "vet", "."], folder)
     said = run(["go", "run", ".", str(plan)], folder)
     assert said.stdout.strip() == f"{len(CASES)} called"
+
+
+@pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 builds ogen")
+def test_ogen(plan, tmp_path):
+    try:
+        generator = go_tool(OGEN)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    folder = tmp_path / "client"
+    shutil.copytree(HERE / "ogen", folder)
+    # It reads the types that the contract names out of the module in which it runs.
+    run([generator, "--target", "api", "--package", "api", str(CONTRACT)], folder)
+    run(["go", "vet", "./..."], folder)
+    assert run(["go", "run", ".", str(plan)], folder).stdout.strip() == f"{len(CASES)} called"

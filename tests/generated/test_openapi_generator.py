@@ -1,5 +1,5 @@
-"""Clients of openapi-generator (ORTHRUS_FULL=1): made, compiled, and every route called for Python, TypeScript and Go; made
-and compiled for Java and Rust."""
+"""Clients of openapi-generator (ORTHRUS_FULL=1), in five languages by two releases: made, compiled, and every route
+called; those of Rust are compiled."""
 import json
 import os
 import pathlib
@@ -15,7 +15,7 @@ from npm_tool import Missing, npm_packages
 HERE = pathlib.Path(__file__).resolve().parent
 CONTRACT = ROOT / "openapi.json"
 CASES = cases_of(json.loads(CONTRACT.read_text(encoding="utf-8")))
-VERSION = "7.17.0"
+VERSIONS = ("7.12.0", "7.17.0")
 pytestmark = pytest.mark.skipif(os.environ.get("ORTHRUS_FULL", "0") != "1", reason="ORTHRUS_FULL=1 generates these")
 
 
@@ -26,17 +26,18 @@ def run(command, folder, **environment):
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def generator():
+@pytest.fixture(scope="session", params=VERSIONS)
+def generator(request):
     """The generator's jar, from Maven."""
     for program in ("java", "mvn"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
+    version = request.param
     done = subprocess.run(["mvn", "-q", "dependency:get", "-Dtransitive=false",
-                           f"-Dartifact=org.openapitools:openapi-generator-cli:{VERSION}"], capture_output=True, text=True, check=False)
+                           f"-Dartifact=org.openapitools:openapi-generator-cli:{version}"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("mvn could not fetch openapi-generator")
-    return pathlib.Path.home() / ".m2/repository/org/openapitools/openapi-generator-cli" / VERSION / f"openapi-generator-cli-{VERSION}.jar"
+    return pathlib.Path.home() / ".m2/repository/org/openapitools/openapi-generator-cli" / version / f"openapi-generator-cli-{version}.jar"
 
 
 @pytest.fixture
@@ -90,11 +91,19 @@ def test_go(make, plan):
     run(["go", "test", "."], client, PLAN=str(plan))
 
 
-def test_java_compiles(make):
-    run(["mvn", "-q", "-DskipTests", "compile"], make("java"))
+def test_java(make, plan):
+    """But /decode: of a union this client writes no array of numbers."""
+    sent = json.loads(plan.read_text())
+    sent["cases"] = [case for case in CASES if case["operation"] != "decode"]
+    plan.write_text(json.dumps(sent))
+    client = make("java")
+    run(["mvn", "-q", "-DskipTests", "compile", "dependency:copy-dependencies", "-DoutputDirectory=lib"], client)
+    said = run(["java", "-cp", "target/classes:lib/*", HERE / "openapi-generator" / "Call.java", plan], client)
+    assert said.strip() == f"{len(CASES) - 1} called"
 
 
-def test_rust_compiles(make):
+def test_rust_compiles(make, tmp_path_factory):
+    """No more: a union is a struct without fields there, so `inputs` can't be sent."""
     if not shutil.which("cargo"):
         pytest.skip("cargo is not installed")
-    run(["cargo", "check", "-q"], make("rust"))
+    run(["cargo", "check", "-q"], make("rust"), CARGO_TARGET_DIR=str(tmp_path_factory.getbasetemp() / "cargo"))

@@ -239,6 +239,35 @@ def test_generators_can_read_it():
             assert not {"array"} & set(kinds), f"{where}: an array of arrays is two names"
 
 
+def test_unions_are_told_apart_by_json_type():
+    """docs/CONTRACT.md, rule 13: ogen has no other way, and takes what says x-ogen-type as it came."""
+    seen = 0
+
+    def kinds(node):
+        kind = resolve(node).get("type", "union")
+        return kind if isinstance(kind, list) else [kind]
+
+    def walk(node, names):
+        nonlocal seen
+        if isinstance(node, list):
+            for value in node:
+                walk(value, names)
+        elif isinstance(node, dict) and "$ref" in node:
+            if node["$ref"] not in names:
+                names.add(node["$ref"])
+                walk(resolve(node), names)
+        elif isinstance(node, dict) and "x-ogen-type" not in node:
+            if "anyOf" in node:
+                found = [kind for each in node["anyOf"] for kind in kinds(each)]
+                assert len(found) == len(set(found)) and "union" not in found, node
+                seen += 1
+            for value in node.values():
+                walk(value, names)
+
+    walk(SPEC["paths"], set())
+    assert seen > 3
+
+
 def test_a_name_means_one_thing():
     seen = {}
     for kind in ("schemas", "responses", "parameters", "headers", "requestBodies"):
