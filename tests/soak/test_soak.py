@@ -60,6 +60,11 @@ class Soak:
         for text in TEXTS:
             self.vectors[text] = server.post("/embed", {"inputs": text}).json()[0]
         self.by_id = {sha[:12]: scores for sha, scores in self.scores.items()}
+        time.sleep(0.5)
+        self.quiet = self.descriptors()  # with no client
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.server.process.pid}/fd"))
 
     def put(self, file):
         reply = self.server.request("PUT", "/admin/heads", file, [("Authorization", f"Bearer {TOKEN}")], admin=True)
@@ -143,13 +148,11 @@ class Soak:
         while self.running and time.monotonic() < end:
             time.sleep(0.01)
         folder = pathlib.Path(f"/proc/{self.server.process.pid}")
-        least = min((fds for _, _, fds, _ in self.samples), default=0)
         time.sleep(1)
-        while len(list((folder / "fd").iterdir())) > least + 2 and self.samples and time.monotonic() < end:
+        while self.descriptors() > self.quiet + 2 and time.monotonic() < end:
             time.sleep(0.1)  # clients that have gone are still being seen off
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
-        self.samples.append((time.monotonic(), int(status["VmRSS"].split()[0]), len(list((folder / "fd").iterdir())),
-                             int(status["Threads"])))
+        self.samples.append((time.monotonic(), int(status["VmRSS"].split()[0]), self.descriptors(), int(status["Threads"])))
         self.paused.clear()
 
     def run(self):
