@@ -203,6 +203,10 @@ static enum err_code open_file(struct target *target, struct err *err)
     if (!target->partial || !target->facts_path || !target->manifest) {
         return err_nomem(err, strlen(path));
     }
+    if (is_special(target->manifest)) { /* else known when all is computed */
+        return err_set(err, ERR_IO, "%s: stands in the manifest's place and is no file",
+                       target->manifest);
+    }
     target->seekable = true;
     bool fresh = true;
     if (target->options.resume) {

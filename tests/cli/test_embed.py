@@ -81,6 +81,12 @@ def test_normalizes_as_the_route_does_and_says_so_once(tmp_path, server):
     assert "--no-normalize" in failed(2, "--normalize", "--no-normalize", input=b"x\n")
 
 
+def test_what_stands_in_the_manifests_place_is_told_before_anything_is_computed(tmp_path):
+    (tmp_path / "out.manifest.json").mkdir()
+    assert "out.manifest.json: stands" in failed(1, "--normalize", "-i", write_lines(tmp_path / "in", 3), "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_standard_input_is_descriptor_0_wherever_it_stands(tmp_path):
     source = tmp_path / "in.txt"
     source.write_text("header\nfirst\nsecond\n")
