@@ -285,7 +285,7 @@ enum err_code file_writer_commit(struct file_writer *writer, struct err *err)
 enum err_code file_replace(const char *path, const void *data, size_t size, bool *ret_replaced,
                            struct err *err)
 {
-    struct file_writer writer;
+    struct file_writer writer = {.fd = -1};
     *ret_replaced = false;
     enum err_code code = file_writer_open(path, &writer, err);
     if (code != ERR_OK) {
