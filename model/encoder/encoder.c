@@ -25,7 +25,7 @@ enum {
 static const struct rounding {
     size_t wide;
     size_t group[MATRIX_COUNT];
-} coarse = {.wide = 4,
+} coarse = {.wide = 12,
             .group = {[MATRIX_QKV] = 128,
                       [MATRIX_ATTENTION_OUT] = 64,
                       [MATRIX_FFN_IN] = 128,
