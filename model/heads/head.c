@@ -165,7 +165,16 @@ void head_explain(const struct head *head, const float *hidden, size_t n, const 
         shares[t] = (float)(share / (double)n);
         sum += (double)shares[t];
     }
-    *ret_bias = head->inner ? (float)((double)logit - sum) : head->bias[k];
+    if (head->inner) {
+        *ret_bias = (float)((double)logit - sum);
+        return;
+    }
+    *ret_bias = head->bias[k];
+    /* The logit is a sum of floats whose terms may cancel: its rounding belongs to all tokens. */
+    float rounding = (float)(((double)logit - (double)*ret_bias - sum) / (double)n);
+    for (size_t t = 0; t < n; t++) {
+        shares[t] += rounding;
+    }
 }
 
 const char *head_type_name(enum head_type type)
