@@ -1,6 +1,6 @@
 """Any tokenizer.json against the reference's Tokenizer.from_file: ids, offsets, types, pairs and decoded texts equal.
 
-By default 4,000 random files with 20 texts each, and some scalars; ORTHRUS_FULL=1 takes 100,000 files and all 1,112,064 scalars
+By default 10,000 random files with 20 texts each, and some scalars; ORTHRUS_FULL=1 takes 100,000 files and all 1,112,064 scalars
 in three contexts. ORTHRUS_SEED moves the seeds, ORTHRUS_CASES says how many files.
 ORTHRUS_BUILD_DIR names the folder that holds tokenizer_json_driver.
 """
@@ -21,7 +21,7 @@ import tokenizer_cases
 from tokenizers import Tokenizer
 
 FULL = os.environ.get("ORTHRUS_FULL") == "1"
-COUNT = int(os.environ.get("ORTHRUS_CASES", 100_000 if FULL else 4_000))
+COUNT = int(os.environ.get("ORTHRUS_CASES", 100_000 if FULL else 10_000))
 SEED = int(os.environ.get("ORTHRUS_SEED", 20_261_127))
 TEXTS = 20
 CHUNK = 250
