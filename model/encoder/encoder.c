@@ -15,26 +15,21 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
-    NARROW = 512, /* hidden states up to it make a narrow model */
+    INT8_WIDE = 12,
+    NARROW = 512,   /* hidden states up to it make a narrow model … */
+    INT8_FINE = 32, /* … whose inputs share a scale so many at a time */
 };
 
-/* int8: inputs that share a scale, and inputs of each matrix that are not rounded. Scaling a
- * group's sums costs as much as 12 inputs of it, so groups are as coarse as accuracy allows; the
- * attention's output has the fewest products to gain on. A narrow model averages fewer roundings,
- * and its products cost least: it takes fine groups (docs/BENCHMARKS.md has the errors). */
-static const struct rounding {
-    size_t wide;
-    size_t group[MATRIX_COUNT];
-} coarse = {.wide = 12,
-            .group = {[MATRIX_QKV] = 128,
-                      [MATRIX_ATTENTION_OUT] = 64,
-                      [MATRIX_FFN_IN] = 128,
-                      [MATRIX_FFN_OUT] = 128}},
-  fine = {.wide = 12,
-          .group = {[MATRIX_QKV] = 32,
-                    [MATRIX_ATTENTION_OUT] = 32,
-                    [MATRIX_FFN_IN] = 32,
-                    [MATRIX_FFN_OUT] = 32}};
+/* int8: inputs that share a scale. Scaling a group's sums costs as much as 12 inputs of it, so
+ * groups are as coarse as accuracy allows; the attention's output has the fewest products to gain
+ * on. A narrow model averages fewer roundings, and its products cost least: all its groups are fine
+ * (docs/BENCHMARKS.md has the errors). */
+static const size_t int8_group[MATRIX_COUNT] = {
+    [MATRIX_QKV] = 128,
+    [MATRIX_ATTENTION_OUT] = 64,
+    [MATRIX_FFN_IN] = 128,
+    [MATRIX_FFN_OUT] = 128,
+};
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
 {
@@ -47,7 +42,6 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
     bool int8 = encoder->precision == PRECISION_INT8;
-    const struct rounding *rounding = config->hidden <= NARROW ? &fine : &coarse;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
@@ -56,8 +50,8 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
         const struct linear_shape shape = {
             .in = in[m],
             .out = out[m],
-            .wide = int8 ? size_min(rounding->wide, in[m] / 4) : 0,
-            .group = rounding->group[m],
+            .wide = int8 ? size_min(INT8_WIDE, in[m] / 4) : 0,
+            .group = config->hidden <= NARROW ? INT8_FINE : int8_group[m],
         };
         linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
     }
