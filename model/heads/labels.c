@@ -22,18 +22,20 @@ static const struct {
 /* A score has one label, which few have a name for; transformers' word. */
 static const char *const score_labels[] = {"LABEL_0"};
 
-/* Labels become JSON keys and metric labels: text without control characters. */
-static bool label_ok(const char *label, size_t size)
+bool label_is_plain(const char *label, size_t size)
 {
-    if (size == 0 || size > HEADS_LABEL_MAX || !utf8_valid(label, size)) {
-        return false;
-    }
     for (size_t i = 0; i < size; i++) {
         if ((unsigned char)label[i] < 0x20 || label[i] == 0x7f) {
             return false;
         }
     }
     return true;
+}
+
+static bool label_ok(const char *label, size_t size)
+{
+    return size > 0 && size <= HEADS_LABEL_MAX && utf8_valid(label, size) &&
+           label_is_plain(label, size);
 }
 
 static bool same_text(const struct jval *value, const char *text, size_t size)

@@ -2,6 +2,7 @@
 #ifndef ORTHRUS_MODEL_LABELS_H
 #define ORTHRUS_MODEL_LABELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/arena.h"
@@ -9,6 +10,8 @@
 #include "base/err.h"
 #include "model/heads/heads.h"
 
+/* True without control characters: labels become JSON keys and metric labels. */
+bool label_is_plain(const char *label, size_t size);
 /* json is the metadata's value: an array of head->classes distinct strings of 1 to HEADS_LABEL_MAX
  * bytes. NULL gives the names known for a head of that name, number of classes and kind; where none
  * are known it is an error that says what to add. *ret_labels lives in arena. Errors: ERR_INVALID,

@@ -66,11 +66,9 @@ static enum err_code check_labels(const struct config *config, struct err *err)
 {
     const char *const *labels = config->lists->labels;
     for (size_t i = 0; i < config->n_labels; i++) {
-        for (const char *c = labels[i]; *c; c++) {
-            if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-                return err_set(err, ERR_INVALID,
-                               "config.json: id2label: %zu has a control character", i);
-            }
+        if (!label_is_plain(labels[i], strlen(labels[i]))) {
+            return err_set(err, ERR_INVALID, "config.json: id2label: %zu has a control character",
+                           i);
         }
         for (size_t earlier = 0; earlier < i; earlier++) {
             if (strcmp(labels[earlier], labels[i]) == 0) {
