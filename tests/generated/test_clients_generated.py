@@ -81,13 +81,17 @@ def test_openapi_python_client(served, tmp_path, monkeypatch):
             assert case["status"] >= 400 or "Problem" not in type(answer.parsed).__name__, case["operation"]
 
 
-def test_oapi_codegen(plan, tmp_path):
+def go_client(tool, name, tmp_path):
+    """The generator, and a copy of the folder with the program that calls what it makes."""
     try:
-        generator = go_tool(OAPI_CODEGEN)
+        generator = go_tool(tool)
     except Missing as missing:
         pytest.skip(str(missing))
-    folder = tmp_path / "client"
-    shutil.copytree(HERE / "oapi-codegen", folder)
+    return generator, shutil.copytree(HERE / name, tmp_path / "client")
+
+
+def test_oapi_codegen(plan, tmp_path):
+    generator, folder = go_client(OAPI_CODEGEN, "oapi-codegen", tmp_path)
     (folder / "config.yaml").write_text(OAPI_CONFIGURATION)
     run([generator, "-config", "config.yaml", str(CONTRACT)], folder)
     run(["go", "vet", "."], folder)
@@ -97,12 +101,7 @@ def test_oapi_codegen(plan, tmp_path):
 
 @pytest.mark.skipif(not FULL, reason="ORTHRUS_FULL=1 builds ogen")
 def test_ogen(plan, tmp_path):
-    try:
-        generator = go_tool(OGEN)
-    except Missing as missing:
-        pytest.skip(str(missing))
-    folder = tmp_path / "client"
-    shutil.copytree(HERE / "ogen", folder)
+    generator, folder = go_client(OGEN, "ogen", tmp_path)
     # It reads the types that the contract names out of the module in which it runs.
     run([generator, "--target", "api", "--package", "api", str(CONTRACT)], folder)
     run(["go", "vet", "./..."], folder)

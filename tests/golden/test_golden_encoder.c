@@ -387,6 +387,15 @@ static void test_bert_base_hidden_states(void **state)
 
 /* all-MiniLM-L6-v2 ------------------------------------------------------------------------ */
 
+static void find_minilm(char *dir, size_t size)
+{
+    (void)snprintf(dir, size, "%s/../all-MiniLM-L6-v2", real_model());
+    if (!file_exists(dir)) {
+        print_message("skipped: no all-MiniLM-L6-v2 beside ORTHRUS_TEST_MODEL\n");
+        skip();
+    }
+}
+
 static void run_minilm(enum isa isa, void *context)
 {
     struct fixture fixture;
@@ -406,11 +415,7 @@ static void test_minilm(void **state)
 {
     (void)state;
     char dir[600];
-    (void)snprintf(dir, sizeof dir, "%s/../all-MiniLM-L6-v2", real_model());
-    if (!file_exists(dir)) {
-        print_message("skipped: no all-MiniLM-L6-v2 beside ORTHRUS_TEST_MODEL\n");
-        skip();
-    }
+    find_minilm(dir, sizeof dir);
     for_each_isa(run_minilm, dir);
 }
 
@@ -438,11 +443,7 @@ static void test_minilm_int8(void **state)
 {
     (void)state;
     char dir[600];
-    (void)snprintf(dir, sizeof dir, "%s/../all-MiniLM-L6-v2", real_model());
-    if (!file_exists(dir)) {
-        print_message("skipped: no all-MiniLM-L6-v2 beside ORTHRUS_TEST_MODEL\n");
-        skip();
-    }
+    find_minilm(dir, sizeof dir);
     for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
         run_minilm_int8(isa, dir);
     }
