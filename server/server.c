@@ -1,13 +1,13 @@
 #include "server/server.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "base/log_writer.h"
 #include "base/size.h"
@@ -28,7 +28,6 @@
 
 enum {
     CORS_ORIGIN_MAX = 256,
-    LARGE_BLOCK_BYTES = 256 * 1024,
     LAST_LINES_MS = 500, /* for what the log still holds at the end */
 };
 /* What the process itself may come to hold open: comfortably, and as it is; and the fewest that are
@@ -313,15 +312,6 @@ static void stop(struct daemon *daemon)
     signals_done();
 }
 
-/* What a client's large request held goes back to the system when it is freed, instead of staying
- * in a heap that has grown around it: the budget counts what is held now. */
-static void return_large_blocks(void)
-{
-#ifdef __GLIBC__
-    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
-#endif
-}
-
 enum err_code server_run(const struct settings *settings, struct err *err)
 {
     struct daemon daemon = {
@@ -333,7 +323,7 @@ enum err_code server_run(const struct settings *settings, struct err *err)
     daemon.server.proxies = &daemon.proxies;
     atomic_init(&daemon.server.engine, NULL);
     atomic_init(&daemon.server.phase, SERVER_STARTING);
-    return_large_blocks();
+    heap_keep_no_large_blocks();
     enum err_code code = log_writer_start(err);
     if (code == ERR_OK) {
         code = start(&daemon, err);

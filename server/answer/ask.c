@@ -1,6 +1,7 @@
 /* A request before its computation: body → checked request → token ids. */
 #include "api/response.h"
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/size.h"
 #include "server/answer/answer_private.h"
 #include "server/queue/engine.h"
@@ -9,6 +10,7 @@ enum {
     TOKENIZE_TOKENS_MAX = 1000000,
     TOKENIZE_PART = 4, /* an answer of /tokenize may take that part of the clients' bytes */
     TOKEN_BYTES = 80,  /* of JSON, as a rule */
+    LARGE_TREE_BYTES = 1024 * 1024, /* of values, after which the heap is cut again */
 };
 /* What a token takes while its answer is made: ids, offsets and a row for the writer. */
 static const size_t token_work_bytes = sizeof(struct response_token) + 8 * sizeof(int32_t);
@@ -183,15 +185,20 @@ static bool prepare(struct job *job, const struct engine *engine)
     }
     arena_init(&job->arena, ceiling);
     /* The bytes of texts stand in the tree of values and in the arena once more each. */
+    size_t tree = request_tree_bytes(job->kind, job->body, job->body_size, &engine->limits);
     size_t work;
-    if (!size_add(2 * job->body_size,
-                  request_tree_bytes(job->kind, job->body, job->body_size, &engine->limits),
-                  &work)) {
+    if (!size_add(2 * job->body_size, tree, &work)) {
         return answer_no_memory(job);
     }
-    if (!job_hold(job, work) ||
-        !request_parse(job->kind, job->body, job->body_size, &engine->limits, &job->arena,
-                       &job->request, &job->problem)) {
+    if (!job_hold(job, work)) {
+        return false;
+    }
+    bool parsed = request_parse(job->kind, job->body, job->body_size, &engine->limits, &job->arena,
+                                &job->request, &job->problem);
+    if (tree >= LARGE_TREE_BYTES) {
+        heap_return();
+    }
+    if (!parsed) {
         return false;
     }
     job_drop_body(job);
