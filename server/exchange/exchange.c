@@ -148,24 +148,22 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
     }
 }
 
-bool exchange_query(const struct exchange *x, const char *name, char *out, size_t out_size)
+size_t exchange_query(const struct exchange *x, const char *name, char *out, size_t out_size)
 {
     size_t name_size = strlen(name);
+    size_t found = 0;
     *out = '\0';
     for (const char *at = x->query; *at;) {
         size_t size = strcspn(at, "&");
         if (size >= name_size && strncmp(at, name, name_size) == 0 &&
             (size == name_size || at[name_size] == '=')) {
             size_t skip = size == name_size ? name_size : name_size + 1;
-            if (size - skip >= out_size) {
-                return false;
-            }
             (void)snprintf(out, out_size, "%.*s", (int)(size - skip), at + skip);
-            return true;
+            found++;
         }
         at += size + (at[size] == '&');
     }
-    return true;
+    return found;
 }
 
 void exchange_header(struct exchange *x, const char *name, const char *fmt, ...)

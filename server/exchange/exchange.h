@@ -142,8 +142,9 @@ void exchange_destroy(struct exchange *x);
 /* Takes one request header; name and value live as long as the exchange. */
 void exchange_take_header(struct exchange *x, const char *name, const char *value);
 
-/* Value of a query argument, "" when absent; false when it does not fit out. */
-bool exchange_query(const struct exchange *x, const char *name, char *out, size_t out_size);
+/* How often a query argument stands there. *out gets the last one's value, cut to out_size - 1
+ * bytes; "" when absent. */
+size_t exchange_query(const struct exchange *x, const char *name, char *out, size_t out_size);
 
 /* Adds a reply header. Values are ours: formatted, short, without control bytes. */
 void exchange_header(struct exchange *x, const char *name, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -13,6 +13,7 @@
 enum {
     PATH_LOGGED_MAX = 128,
     FORWARDED_LOGGED_MAX = 256,
+    TRACE_SIZE = 55, /* of a traceparent's fields in version 00 */
     TRACE_ID_SIZE = 32,
     SPAN_ID_SIZE = 16,
     FIELDS_MAX = 32,
@@ -27,6 +28,7 @@ struct texts {
     char path[PATH_LOGGED_MAX];
     char method[16];
     char forwarded_for[FORWARDED_LOGGED_MAX];
+    char trace[TRACE_SIZE + 1];
     char trace_id[TRACE_ID_SIZE + 1];
     char span_id[SPAN_ID_SIZE + 1];
 };
@@ -42,14 +44,16 @@ static void sanitize(const char *text, char *out, size_t size)
     }
 }
 
-/* W3C Trace Context, version 00: "00-<32 hex>-<16 hex>-<2 hex>", the ids not all zero. */
+/* W3C Trace Context: "00-<32 hex>-<16 hex>-<2 hex>", the ids not all zero. A later version may have
+ * more behind that, after a '-'; ff is none. */
 static bool traceparent_ok(const char *text)
 {
-    static const char form[] = "00-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-    if (!text || strlen(text) != sizeof form - 1) {
+    static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    if (!text || strlen(text) < TRACE_SIZE || strncmp(text, "ff", 2) == 0 ||
+        (text[TRACE_SIZE] && (text[TRACE_SIZE] != '-' || strncmp(text, "00", 2) == 0))) {
         return false;
     }
-    for (size_t i = 0; form[i]; i++) {
+    for (size_t i = 0; i < TRACE_SIZE; i++) {
         bool hex = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
         if (form[i] == 'x' ? !hex : text[i] != form[i]) {
             return false;
@@ -110,9 +114,10 @@ static size_t add_trace(const struct exchange *x, struct texts *texts, struct lo
     if (!traceparent_ok(trace)) {
         return 0;
     }
+    (void)snprintf(texts->trace, sizeof texts->trace, "%s", trace);
     (void)snprintf(texts->trace_id, sizeof texts->trace_id, "%s", trace + 3);
     (void)snprintf(texts->span_id, sizeof texts->span_id, "%s", trace + 3 + TRACE_ID_SIZE + 1);
-    fields[0] = LOG_S("traceparent", trace);
+    fields[0] = LOG_S("traceparent", texts->trace);
     fields[1] = LOG_S("trace_id", texts->trace_id);
     fields[2] = LOG_S("span_id", texts->span_id);
     return 3;

@@ -46,27 +46,27 @@ static bool head_of(struct exchange *x, enum api_kind kind, char name[HEADS_NAME
                                                    [API_SENTIMENT] = "sentiment",
                                                    [API_PREDICT] = "classifier",
                                                    [API_RERANK] = "classifier"};
-    char asked[HEADS_NAME_MAX + 1] = "";
-    bool fits = true;
+    char asked[HEADS_NAME_MAX + 2] = ""; /* what is cut is still too long for a name */
     (void)snprintf(name, HEADS_NAME_MAX + 1, "%s", of_kind[kind] ? of_kind[kind] : "");
     if (kind == API_HEAD) {
-        const char *rest = routes_rest(x->route, x->path);
-        fits = strlen(rest) < sizeof asked;
-        (void)snprintf(asked, sizeof asked, "%s", fits ? rest : "");
+        (void)snprintf(asked, sizeof asked, "%s", routes_rest(x->route, x->path));
     } else if (kind == API_PREDICT || kind == API_RERANK) {
-        fits = exchange_query(x, "head", asked, sizeof asked);
-        if (fits && !asked[0]) {
+        if (exchange_query(x, "head", asked, sizeof asked) > 1) {
+            exchange_fail(x, PROBLEM_FIELD_DUPLICATE, "head", "head may stand only once");
+            return false;
+        }
+        if (!asked[0]) {
             return true;
         }
     } else {
         return true;
     }
-    if (!fits || !head_name_ok(asked)) {
+    if (!head_name_ok(asked)) {
         exchange_fail(x, PROBLEM_HEAD_ABSENT, kind == API_HEAD ? NULL : "head",
                       "the name of a head in service is allowed; GET /heads lists them");
         return false;
     }
-    memcpy(name, asked, sizeof asked);
+    (void)snprintf(name, HEADS_NAME_MAX + 1, "%s", asked);
     return true;
 }
 

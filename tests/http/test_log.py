@@ -86,13 +86,19 @@ def test_connections_without_a_whole_header_section_are_a_sample(start):
 
 
 def test_trace_and_span_are_fields(start):
+    later = "01" + TRACE[2:]
+    good = {"traced": TRACE, "later": later, "longer": later + "-what\xe9ver"}
+    broken = {"cut": TRACE[:-1], "more": TRACE + "-00", "glued": later + "00", "none": "ff" + TRACE[2:], "short": "00-"}
     server = start("--drain-timeout-s", "4")
-    server.post("/embed", {"inputs": "a"}, [("traceparent", TRACE), ("X-Request-Id", "traced")])
-    server.post("/embed", {"inputs": "a"}, [("traceparent", TRACE[:-1]), ("X-Request-Id", "broken")])
+    for name, trace in {**good, **broken}.items():
+        server.post("/embed", {"inputs": "a"}, [("traceparent", trace), ("X-Request-Id", name)])
     server.stop()
-    line = server.find_log("request", request_id="traced")
-    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and line["span_id"] == "b7ad6b7169203331"
-    assert not {"trace_id", "span_id"} & set(server.find_log("request", request_id="broken"))
+    for name, trace in good.items():
+        line = server.find_log("request", request_id=name)
+        assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and line["span_id"] == "b7ad6b7169203331"
+        assert line["traceparent"] == trace[:len(TRACE)]
+    for name in broken:
+        assert not {"traceparent", "trace_id", "span_id"} & set(server.find_log("request", request_id=name))
 
 
 @pytest.mark.parametrize("networks, believed", [("127.0.0.0/8,::1", True), ("10.0.0.0/8", False), (None, False)])

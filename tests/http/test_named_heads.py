@@ -128,6 +128,9 @@ def test_a_head_by_query(server):
     assert raw[0] != raw[1] and raw[0] == ask(server, "mood", {"inputs": "a", "raw_scores": True})
     assert server.post("/predict?head=tags", {"inputs": "a"}).code == "unsupported_value"
     assert server.post("/predict?head=nobody", {"inputs": "a"}).code == "head_absent"
+    assert server.post(f"/predict?head={'mood' * 16}x", {"inputs": "a"}).code == "head_absent"
+    twice = server.post("/predict?head=mood&head=tags", {"inputs": "a"})
+    assert (twice.status, twice.code) == (422, "duplicate_field") and b"head may stand only once" in twice.body
 
 
 def test_rerank(server):
