@@ -125,9 +125,14 @@ static void quoted(const char *text, bool zsh)
     }
 }
 
+static bool path_word(const char *word)
+{
+    return strstr(word, "FILE") || strstr(word, "DIR") || strstr(word, "PATH");
+}
+
 static bool names_a_path(const struct flag *flag)
 {
-    return flag->value && (strstr(flag->value, "FILE") || strstr(flag->value, "DIR"));
+    return flag->value && path_word(flag->value);
 }
 
 static void bash_part(const struct command *command)
@@ -167,6 +172,12 @@ static void fish_part(const struct command *command)
         printf("%s -d '", !flag->value ? "" : names_a_path(flag) ? " -r -F" : " -x");
         quoted(flag->help, false);
         printf("'\n");
+    }
+    printf("complete -c orthrus -n '__fish_seen_subcommand_from %s' -s h -l help "
+           "-d 'the flags and their defaults'\n",
+           command->name);
+    if (path_word(command->arguments)) {
+        printf("complete -c orthrus -n '__fish_seen_subcommand_from %s' -F\n", command->name);
     }
 }
 

@@ -80,6 +80,52 @@ def test_serve_help_names_every_flag_with_default_and_environment():
         assert "ORTHRUS_" + flag.upper().replace("-", "_") in block
 
 
+def help_of(command):
+    """{flag: (short letter or None, default line or None)} of --help."""
+    found, flag = {}, None
+    for line in run(command, "--help").stdout.decode().splitlines():
+        named = re.match(r"  (?:-(\w), |    )--([a-z-]+)", line)
+        if named:
+            flag = named[2]
+            found[flag] = [named[1], None]
+        elif flag and line.strip().startswith("default: "):
+            found[flag][1] = line.strip().removeprefix("default: ")
+        elif not line.startswith("  "):
+            flag = None
+    return found
+
+
+def test_commands_of_help_are_all():
+    assert re.findall(r"^  ([a-z-]+) ", run("--help").stdout.decode(), re.M) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_manual_page_and_completions_say_what_help_says(command):
+    flags = help_of(command)
+    assert "help" in flags
+    page = run("man", command).stdout.decode().replace("\\-", "-").replace("\\fR", "").replace("\\fB", "").replace("\\fI", "")
+    options = page[page.index(".SH OPTIONS"):]
+    told = {names.split("--")[-1].split(" ")[0]: text for names, text in
+            re.findall(r"^\.TP\n((?:-\w, )?--[a-z-]+[^\n]*)\n(.*?)(?=^\.TP|^\.SH|\Z)", options, re.M | re.S)}
+    assert set(told) == set(flags)
+    for flag, (short, default) in flags.items():
+        assert not short or f"-{short}, --{flag}" in options, flag
+        if default:
+            assert f"Default: {default.split('; ORTHRUS_')[0]}." in told[flag], flag
+        variable = re.search(r"ORTHRUS_\w+", default or "")
+        assert not variable or f"Environment: {variable[0]}." in told[flag], flag
+    fish = run("completion", "fish").stdout.decode()
+    assert set(re.findall(f"__fish_seen_subcommand_from {command}' .*?-l ([a-z-]+)", fish)) == set(flags)
+    takes_files = re.search(r"Usage: orthrus .*(FILE|PATH)", run(command, "--help").stdout.decode()) is not None
+    assert (f"__fish_seen_subcommand_from {command}' -F\n" in fish) == takes_files
+    zsh = re.search(rf"^    {command}\) _arguments (.*) ;;$", run("completion", "zsh").stdout.decode(), re.M)[1]
+    assert set(re.findall(r"'(?:\(.*?\))?-*(?:\{.*?\})?--([a-z-]+)", zsh)) == set(flags)
+    script = run("completion", "bash").stdout.decode()
+    typed = f"{script}\nCOMP_WORDS=(orthrus {command} --); COMP_CWORD=2; _orthrus; echo ${{COMPREPLY[@]}}"
+    offered = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert sorted(offered) == sorted(f"--{flag}" for flag in flags)
+
+
 @pytest.mark.parametrize("args, names", [
     (["serve", "--port", "1"], "--port"),
     (["serve", "--threads", "0"], "--threads"),

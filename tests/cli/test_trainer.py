@@ -438,17 +438,6 @@ def test_mistyped_words_are_answered_with_the_likely_one():
     assert "did you mean --epochs" in failed(2, "train", "--epoch", "3")
 
 
-def test_pages_and_completions_name_every_flag():
-    flags = set(re.findall(r"^  .*?(--[a-z-]+)", good("embed", "--help").stdout.decode(), re.M)) - {"--help"}
-    page = good("man", "embed").stdout.decode().replace("\\-", "-")
-    for shell in ("bash", "zsh", "fish"):
-        script = good("completion", shell).stdout.decode()
-        assert len(flags) > 10 and all(flag[2:] in script and flag in page for flag in flags)
-    assert "merge-heads" in good("man").stdout.decode().replace("\\-", "-")
-    done = subprocess.run(["bash", "-n"], input=good("completion", "bash").stdout)
-    assert done.returncode == 0
-
-
 @pytest.mark.parametrize("columns", [80, 30])
 def test_the_bar_fits_the_terminal(tmp_path, columns):
     source = tmp_path / "in.txt"

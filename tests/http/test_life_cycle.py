@@ -6,6 +6,7 @@ import stat
 import subprocess
 import threading
 import time
+import uuid
 
 import pytest
 from conftest import BIN, KEY, TINY, TOKEN, Connection, render
@@ -265,20 +266,21 @@ def test_a_signal_while_loading_ends_it(tmp_path, start):
     assert time.monotonic() - begin < 4
 
 
-@pytest.fixture
-def manager(tmp_path):
-    """What a service manager hears at NOTIFY_SOCKET."""
-    path = tmp_path / "notify"
+@pytest.fixture(params=["path", "abstract"])
+def manager(tmp_path, request):
+    """What a service manager hears at NOTIFY_SOCKET: a path, or a name of the abstract namespace behind an @."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"@orthrus-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(path))
+        sock.bind(name.replace("@", "\0") if request.param == "abstract" else name)
         sock.settimeout(60)
-        yield str(path), lambda: dict(line.split("=", 1) for line in sock.recv(4096).decode().split("\n"))
+        yield name, lambda: dict(line.split("=", 1) for line in sock.recv(4096).decode().split("\n"))
 
 
 def test_the_service_manager_is_told(start, manager, token_file):
     path, heard = manager
     server = start("--drain-timeout-s", "4", "--admin-token-file", token_file, env={"NOTIFY_SOCKET": path})
     assert heard() == {"READY": "1"}
+    assert server.get("/readyz", admin=True).status == 200
     server.signal(signal.SIGHUP)
     reloading = heard()
     assert reloading["RELOADING"] == "1" and int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
@@ -286,6 +288,18 @@ def test_the_service_manager_is_told(start, manager, token_file):
     server.signal()
     assert heard() == {"STOPPING": "1"}
     assert server.wait() == 0
+
+
+def test_no_word_of_ready_before_it_is(start, manager):
+    """A start that fails says nothing."""
+    name, heard = manager
+    done = subprocess.run([BIN, "serve", "--model", "/nowhere", "--listen", "127.0.0.1:0", "--admin-listen", "off"],
+                          env={**os.environ, "NOTIFY_SOCKET": name}, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    server = start("--drain-timeout-s", "4", env={"NOTIFY_SOCKET": name})
+    assert heard() == {"READY": "1"}
+    server.stop()
+    assert heard() == {"STOPPING": "1"}
 
 
 @pytest.mark.parametrize("name", ["/nowhere/notify", "relative", "@", "/" + "x" * 200])

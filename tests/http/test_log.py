@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -114,6 +115,46 @@ def test_forwarded_for_of_trusted_peers(start, networks, believed):
                      else dict.fromkeys(found))
 
 
+V4, V6, DUAL, UNIX = "127.0.0.1:0", "[::1]:0", "[::]:0", "unix"
+
+
+@pytest.mark.parametrize("listen, source, networks, believed", [
+    # The first and the last address of a network, and those beside it.
+    (V4, "127.0.0.5", "127.0.0.4/30", True),
+    (V4, "127.0.0.7", "127.0.0.4/30", True),
+    (V4, "127.0.0.8", "127.0.0.4/30", False),
+    (V4, "127.0.0.3", "127.0.0.4/30", False),
+    (V4, "127.0.0.5", "127.0.0.5", True),
+    (V4, "127.0.0.6", "127.0.0.5/32,::/0", True),
+    (V4, "127.0.0.6", "127.0.0.5/32,::1,unix", False),
+    (V6, None, "::1/128", True),
+    (V6, None, "::2/127", False),
+    (V6, None, "0.0.0.0/0", False),
+    # A listener of both families names IPv4 peers by IPv6 addresses.
+    (DUAL, "127.0.0.5", "127.0.0.5", True),
+    (DUAL, "127.0.0.6", "127.0.0.5", False),
+    (UNIX, None, "unix", True),
+    (UNIX, None, "0.0.0.0/0,::/0", False),
+])
+def test_who_is_a_trusted_peer(start, tmp_path, listen, source, networks, believed):
+    if listen in (V6, DUAL) and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    where = f"unix:{tmp_path}/socket" if listen == UNIX else listen
+    server = start("--drain-timeout-s", "4", "--listen", where, "--admin-listen", "off", "--trusted-proxies", networks)
+    address = server.address.replace("[::]", "127.0.0.1") if listen == DUAL else server.address
+    with Connection(address) as connection:
+        if source:
+            connection.sock.close()
+            port = int(address.rsplit(":", 1)[1])
+            connection.sock = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
+        headers = [("X-Forwarded-For", "203.0.113.7, 198.51.100.4"), ("X-Request-Id", "asked")]
+        assert connection.post("/embed", {"inputs": "a"}, headers).status == 200
+    line = server.wait_log("request", request_id="asked")
+    assert line.get("forwarded_for") == ("203.0.113.7, 198.51.100.4" if believed else None)
+    # What a client says of itself never takes the peer's place.
+    assert "203.0.113.7" not in line["remote"] and (not source or source in line["remote"])
+
+
 def test_wrong_trusted_proxies_end_the_start():
     run = subprocess.run([BIN, "serve", "--model", str(TINY), "--trusted-proxies", "10.0.0.0/99"],
                          capture_output=True, text=True, timeout=60, check=False)
@@ -131,6 +172,37 @@ def test_a_connection_ends_after_its_requests(start):
     with server.connect(admin=True) as connection:
         for _ in range(5):
             assert connection.request("GET", "/livez").header("Connection") != "close"
+
+
+def test_every_answer_counts_towards_the_last_one(start):
+    """Errors, HEAD and preflights as well; what was sent behind the last one is neither answered nor worked on."""
+    server = start("--drain-timeout-s", "4", "--max-connection-requests", "4", "--cors-origin", "https://a.example")
+    kinds = {
+        "HEAD": (render("HEAD", "/health"), 200),
+        "absent": (render("GET", "/nowhere"), 404),
+        "method": (render("DELETE", "/embed"), 405),
+        "invalid": (render("POST", "/embed", b'{"inputs": 1}', JSON), 422),
+        "no JSON": (render("POST", "/embed", b"{", JSON), 400),
+        "preflight": (render("OPTIONS", "/embed", b"", [("Origin", "https://a.example"), ("Access-Control-Request-Method", "POST")]), 204),
+        "embed": (render("POST", "/embed", b'{"inputs": "a"}', JSON), 200),
+    }
+    for name, (request, status) in kinds.items():
+        with server.connect() as connection:
+            for i in range(4):
+                connection.send(request)
+                reply = connection.read_reply(head=name == "HEAD")
+                assert reply.status == status, name
+                assert (reply.header("Connection") == "close") == (i == 3), (name, i)
+            assert connection.closed(), name
+    first = kinds["embed"][0]
+    last = render("POST", "/embed", b'{"inputs": "a"}', [*JSON, ("X-Request-Id", "too-many")])
+    with server.connect() as connection:
+        connection.send(first * 4 + last * 3)
+        replies = [connection.read_reply() for _ in range(4)]
+        assert [(r.status, r.header("Connection") == "close") for r in replies] == [(200, i == 3) for i in range(4)]
+        assert connection.read_reply() is None
+    server.stop()
+    assert not any(line.get("request_id") == "too-many" for line in server.lines)
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])

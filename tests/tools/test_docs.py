@@ -37,3 +37,27 @@ def test_the_index_names_every_document():
         assert file.name == "README.md" or f"({file.name})" in index, file.name
     for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"):
         assert f"../{name}" in index
+
+
+def linked(file):
+    text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.S)
+    return {(file.parent / target.partition("#")[0]).resolve() for target in re.findall(r"\]\(([^)\s]+)\)", text)
+            if not re.match(r"[a-z]+:|#", target)}
+
+
+def test_every_document_is_reached_from_the_index():
+    """From docs/README.md by links, and the index from README.md; a folder that is linked shows its README."""
+    index = ROOT / "docs" / "README.md"
+    assert index in linked(ROOT / "README.md")
+    seen, left = set(), [index]
+    while left:
+        file = left.pop()
+        if file.is_dir():
+            file = file / "README.md"
+        if file.suffix == ".md" and file.exists() and file not in seen:
+            seen.add(file)
+            left += linked(file)
+    for file in FILES:
+        if "tests" in file.relative_to(ROOT).parts:  # beside the files it tells of
+            seen.add(file)
+    assert not {str(file.relative_to(ROOT)) for file in FILES} - {str(file.relative_to(ROOT)) for file in seen}

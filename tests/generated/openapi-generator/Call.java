@@ -5,6 +5,7 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonSerializer;
 import java.io.File;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -20,6 +21,7 @@ import org.openapitools.client.api.EmbeddingsApi;
 import org.openapitools.client.api.OpenAiApi;
 import org.openapitools.client.api.OperationsApi;
 import org.openapitools.client.api.PredictionsApi;
+import org.openapitools.client.model.AbstractOpenApiSchema;
 
 public class Call {
     static final List<Class<?>> APIS =
@@ -89,6 +91,9 @@ public class Call {
 
     public static void main(String[] given) throws Exception {
         JsonObject plan = JsonParser.parseString(Files.readString(Path.of(given[0]))).getAsJsonObject();
+        // Of a union this client writes no array (a JsonArray is asked for as a primitive); what the union holds is written instead.
+        JSON.setGson(JSON.getGson().newBuilder().registerTypeHierarchyAdapter(AbstractOpenApiSchema.class,
+            (JsonSerializer<AbstractOpenApiSchema>) (union, type, gson) -> gson.serialize(union.getActualInstance())).create());
         JsonArray cases = plan.getAsJsonArray("cases");
         for (JsonElement one : cases) {
             call(plan, one.getAsJsonObject());
