@@ -291,12 +291,20 @@ static bool expire(struct policy *policy, struct queue_entry *entry, uint64_t no
     return true;
 }
 
+/* What a batch may hold. Of what clients may have left behind less: whoever comes next waits for
+ * it.
+ */
+static size_t budget_for(const struct policy *policy, const struct queue_entry *entry)
+{
+    size_t budget = policy->options.batch_tokens;
+    return entry->stage == ENTRY_LAST ? budget / 2 : budget;
+}
+
 static bool fits(const struct policy *policy, const struct policy_batch *batch,
                  const struct queue_entry *entry)
 {
-    return batch->n == 0 ||
-           (batch->n < policy->options.batch_texts &&
-            batch->tokens + entry_next_size(entry) <= policy->options.batch_tokens);
+    return batch->n == 0 || (batch->n < policy->options.batch_texts &&
+                             batch->tokens + entry_next_size(entry) <= budget_for(policy, entry));
 }
 
 /* Moves the entry's next text into the batch. */
@@ -364,7 +372,7 @@ static void cut(struct policy *policy, struct policy_batch *batch, uint64_t now_
     serve_oldest(policy, batch, actions);
     size_t by_age = batch->n;
     if (serve_turns(policy, batch, &policy->entries.fresh, actions) &&
-        serve_turns(policy, batch, &policy->entries.turns, actions)) {
+        serve_turns(policy, batch, &policy->entries.turns, actions) && batch->n == 0) {
         (void)serve_turns(policy, batch, &policy->entries.last, actions);
     }
     policy->crowded = by_age > 0 && batch->n == by_age;

@@ -14,11 +14,11 @@
  * RFC 8290), so whoever comes with one text is in the next batch. A turn is 16 tokens; a text may
  * overdraw it and is paid for by turns without one (surplus round robin: Adiseshu, Parulkar and
  * Varghese, SIGCOMM 1996). The oldest request, once it has waited for a second, has half of each
- * batch. A request whose client has closed its sending side is computed while nothing else waits.
+ * batch. A request whose client has closed its sending side is computed while nothing else waits,
+ * in batches of their own and of half the size: a newcomer waits for one of them at most.
  *
  * Batches end at the budget; a longer text goes alone. A worker never idles while work waits, but
- * for
- * --max-wait-us. Nothing is cut after its deadline.
+ * for --max-wait-us. Nothing is cut after its deadline.
  *
  * Teams. Idle workers that what waits does not need join a batch, as many as have been fastest: a
  * neighbour that slows a team down, or a team too wide for its barriers, shows in the time of its

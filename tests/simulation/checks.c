@@ -186,16 +186,29 @@ static void check_text(struct world *world, const struct request *request)
     }
 }
 
-/* The next text in turn would have fitted. */
+/* The next text in turn would have fitted. What half-closed clients left behind has batches of its
+ * own, of half the size. */
 static void check_filled(struct world *world, const struct policy_batch *batch)
 {
     const struct entries *entries = &world->policy.entries;
-    const struct queue_entry *next = entries->fresh.first   ? entries->fresh.first
-                                     : entries->turns.first ? entries->turns.first
-                                                            : entries->last.first;
+    const struct queue_entry *next = entries->fresh.first ? entries->fresh.first
+                                                          : entries->turns.first;
     const struct policy_options *options = &world->scenario->policy;
+    size_t budget = options->batch_tokens;
+    size_t left_behind = 0;
+    for (size_t i = 0; i < batch->n; i++) {
+        left_behind += request_of(batch->texts[i].entry)->half_closed;
+    }
+    if (left_behind) {
+        next = next ? next : entries->last.first;
+        budget /= 2;
+        if (left_behind != batch->n || (batch->n > 1 && batch->tokens > budget)) {
+            broken(world, "half-closed clients have small batches of their own",
+                   "%zu of %zu texts, %zu tokens", left_behind, batch->n, batch->tokens);
+        }
+    }
     if (next && batch->n < options->batch_texts &&
-        batch->tokens + entry_next_size(next) <= options->batch_tokens) {
+        batch->tokens + entry_next_size(next) <= budget) {
         broken(world, "batches are filled", "%zu tokens and room for %zu", batch->tokens,
                entry_next_size(next));
     }

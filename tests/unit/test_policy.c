@@ -474,6 +474,33 @@ static unsigned wide_ones(struct world *world, int passes, double pace_one, doub
     return wide;
 }
 
+/* What clients may have left behind: a newcomer waits for one small batch of it, and shares none.
+ */
+static void test_half_closed_clients_have_small_batches_of_their_own(void **state)
+{
+    enum { LEFT = 16, SIZE = 20 };
+    (void)state;
+    struct policy_options options = options_of(1);
+    struct world world;
+    struct queue_entry left[LEFT];
+    begin(&world, &options);
+    submit_many(&world, left, LEFT, 1, SIZE);
+    for (size_t i = 0; i < LEFT; i++) {
+        const struct policy_event event = {
+            .kind = POLICY_CLIENT, .entry = &left[i], .client = CLIENT_HALF_CLOSED};
+        policy_step(&world.policy, &event, world.now_ns, &world.actions);
+    }
+    assert_int_equal(cut(&world, 0)->n, BUDGET / 2 / SIZE);
+    struct queue_entry newcomer = entry_of(&world, 1, SIZE);
+    submit(&world, &newcomer);
+    (void)step(&world, POLICY_COMPLETE, NULL, 0);
+    const struct policy_batch *batch = cut(&world, 0);
+    assert_int_equal(batch->n, 1);
+    assert_ptr_equal(batch->texts[0].entry, &newcomer);
+    (void)step(&world, POLICY_COMPLETE, NULL, 0);
+    assert_int_equal(cut(&world, 0)->n, BUDGET / 2 / SIZE);
+}
+
 static void test_a_team_is_as_wide_as_it_is_fast(void **state)
 {
     (void)state;
@@ -537,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_overload_answers_within_the_bound),
         cmocka_unit_test(test_a_longer_text_than_the_budget_goes_alone),
         cmocka_unit_test(test_the_oldest_makes_way_for_a_long_text),
+        cmocka_unit_test(test_half_closed_clients_have_small_batches_of_their_own),
         cmocka_unit_test(test_a_team_is_as_wide_as_it_is_fast),
         cmocka_unit_test(test_impatient_connections_are_answered_late),
     };
