@@ -92,15 +92,26 @@ static void weigh(struct accept_weight *weight, int specificity, int thousandths
     }
 }
 
+/* One element of a list: what stands before its parameters, and its weight. False at the end. */
+static bool next_element(struct span *list, struct span *ret_range, int *ret_thousandths)
+{
+    if (list->size == 0) {
+        return false;
+    }
+    struct span element = until(*list, ',');
+    *list = after(*list, element);
+    struct span range = until(element, ';');
+    *ret_thousandths = find_weight(after(element, range));
+    *ret_range = trim(range);
+    return true;
+}
+
 void accept_take(struct accept *accept, const char *line)
 {
     struct span list = {line, strlen(line)};
-    while (list.size) {
-        struct span element = until(list, ',');
-        list = after(list, element);
-        struct span range = until(element, ';');
-        int thousandths = find_weight(after(element, range));
-        range = trim(range);
+    struct span range;
+    int thousandths;
+    while (next_element(&list, &range, &thousandths)) {
         if (thousandths < 0) {
             continue;
         }
@@ -119,4 +130,28 @@ void accept_take(struct accept *accept, const char *line)
 bool accept_octets(const struct accept *accept)
 {
     return accept->octets.thousandths > accept->json.thousandths;
+}
+
+void accept_take_codings(struct accept *accept, const char *line)
+{
+    struct span list = {line, strlen(line)};
+    struct span coding;
+    int thousandths;
+    while (next_element(&list, &coding, &thousandths)) {
+        if (thousandths < 0) {
+            continue;
+        }
+        if (equals(coding, "gzip") || equals(coding, "x-gzip")) {
+            weigh(&accept->gzip, 2, thousandths);
+        } else if (equals(coding, "identity")) {
+            weigh(&accept->identity, 2, thousandths);
+        } else if (equals(coding, "*")) {
+            weigh(&accept->gzip, 1, thousandths);
+        }
+    }
+}
+
+bool accept_gzip(const struct accept *accept)
+{
+    return accept->gzip.thousandths > 0 && accept->gzip.thousandths >= accept->identity.thousandths;
 }

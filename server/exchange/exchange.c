@@ -132,6 +132,8 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
     }
     if (strcasecmp(name, "Accept") == 0) {
         accept_take(&headers->accept, value);
+    } else if (strcasecmp(name, "Accept-Encoding") == 0) {
+        accept_take_codings(&headers->accept, value);
     } else if (strcasecmp(name, "X-Forwarded-For") == 0) {
         take_forwarded(headers, value);
     }

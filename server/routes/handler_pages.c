@@ -6,22 +6,28 @@
 
 /* If-None-Match names the page: alone, in a list, as a weak validator (RFC 9110, 13.1.2), or by *.
  */
-static bool not_modified(const struct exchange *x, const struct page *page)
+static bool not_modified(const struct exchange *x, const struct page_form *form)
 {
     const char *known = x->headers.if_none_match;
-    return known && (strcmp(known, "*") == 0 || strstr(known, page->etag));
+    return known && (strcmp(known, "*") == 0 || strstr(known, form->etag));
 }
 
 /* Browsers keep a page and ask each time whether it still holds: a new release shows at once. */
 static bool send(struct exchange *x, const struct page *page, const char *type)
 {
-    exchange_header(x, "ETag", "%s", page->etag);
+    bool gzip = accept_gzip(&x->headers.accept);
+    const struct page_form *form = gzip ? &page->gzip : &page->plain;
+    exchange_header(x, "ETag", "%s", form->etag);
     exchange_header(x, "Cache-Control", "no-cache");
+    exchange_header(x, "Vary", "Accept-Encoding");
     exchange_header(x, "X-Content-Type-Options", "nosniff");
-    if (not_modified(x, page)) {
+    if (not_modified(x, form)) {
         exchange_reply(x, 304, NULL);
     } else {
-        exchange_reply_fixed(x, 200, type, page->data, page->size);
+        if (gzip) {
+            exchange_header(x, "Content-Encoding", "gzip");
+        }
+        exchange_reply_fixed(x, 200, type, form->data, form->size);
     }
     return false;
 }

@@ -4,10 +4,14 @@
 
 #include <stddef.h>
 
-struct page {
+struct page_form {
     const unsigned char *data;
     size_t size;
     const char *etag; /* quotes included; changes when the bytes do */
+};
+
+struct page {
+    struct page_form plain, gzip;
 };
 
 extern const struct page page_console, page_docs; /* server/routes/pages/NAME.html */

@@ -1,5 +1,6 @@
 """openapi.yaml against the running server: its routes and limits, and schemathesis with all checks."""
 import copy
+import gzip
 import json
 import os
 import pathlib
@@ -43,6 +44,25 @@ def test_pages_are_kept_until_they_change(server):
             assert reply.header("content-type") is None
         assert server.get(path, [("If-None-Match", '"other"')]).status == 200
         assert server.request("HEAD", path, headers=[("If-None-Match", etag)]).status == 304
+
+
+def test_pages_are_packed_for_who_unpacks_them(server):
+    """Each form has its own ETag, of equal bytes the same; caches are told what it depends on."""
+    for path in ("/", "/docs", "/openapi.yaml", "/openapi.json", "/assets/orthrus.js", "/assets/orthrus.css", "/favicon.ico"):
+        plain, packed = server.get(path), server.get(path, [("Accept-Encoding", "gzip, deflate, br")])
+        assert plain.header("content-encoding") is None and packed.header("content-encoding") == "gzip"
+        assert gzip.decompress(packed.body) == plain.body and packed.body[4:8] == bytes(4)
+        assert len(packed.body) < len(plain.body)
+        assert plain.header("content-type") == packed.header("content-type")
+        assert plain.header("vary") == packed.header("vary") == "Accept-Encoding"
+        assert re.fullmatch(r'"[0-9a-f]{32}"', packed.header("etag")) and plain.header("etag") != packed.header("etag")
+        assert server.get(path, [("Accept-Encoding", "gzip;q=0")]).body == plain.body
+        known = [("If-None-Match", packed.header("etag"))]
+        assert server.get(path, known).status == 200
+        again = server.get(path, [*known, ("Accept-Encoding", "gzip")])
+        assert (again.status, again.body, again.header("content-encoding")) == (304, b"", None)
+        head = server.request("HEAD", path, headers=[("Accept-Encoding", "gzip")])
+        assert int(head.header("content-length")) == len(packed.body) and head.header("content-encoding") == "gzip"
 
 
 def test_every_route_answers_and_no_other_method_does(server, api):

@@ -78,11 +78,58 @@ static void test_lines_are_one_list(void **state)
     assert_false(octets("*/*;q=0.5", "application/octet-stream;q=0.4"));
 }
 
+static bool gzip(const char *first, const char *second)
+{
+    struct accept accept = {0};
+    accept_take_codings(&accept, first);
+    if (second) {
+        accept_take_codings(&accept, second);
+    }
+    return accept_gzip(&accept);
+}
+
+static void test_codings(void **state)
+{
+    (void)state;
+    static const char *const packed[] = {"gzip",
+                                         "x-gzip",
+                                         "GZip;q=1.0",
+                                         "br, gzip, deflate",
+                                         "*",
+                                         "deflate;q=0, *;q=0.1",
+                                         "gzip;q=0.5, *;q=0",
+                                         "gzip, identity",
+                                         "gzip;q=0.3,identity;q=0.3"};
+    static const char *const plain[] = {"",
+                                        "identity",
+                                        "deflate, br",
+                                        "gzip;q=0",
+                                        "gzip;q=0, *",
+                                        "*;q=0",
+                                        "gzip;q=0.2, identity",
+                                        "gzip;q=2",
+                                        "gzipped",
+                                        "\"gzip\"",
+                                        ",;q=1"};
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
+        if (!gzip(packed[i], NULL)) {
+            fail_msg("plain for %s", packed[i]);
+        }
+    }
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        if (gzip(plain[i], NULL)) {
+            fail_msg("gzip for %s", plain[i]);
+        }
+    }
+    assert_false(gzip("gzip;q=0.5", "identity"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_lines_are_one_list),
+        cmocka_unit_test(test_codings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
