@@ -17,7 +17,7 @@ SHORT = 0  # in place of an errno: half of the bytes
 KILL_BEFORE, KILL_HALFWAY, KILL_AFTER = -1, -2, -3
 
 
-FAULTY = BUILD / "tests" / "orthrus_faulty"  # the program with its own allocations wrapped, under ASan
+FAULTY = BUILD / "tests" / "orthrus_faulty"  # the program with its own allocations wrapped: under ASan, for gcov
 
 
 def available():
@@ -28,13 +28,13 @@ def available():
 
 
 class Shim:
-    def __init__(self, folder):
+    def __init__(self, folder, preload=True):
         path = folder / "shim"
         path.write_bytes(bytes(64))
         with open(path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 64)
         self.env = {"ORTHRUS_SHIM": str(path)}
-        if available():
+        if preload and available():
             self.env["LD_PRELOAD"] = str(LIBRARY.resolve())
 
     def _set(self, *words):

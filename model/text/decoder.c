@@ -343,6 +343,9 @@ bool decoder_apply(const struct decoder *decoder, const struct word *words, size
     }
     bool done = !rows[now].failed && (rows[now].bytes.size == 0 ||
                                       buf_append(text, rows[now].bytes.data, rows[now].bytes.size));
+    if (buf_full(&rows[0].bytes) || buf_full(&rows[1].bytes)) {
+        text->failed = text->full = true;
+    }
     row_done(&rows[0]);
     row_done(&rows[1]);
     return done;

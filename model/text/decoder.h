@@ -43,7 +43,7 @@ struct decoder {
 };
 
 /* Appends what n words decode to. Time is linear in their bytes for each step. False when memory
- * or the buffer's ceiling is exhausted. */
+ * is exhausted or, buf_full, the buffer's ceiling. */
 bool decoder_apply(const struct decoder *decoder, const struct word *words, size_t n,
                    struct buf *text);
 

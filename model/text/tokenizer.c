@@ -247,6 +247,9 @@ enum err_code tokenizer_decode(const struct tokenizer *tokenizer, const int32_t 
     }
     bool done = decoder_apply(&tokenizer->rules.decoder, words, count, text);
     free(words);
+    if (!done && !buf_full(text)) {
+        return err_nomem(err, text->size);
+    }
     return done ? ERR_OK : err_set(err, ERR_LIMIT, "the decoded text is too large");
 }
 

@@ -1,18 +1,32 @@
 #include "tests/fault/chaos.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+enum { CHAIN = 12, SKIPPED = 3, CHAINS = 1 << 16 };
+
 static atomic_size_t countdown;
-static atomic_bool failed;
+static atomic_bool failed, by_chain;
+static _Atomic(uint64_t) chains[CHAINS]; /* that have failed, by hash; 0: free */
 
 void chaos_fail_at(size_t n)
 {
     atomic_store(&failed, false);
+    atomic_store(&by_chain, false);
     atomic_store(&countdown, n);
+}
+
+void chaos_fail_new(void)
+{
+    chaos_fail_at(0);
+    void *frames[CHAIN];
+    (void)backtrace(frames, CHAIN); /* the first one allocates */
+    atomic_store(&by_chain, true);
 }
 
 bool chaos_failed(void)
@@ -20,13 +34,41 @@ bool chaos_failed(void)
     return atomic_load(&failed);
 }
 
+/* True for a chain that is met for the first time. Ours are the innermost frames. */
+__attribute__((noinline)) static bool is_new(void)
+{
+    void *frames[CHAIN] = {0};
+    int n = backtrace(frames, CHAIN);
+    uint64_t hash = 1469598103934665603U;
+    for (int i = SKIPPED - 1; i < n; i++) {
+        hash = (hash ^ (uintptr_t)frames[i]) * 1099511628211U;
+    }
+    hash |= 1;
+    for (size_t at = hash >> 40;; at++) {
+        uint64_t found = 0;
+        if (atomic_compare_exchange_strong(&chains[at % CHAINS], &found, hash)) {
+            return true;
+        }
+        if (found == hash) {
+            return false;
+        }
+    }
+}
+
 static bool fails_now(void)
 {
-    size_t left = atomic_load(&countdown);
-    while (left && !atomic_compare_exchange_weak(&countdown, &left, left - 1)) {
-    }
-    if (left != 1) {
-        return false;
+    if (atomic_load(&by_chain)) {
+        bool expected = true;
+        if (!is_new() || !atomic_compare_exchange_strong(&by_chain, &expected, false)) {
+            return false;
+        }
+    } else {
+        size_t left = atomic_load(&countdown);
+        while (left && !atomic_compare_exchange_weak(&countdown, &left, left - 1)) {
+        }
+        if (left != 1) {
+            return false;
+        }
     }
     atomic_store(&failed, true);
     errno = ENOMEM;

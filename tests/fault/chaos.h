@@ -8,6 +8,10 @@
 
 /* The n-th allocation from now on fails, once; 0 for none. */
 void chaos_fail_at(size_t n);
+/* The next allocation whose chain of callers has not failed so far in this process fails, once.
+ * Every place in every way to it, however often each is come by: what a loop or a second scenario
+ * repeats costs nothing. */
+void chaos_fail_new(void);
 /* True if it has come to that. */
 bool chaos_failed(void);
 

@@ -90,7 +90,7 @@ VARIES = {"info", "metrics", "admin: dry run", "admin: versions"}
 
 @pytest.fixture
 def shim(tmp_path):
-    return fault_shim.Shim(tmp_path)
+    return fault_shim.Shim(tmp_path, preload=not WRAPPED)
 
 
 @pytest.fixture
