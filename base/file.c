@@ -307,7 +307,7 @@ enum err_code file_write_atomic(const char *path, const void *data, size_t size,
 
 bool file_exists(const char *path)
 {
-    return access(path, F_OK) == 0;
+    return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 bool file_same(const char *path, const char *other)

@@ -60,6 +60,7 @@ CHECK_RESULT enum err_code file_rename(const char *from, const char *path, struc
 /* All bytes to a descriptor, interrupted writes gone on with. False: errno says why. */
 bool file_put(int fd, const void *data, size_t size);
 
+/* False where it is surely not there. What can't be looked at may be there: reading it says why. */
 bool file_exists(const char *path);
 /* True where what is written to one path would replace what the other leads to: the same file or
  * folder, or, where they are not both there, the same path. Devices and pipes are nobody's. */

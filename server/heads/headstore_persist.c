@@ -328,7 +328,7 @@ static enum err_code write_heads(const char *dir, const struct heads_version *ve
         return err_nomem(err, strlen(dir));
     }
     /* A file of that name is whole: it came there by a rename, and its name tells its content. */
-    *ret_made = !file_exists(path);
+    *ret_made = access(path, F_OK) != 0;
     enum err_code code = !*ret_made ? ERR_OK
                                     : file_write_atomic(path, version->heads->file,
                                                         version->heads->file_size, err);
