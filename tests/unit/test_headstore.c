@@ -430,8 +430,28 @@ static void test_swaps_survive_a_restart(void **state)
     /* What a crash between two writes may leave. */
     scratch_text(&fixture->scratch, "d/heads-4-0123456789ab.safetensors", "torn");
     scratch_text(&fixture->scratch, "d/state.json.tmp-abcdef", "torn");
-    scratch_text(&fixture->scratch, "d/notes.txt", "not ours");
+    scratch_text(&fixture->scratch, "d/heads-4-0123456789ab.safetensors.tmp-abcdef", "torn");
+    static const char *const others[] = {
+        "notes.txt",
+        "heads-x-0123456789ab.safetensors",
+        "heads-4_0123456789ab.safetensors",
+        "heads-4-0123.safetensors",
+        "heads-4-0123456789ab.json",
+        "heads-4-0123456789ab.safetensors~",
+        "heads-99999999999999999999-0123456789ab.safetensors",
+    };
+    enum { OTHERS = sizeof others / sizeof *others };
+    for (size_t i = 0; i < OTHERS; i++) {
+        char name[128];
+        (void)snprintf(name, sizeof name, "d/%s", others[i]);
+        scratch_text(&fixture->scratch, name, "not ours");
+    }
     open_store(fixture);
+    for (size_t i = 0; i < OTHERS; i++) {
+        char name[128];
+        (void)snprintf(name, sizeof name, "d/%s", others[i]);
+        assert_int_equal(unlink(scratch_path(&fixture->scratch, name)), 0);
+    }
     assert_int_equal(active_version(fixture), 2);
     assert_true(active_value(fixture) == 2);
     uint64_t versions[HEADSTORE_KEPT];
@@ -440,7 +460,6 @@ static void test_swaps_survive_a_restart(void **state)
     assert_int_equal(versions[2], 1);
     assert_int_equal(count_files(fixture->dir, "heads-"), 3);
     assert_int_equal(count_files(fixture->dir, ".tmp-"), 0);
-    assert_int_equal(count_files(fixture->dir, "notes"), 1);
     assert_int_equal(put(fixture, usual_file(4)).version, 4);
     for (int i = 5; i <= 12; i++) {
         assert_int_equal(put(fixture, usual_file((float)i)).version, i);
@@ -457,15 +476,27 @@ static void test_damaged_state_is_set_aside(void **state)
 {
     struct fixture *fixture = *state;
     fixture->settings.state_dir = fixture->dir;
-    static const char escaping[] =
-        "{\"next_version\":3,\"versions\":[{\"version\":2,\"loaded_wall_ns\":1,\"source\":\"x\","
-        "\"source_sha256\":\"x\",\"sha256\":\"../../../etc/passwd\"}]}";
-    static const char *const damages[] = {"",
-                                          "{",
-                                          "[]",
-                                          "{\"next_version\":3,\"versions\":[]}",
-                                          "{\"next_version\":3,\"versions\":[{\"version\":2}]}",
-                                          escaping};
+#define SHA "0123456789012345678901234567890123456789012345678901234567890123"
+#define ENTRY(version, wall, source, sha)                                         \
+    "{\"version\":" version ",\"loaded_wall_ns\":" wall ",\"source\":" source "," \
+    "\"source_sha256\":\"x\",\"sha256\":\"" sha "\"}"
+#define STATE(next, entries) "{\"next_version\":" next ",\"versions\":[" entries "]}"
+    static const char *const damages[] = {
+        "",
+        "{",
+        "[]",
+        "{\"next_version\":3,\"versions\":[]}",
+        "{\"next_version\":3,\"versions\":[{\"version\":2}]}",
+        STATE("3", ENTRY("2", "1", "\"x\"", "../../../etc/passwd")),
+        STATE("3", ENTRY("2", "1", "\"x\"", "0123")),
+        STATE("3", ENTRY("2", "1", "\"a\\u0000b\"", SHA)),
+        STATE("3", ENTRY("2", "1", "7", SHA)),
+        STATE("3", ENTRY("2", "0", "\"x\"", SHA)),
+        STATE("3", ENTRY("0", "1", "\"x\"", SHA)),
+        STATE("3", ENTRY("3", "1", "\"x\"", SHA)),
+        STATE("true", ENTRY("2", "1", "\"x\"", SHA)),
+        STATE("3", ENTRY("2", "1", "\"x\"", SHA) "," ENTRY("2", "1", "\"x\"", SHA)),
+        STATE("3", "1,1,1,1,1,1,1,1,1")};
     unsigned n = sizeof damages / sizeof damages[0];
     for (unsigned i = 0; i < n; i++) {
         open_store(fixture);
@@ -544,6 +575,29 @@ static void test_damaged_heads_are_set_aside(void **state)
     assert_int_equal(count_files(fixture->dir, "safetensors.damaged-1"), 1);
     uint64_t versions[HEADSTORE_KEPT];
     assert_int_equal(list_versions(fixture, versions), 2);
+    assert_int_equal(versions[1], 1);
+}
+
+/* A file with the content of another version is damaged; one of another encoder, or that is not
+ * there, is left out. */
+static void test_heads_that_are_others(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.state_dir = fixture->dir;
+    open_store(fixture);
+    struct outcome second = put(fixture, usual_file(2));
+    struct outcome third = put(fixture, usual_file(3));
+    close_store(fixture);
+    char from[700];
+    char to[700];
+    (void)snprintf(from, sizeof from, "%s/heads-2-%.12s.safetensors", fixture->dir, second.sha256);
+    (void)snprintf(to, sizeof to, "%s/heads-3-%.12s.safetensors", fixture->dir, third.sha256);
+    assert_int_equal(rename(from, to), 0);
+    open_store(fixture);
+    assert_int_equal(count_files(fixture->dir, "damaged-1"), 1);
+    uint64_t versions[HEADSTORE_KEPT];
+    assert_int_equal(list_versions(fixture, versions), 2); /* of --heads, and of before */
+    assert_int_equal(active_version(fixture), 4);
     assert_int_equal(versions[1], 1);
 }
 
@@ -824,6 +878,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_swaps_survive_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_state_is_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_heads_are_set_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_heads_that_are_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_persistence_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watched_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_config_map, setup, teardown),
