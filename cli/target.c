@@ -163,7 +163,9 @@ static enum err_code open_partial(struct target *target, bool fresh, struct err 
     }
     target->opened = true;
     if (flock(target->fd, LOCK_EX | LOCK_NB) != 0) {
-        return err_set(err, ERR_CONFLICT, "%s: another process is writing it", target->partial);
+        return errno == EWOULDBLOCK ? err_set(err, ERR_CONFLICT,
+                                              "%s: another process is writing it", target->partial)
+                                    : err_set_errno(err, ERR_IO, errno, "%s", target->partial);
     }
     if (fresh) {
         /* In this order a death in between never leaves facts beside rows of another run. */

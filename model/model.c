@@ -243,7 +243,8 @@ struct search {
     struct err warning;
 };
 
-/* ERR_NOMEM ends the search, any other error is the warning that the next candidate leaves. */
+/* A file that cannot be read, and ERR_NOMEM, end the search: nobody knows whether it fits. Any
+ * other error is the warning that the next candidate leaves. */
 static enum err_code try_file(struct search *search, const char *path, const struct heads *inside,
                               struct err *err)
 {
@@ -256,6 +257,9 @@ static enum err_code try_file(struct search *search, const char *path, const str
     if (code == ERR_NOMEM || (code == ERR_OK && !source)) {
         heads_release(heads);
         return err_nomem(err, strlen(path) + 1);
+    }
+    if (code == ERR_IO) {
+        return err_set(err, code, "%s", why.text);
     }
     if (code == ERR_OK) {
         search->heads = heads;

@@ -51,7 +51,7 @@ CHECK_RESULT enum err_code model_prompt_skip(const struct model *model, const ch
  * checkpoint, then the heads that ship with the project (shipped_path, may be NULL). A candidate
  * that does not fit is skipped, the first one's reason left in *ret_warning (empty when none).
  * *ret_heads is one reference, or NULL where nothing fits; *ret_source (malloc'ed, NULL with
- * *ret_heads) names the file. Errors: ERR_NOMEM. */
+ * *ret_heads) names the file. Errors: ERR_NOMEM; ERR_IO where one that is there cannot be read. */
 CHECK_RESULT enum err_code model_default_heads(const struct model *model, enum pooling pooling,
                                                const char *shipped_path, struct heads **ret_heads,
                                                char **ret_source, struct err *ret_warning,

@@ -40,12 +40,12 @@ enum call {
     CALL_EPOLL_WAIT,
     CALL_EVENTFD,
     /* of files */
-    CALL_OPEN,
-    CALL_READ, /* of regular files */
-    CALL_STAT, /* fstat and stat */
+    CALL_OPEN, /* fopen too */
+    CALL_READ, /* of regular files, pread too */
+    CALL_STAT, /* fstat, stat, lstat, fstatat, fstatvfs */
     CALL_OPENDIR,
     CALL_READDIR,
-    CALL_WRITE_FILE,
+    CALL_WRITE_FILE, /* write, pwrite, fwrite, fflush and fclose */
     CALL_FCHMOD,
     CALL_RENAME,
     CALL_UNLINK,
@@ -53,6 +53,14 @@ enum call {
     CALL_ACCESS,
     CALL_CLOSE, /* of either: it closes, then says that it failed */
     CALL_INOTIFY,
+    CALL_MMAP,     /* of files */
+    CALL_THREAD,   /* pthread_create */
+    CALL_TRUNCATE, /* ftruncate and truncate */
+    CALL_LOCK,     /* flock */
+    CALL_FCNTL,
+    CALL_PIPE,
+    CALL_RANDOM,
+    CALL_LIMIT, /* getrlimit, setrlimit, and the CPUs that a thread may have */
 };
 
 /* In place of an errno: SIGKILL before the call, halfway through its bytes, behind it. */

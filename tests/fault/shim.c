@@ -5,6 +5,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,11 +14,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -71,12 +77,16 @@ int posix_memalign(void **ret_data, size_t alignment, size_t size)
     return 0;
 }
 
-/* Memory, not files: those fail in other ways. */
+/* Memory is an allocation, a file is a call of its own. */
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     NEXT(mmap)
-    return fd < 0 && control_allocation_fails(size) ? MAP_FAILED
-                                                    : real(at, size, protection, flags, fd, offset);
+    int error = 0;
+    if (fd < 0 ? control_allocation_fails(size) : control_strikes(CALL_MMAP, &error)) {
+        errno = fd < 0 ? ENOMEM : error;
+        return MAP_FAILED;
+    }
+    return real(at, size, protection, flags, fd, offset);
 }
 
 /* What a call that moves bytes does: fails, moves half of them, or goes its way. */
@@ -121,29 +131,98 @@ static bool is_regular(int fd)
     }                                             \
     return result;
 
+/* Bytes that go into a file, by function and what else it is told. */
+#define PUT(call, is_counted, size, move)                  \
+    int error = 0;                                         \
+    if (!(is_counted) || !control_strikes(call, &error)) { \
+        return move(size);                                 \
+    }                                                      \
+    if (error > 0) {                                       \
+        errno = error;                                     \
+        return -1;                                         \
+    }                                                      \
+    if (error == KILL_BEFORE) {                            \
+        die();                                             \
+    }                                                      \
+    bool less = error == 0 || error == KILL_HALFWAY;       \
+    ssize_t put = move(less ? ((size) + 1) / 2 : (size));  \
+    if (error) {                                           \
+        die();                                             \
+    }                                                      \
+    return put;
+
 /* Of stderr and of files: the library's own wake-ups go through write(2) too, and it ends without
  * them. */
 ssize_t write(int fd, const void *data, size_t size)
 {
     NEXT(write)
-    int error = 0;
     enum call call = fd == STDERR_FILENO ? CALL_WRITE : CALL_WRITE_FILE;
-    if ((call == CALL_WRITE_FILE && !is_regular(fd)) || !control_strikes(call, &error)) {
-        return real(fd, data, size);
-    }
-    if (error > 0) {
-        errno = error;
-        return -1;
+#define WRITE(n) real(fd, data, n)
+    PUT(call, call == CALL_WRITE || is_regular(fd), size, WRITE)
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
+{
+    NEXT(pwrite)
+#define PWRITE(n) real(fd, data, n, at)
+    PUT(CALL_WRITE_FILE, true, size, PWRITE)
+}
+
+/* A stream's bytes, that go when it is full, flushed or closed. None comes back half written. */
+static bool stream_fails(FILE *stream, int *ret_kill)
+{
+    int error = 0;
+    if (stream == stderr || !control_strikes(CALL_WRITE_FILE, &error)) {
+        return false;
     }
     if (error == KILL_BEFORE) {
         die();
     }
-    bool less = error == 0 || error == KILL_HALFWAY;
-    ssize_t put = real(fd, data, less ? (size + 1) / 2 : size);
-    if (error) {
+    *ret_kill = error < 0;
+    errno = error > 0 ? error : errno;
+    return error > 0;
+}
+
+size_t fwrite(const void *data, size_t size, size_t n, FILE *stream)
+{
+    NEXT(fwrite)
+    int killed = 0;
+    if (stream_fails(stream, &killed)) {
+        return 0;
+    }
+    size_t put = real(data, size, n, stream);
+    if (killed) {
         die();
     }
     return put;
+}
+
+int fflush(FILE *stream)
+{
+    NEXT(fflush)
+    int killed = 0;
+    if (stream && stream_fails(stream, &killed)) {
+        return EOF;
+    }
+    int result = real(stream);
+    if (killed) {
+        die();
+    }
+    return result;
+}
+
+int fclose(FILE *stream)
+{
+    NEXT(fclose)
+    int killed = 0;
+    bool failed = stream_fails(stream, &killed);
+    int error = errno;
+    int result = real(stream);
+    if (killed) {
+        die();
+    }
+    errno = failed ? error : errno;
+    return failed ? EOF : result;
 }
 
 ssize_t recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
@@ -294,19 +373,35 @@ int open(const char *path, int flags, ...)
 int mkostemp(char *pattern,
              int flags){NEXT(mkostemp) CALL(CALL_OPEN, int, -1, real(pattern, flags))}
 
-ssize_t read(int fd, void *data, size_t size)
+FILE *fopen(const char *path, const char *mode)
 {
-    NEXT(read)
+    NEXT(fopen)
+    CALL(CALL_OPEN, FILE *, NULL, real(path, mode))
+}
+
+/* True for a read that fails; less of it comes where *ret_size says so. */
+static bool read_fails(int fd, size_t *ret_size)
+{
     int error = 0;
     if (atomic_load(&control->call) != CALL_READ || !is_regular(fd) ||
         !control_strikes(CALL_READ, &error)) {
-        return real(fd, data, size);
+        return false;
     }
-    if (error > 0) {
-        errno = error;
-        return -1;
-    }
-    return real(fd, data, (size + 1) / 2);
+    errno = error > 0 ? error : errno;
+    *ret_size = error > 0 ? *ret_size : (*ret_size + 1) / 2;
+    return error > 0;
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    NEXT(read)
+    return read_fails(fd, &size) ? -1 : real(fd, data, size);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t at)
+{
+    NEXT(pread)
+    return read_fails(fd, &size) ? -1 : real(fd, data, size, at);
 }
 
 int fstat(int fd, struct stat *status)
@@ -315,8 +410,26 @@ int fstat(int fd, struct stat *status)
     CALL(CALL_STAT, int, -1, real(fd, status))
 }
 
-int stat(const char *path,
-         struct stat *status){NEXT(stat) CALL(CALL_STAT, int, -1, real(path, status))}
+int stat(const char *path, struct stat *status)
+{
+    NEXT(stat)
+    CALL(CALL_STAT, int, -1, real(path, status))
+}
+
+int lstat(const char *path, struct stat *status)
+{
+    NEXT(lstat)
+    CALL(CALL_STAT, int, -1, real(path, status))
+}
+
+int fstatat(int folder, const char *path, struct stat *status, int flags)
+{
+    NEXT(fstatat)
+    CALL(CALL_STAT, int, -1, real(folder, path, status, flags))
+}
+
+int fstatvfs(int fd,
+             struct statvfs *status){NEXT(fstatvfs) CALL(CALL_STAT, int, -1, real(fd, status))}
 
 DIR *opendir(const char *path)
 {
@@ -364,6 +477,74 @@ int access(const char *path, int mode)
 {
     NEXT(access)
     CALL(CALL_ACCESS, int, -1, real(path, mode))
+}
+
+int faccessat(int folder, const char *path, int mode, int flags)
+{
+    NEXT(faccessat)
+    CALL(CALL_ACCESS, int, -1, real(folder, path, mode, flags))
+}
+
+int ftruncate(int fd, off_t size)
+{
+    NEXT(ftruncate)
+    CALL(CALL_TRUNCATE, int, -1, real(fd, size))
+}
+
+int truncate(const char *path, off_t size)
+{
+    NEXT(truncate)
+    CALL(CALL_TRUNCATE, int, -1, real(path, size))
+}
+
+int flock(int fd, int what)
+{
+    NEXT(flock)
+    CALL(CALL_LOCK, int, -1, real(fd, what))
+}
+
+int fcntl(int fd, int what, ...)
+{
+    NEXT(fcntl)
+    va_list arguments;
+    va_start(arguments, what);
+    void *argument = va_arg(arguments, void *);
+    va_end(arguments);
+    CALL(CALL_FCNTL, int, -1, real(fd, what, argument))
+}
+
+int pipe2(int fds[2], int flags){NEXT(pipe2) CALL(CALL_PIPE, int, -1, real(fds, flags))}
+
+ssize_t getrandom(void *data, size_t size, unsigned flags)
+{
+    NEXT(getrandom)
+    CALL(CALL_RANDOM, ssize_t, -1, real(data, size, flags))
+}
+
+int getrlimit(__rlimit_resource_t what, struct rlimit *limit)
+{
+    NEXT(getrlimit)
+    CALL(CALL_LIMIT, int, -1, real(what, limit))
+}
+
+int setrlimit(__rlimit_resource_t what, const struct rlimit *limit)
+{
+    NEXT(setrlimit)
+    CALL(CALL_LIMIT, int, -1, real(what, limit))
+}
+
+int sched_getaffinity(pid_t process, size_t size, cpu_set_t *set)
+{
+    NEXT(sched_getaffinity)
+    CALL(CALL_LIMIT, int, -1, real(process, size, set))
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *context)
+{
+    NEXT(pthread_create)
+    int error = 0;
+    return control_strikes(CALL_THREAD, &error) ? error : real(thread, attributes, run, context);
 }
 
 int close(int fd)

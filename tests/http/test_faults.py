@@ -5,15 +5,18 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 
 import fault_shim
 import pytest
-from conftest import BIN, TINY, TOKEN, render
-from fault_shim import (ACCEPT, ACCESS, BIND, CLOSE, EPOLL_CREATE, EPOLL_CTL, EPOLL_WAIT, EVENTFD, FCHMOD, FSYNC, GETSOCKNAME, INOTIFY,
-                        IOCTL, KILL_AFTER, KILL_BEFORE, KILL_HALFWAY, LISTEN, MALLOC, MKDIR, OPEN, OPENDIR, POLL, READ, READDIR, RECV,
-                        RENAME, SEND, SETSOCKOPT, SHORT, SHUTDOWN, SOCKET, STAT, UNLINK, WRITE, WRITE_FILE)
+from conftest import BIN, TINY, TOKEN, Connection, render
+from fault_shim import (ACCEPT, ACCESS, BIND, CLOSE, EPOLL_CREATE, EPOLL_CTL, EPOLL_WAIT, EVENTFD, FCHMOD, FCNTL, FSYNC, GETSOCKNAME,
+                        INOTIFY, IOCTL, KILL_AFTER, KILL_BEFORE, KILL_HALFWAY, LIMIT, LISTEN, MALLOC, MKDIR, MMAP, OPEN, OPENDIR, PIPE,
+                        POLL, RANDOM, READ, READDIR, RECV, RENAME, SEND, SETSOCKOPT, SHORT, SHUTDOWN, SOCKET, STAT, THREAD, UNLINK,
+                        WRITE, WRITE_FILE)
 from test_admin import AUTH, heads_file, put, versions
 
 pytestmark = pytest.mark.skipif(not fault_shim.available(), reason="a build without the shim, or with a sanitizer")
@@ -234,35 +237,99 @@ def test_a_disk_that_fails_once_brings_no_older_heads(start, shim, tmp_path):
     assert digest() != served
 
 
-STARTS = (SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, OPEN, READ, STAT, ACCESS, OPENDIR, READDIR,
-          MKDIR)
+# By default the calls that one kind of start alone makes are left to --full.
+FILES = (OPEN, READ, STAT, ACCESS, CLOSE, MMAP)
+STARTS = {
+    "first": (OPENDIR, READDIR, SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, *FILES, MKDIR, THREAD, PIPE, FCNTL, RANDOM,
+              LIMIT, POLL),
+    "again": (OPENDIR, READDIR, *FILES, WRITE_FILE, FCHMOD, FSYNC, RENAME, UNLINK),
+    "watched": (OPENDIR, READDIR, *FILES, INOTIFY, EVENTFD, THREAD),
+    "unix": (SOCKET, BIND, LISTEN, STAT, UNLINK, FCHMOD),
+}
+HANG_S = 150  # of a start, frozen for a while or not
 
 
-def test_every_call_of_a_start_fails(shim, tmp_path, token_file):
-    """It serves, or it ends with status 1 and says why; the folder serves the next one as before."""
-    state = tmp_path / "state"
-    command = [BIN, "serve", "--model", str(TINY), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json",
-               "--admin-token-file", token_file, "--state-dir", str(state), "--threads", "2"]
-    ended = 0
+class Start:
+    """One start of a kind: it serves what it should, or ends with status 1 and says why."""
 
-    def step(name):
-        nonlocal ended
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **shim.env}, text=True)
-        lines = []
+    def __init__(self, kind, shim, folder, token_file):
+        self.folder, self.shim, self.kind = folder, shim, kind
+        self.state, self.seed, self.socket = folder / "state", folder / "seed", folder / "socket"
+        self.command = [BIN, "serve", "--model", str(TINY), "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--threads", "2",
+                        "--drain-timeout-s", "4", "--admin-token-file", token_file,
+                        "--listen", f"unix:{self.socket}" if kind == "unix" else "127.0.0.1:0"]
+        if kind == "watched":
+            (folder / "heads").mkdir()
+            for seed, name in ((1, "a.safetensors"), (2, "b.safetensors")):
+                (folder / "heads" / name).write_bytes(heads_file(seed=seed))
+            self.command += ["--heads-dir", str(folder / "heads")]
+        else:
+            self.command += ["--state-dir", str(self.state)]
+        self.ended = 0
+        self.expected = None
+        self.wrong = []
+
+    def lay(self):
+        """What the start finds."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        if self.seed.exists():
+            shutil.copytree(self.seed, self.state)
+        if self.kind == "unix":  # what a killed one leaves
+            self.socket.unlink(missing_ok=True)
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as left:
+                left.bind(str(self.socket))
+
+    @staticmethod
+    def ask(address):
+        with Connection(address) as connection:
+            replies = [connection.post(route, {"inputs": "a b c"}) for route in ("/embed", "/classify")]
+        return [(reply.status, reply.body, (reply.header("X-Heads") or "-").split("-")[1]) for reply in replies]
+
+    def run(self):
+        """(exit status, the answers where it was ready, its log)."""
+        process = subprocess.Popen(self.command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **self.shim.env},
+                                   text=True)
+        hang = threading.Timer(HANG_S, process.kill)
+        hang.start()
+        log, address, answers = "", None, None
         for line in process.stderr:
-            lines.append(line)
-            if '"message":"ready"' in line:
+            log += line
+            told = json.loads(line) if line.startswith("{") and line.endswith("}\n") else {}
+            if told.get("message") == "listening" and told["listener"] == "main":
+                address = told["address"]
+            if told.get("message") == "ready":
+                answers = self.ask(address)
                 process.terminate()
-        status = process.wait(60)
-        ready = any('"message":"ready"' in line for line in lines)
-        assert status == (0 if ready else 1), (name, status, lines[-5:])
-        assert ready or len(lines) > 0, name
-        ended += not ready
+        status = process.wait()
+        hang.cancel()
+        return status, answers, log
 
-    struck = sweep(shim, STARTS, ERRORS, step)
-    print(f"{struck} failing calls of starts, {ended} ended it")
-    assert struck > 10 and ended > 5
+    def __call__(self, name):
+        self.lay()
+        status, answers, log = self.run()
+        self.expected = self.expected or answers
+        self.ended += not answers
+        good = (status, answers) == (0, self.expected) if answers else status == 1 and "orthrus serve: " in log.splitlines()[-1]
+        if not good:
+            self.wrong.append((name, status, answers and [answer[0] for answer in answers], log))
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_every_call_of_a_start_fails(start, shim, tmp_path, token_file, kind):
+    step = Start(kind, shim, tmp_path, token_file)
     step("without")
+    if kind == "again":  # a state folder with versions
+        server = start("--admin-token-file", token_file, "--state-dir", str(step.seed))
+        assert [put(server, heads_file(seed=seed)).status for seed in range(3)] == [200] * 3
+        server.stop()
+        step.expected = None
+        step("without")
+    calls = STARTS[kind] if FULL or kind == "first" else STARTS[kind][:2]
+    struck = sweep(shim, calls, ERRORS, step) + sweep(shim, [call for call in (READ, WRITE_FILE) if call in calls], [SHORT], step)
+    print(f"{struck} failing calls of starts ({kind}), {step.ended} ended it")
+    assert struck > (10 if kind == "first" else 1)
+    step("without")
+    assert not step.wrong, f"{len(step.wrong)} wrong, the first: {step.wrong[:5]}"
 
 
 @pytest.mark.skipif(not FULL, reason="test_fault_persist kills by default; ORTHRUS_FULL=1: the whole program")

@@ -156,8 +156,8 @@ static void test_paths(void **state)
         assert_string_equal(path, cases[i].path);
         free(path);
     }
-    assert_true(file_exists(scratch->dir));
-    assert_false(file_exists(scratch_path(scratch, "none")));
+    assert_false(!file_exists(scratch->dir));
+    assert_true(!file_exists(scratch_path(scratch, "none")));
 }
 
 /* The vectors of FIPS 180-4's examples. */

@@ -92,19 +92,24 @@ enum err_code folder_open(struct run *run, struct err *err)
         return err_set_errno(err, ERR_IO, errno, "--output: %s", options->output);
     }
     if (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
-        return err_set(err, ERR_CONFLICT, "--output: another run is training into %s",
-                       options->output);
+        return errno == EWOULDBLOCK
+                   ? err_set(err, ERR_CONFLICT, "--output: another run is training into %s",
+                             options->output)
+                   : err_set_errno(err, ERR_IO, errno, "--output: %s", options->output);
     }
     if (faccessat(run->lock, ".", W_OK | X_OK, 0) != 0) {
         return err_set_errno(err, ERR_IO, errno, "--output: %s", options->output);
     }
-    for (size_t i = 0; i < sizeof remains / sizeof *remains; i++) {
-        if (!options->resume && !options->overwrite &&
-            faccessat(run->lock, remains[i], F_OK, 0) == 0) {
+    bool empty_wanted = !options->resume && !options->overwrite;
+    for (size_t i = 0; empty_wanted && i < sizeof remains / sizeof *remains; i++) {
+        if (faccessat(run->lock, remains[i], F_OK, 0) == 0) {
             return err_set(err, ERR_CONFLICT,
                            "--output: %s holds %s of another run: --resume goes on with it, "
                            "--overwrite replaces it",
                            options->output, remains[i]);
+        }
+        if (errno != ENOENT) {
+            return err_set_errno(err, ERR_IO, errno, "--output: %s", options->output);
         }
     }
     run->checkpoint_path = file_join(options->output, "checkpoint.safetensors");
