@@ -48,18 +48,18 @@ static void check_tokens(const struct tokenizer *tokenizer, const struct tokens 
     }
 }
 
+/* The side goes by the text's size: each execution pays for one, both are tried all the time. */
 static void check_truncation(const struct tokenizer *tokenizer, const char *text, size_t size,
                              const struct tokens *all, size_t max_length)
 {
     struct tokens cut = {0};
     size_t n = all->n < max_length ? all->n : max_length;
-    for (enum truncate_side side = TRUNCATE_RIGHT; side <= TRUNCATE_LEFT; side++) {
-        const struct encode_options options = {.max_length = max_length, .side = side};
-        CHECK(tokenizer_encode(tokenizer, text, size, &options, &cut, NULL) == ERR_OK);
-        CHECK(cut.n == n && cut.truncated == (all->n > n));
-        const int32_t *ids = side == TRUNCATE_RIGHT ? all->ids : all->ids + all->n - n;
-        CHECK(n == 0 || memcmp(cut.ids, ids, n * sizeof *ids) == 0);
-    }
+    enum truncate_side side = size % 2 ? TRUNCATE_LEFT : TRUNCATE_RIGHT;
+    const struct encode_options options = {.max_length = max_length, .side = side};
+    CHECK(tokenizer_encode(tokenizer, text, size, &options, &cut, NULL) == ERR_OK);
+    CHECK(cut.n == n && cut.truncated == (all->n > n));
+    const int32_t *ids = side == TRUNCATE_RIGHT ? all->ids : all->ids + all->n - n;
+    CHECK(n == 0 || memcmp(cut.ids, ids, n * sizeof *ids) == 0);
     tokens_done(&cut);
 }
 
