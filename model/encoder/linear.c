@@ -61,7 +61,8 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
         linear->words = size_round_up(size_div_up(in, kernel->word_inputs), kernel->word_unit);
         linear->wide = shape->wide;
         if (quantizes(kernel)) {
-            CHECK(shape->group > 0 && shape->group % INT8_UNIT == 0);
+            CHECK(shape->group > 0 && shape->group % INT8_UNIT == 0 &&
+                  shape->group <= INT8_GROUP_MAX);
             linear->group = shape->group;
             linear->groups = size_div_up(in, shape->group);
         }
@@ -117,17 +118,29 @@ size_t linear_pack_floats(const struct linear *linear)
     return linear->kernel ? panel_columns(linear) * linear->in : 0;
 }
 
-/* Rows from … to of the stacked matrix → out [to-from, K]; their biases to their place. */
-static void read_rows(struct linear *linear, const struct linear_part *parts, size_t n_parts,
-                      size_t from, size_t to, float *out)
+/* Rows from … to of the stacked matrix [to-from,K]: where they stand in the file as fp32, else at
+ * room. */
+static const float *read_rows(const struct linear *linear, const struct linear_part *parts,
+                              size_t n_parts, size_t from, size_t to, float *room)
+{
+    size_t each = linear->out / n_parts;
+    if (from / each == (to - 1) / each) {
+        return tensor_as_f32(parts[from / each].weight, from % each * linear->in,
+                             (to - from) * linear->in, room);
+    }
+    for (size_t row = from; row < to; row++) {
+        tensor_to_f32(parts[row / each].weight, row % each * linear->in, linear->in,
+                      room + (row - from) * linear->in);
+    }
+    return room;
+}
+
+static void read_biases(struct linear *linear, const struct linear_part *parts, size_t n_parts,
+                        size_t from, size_t to)
 {
     size_t each = linear->out / n_parts;
     for (size_t row = from; row < to; row++) {
-        const struct linear_part *part = &parts[row / each];
-        size_t local = row % each;
-        tensor_to_f32(part->weight, local * linear->in, linear->in,
-                      out + (row - from) * linear->in);
-        tensor_to_f32(part->bias, local, 1, linear->bias + row);
+        tensor_to_f32(parts[row / each].bias, row % each, 1, linear->bias + row);
     }
 }
 
@@ -160,53 +173,6 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
     }
 }
 
-/* True unless input k is wide. */
-static bool is_kept(const struct linear *linear, size_t k)
-{
-    return linear->keep[k / 16] >> k % 16 & 1;
-}
-
-/* The range of a row's weights [from,to) that are not wide: centre ± reach, both NaN where one of
- * them is: what they multiply must not look like a number. */
-struct weight_range {
-    float centre;
-    float reach;
-};
-
-static struct weight_range find_range(const struct linear *linear, const float *row, size_t from,
-                                      size_t to)
-{
-    float low = INFINITY;
-    float high = -INFINITY;
-    for (size_t k = from; k < to; k++) {
-        if (is_kept(linear, k)) {
-            low = row[k] < low || isnan(row[k]) ? row[k] : low;
-            high = row[k] > high || isnan(row[k]) ? row[k] : high;
-        }
-    }
-    if (low > high) {
-        return (struct weight_range){0.0f, 0.0f};
-    }
-    return (struct weight_range){0.5f * low + 0.5f * high, 0.5f * high - 0.5f * low};
-}
-
-/* A row's weights [from,to) → int8 at bytes, every fourth next to the other, the next four `stride`
- * bytes on; wide ones are 0. Returns their sum. */
-static int32_t quantize_group(const struct linear *linear, const float *row, size_t from, size_t to,
-                              struct weight_range range, int8_t *bytes, size_t stride)
-{
-    float inverse = range.reach > 0.0f ? 127.0f / range.reach : 0.0f;
-    int32_t sum = 0;
-    for (size_t k = from; k < to; k++) {
-        float steps = is_kept(linear, k) ? (row[k] - range.centre) * inverse : 0.0f;
-        int32_t value = isnan(steps) ? 0 : (int32_t)lrintf(steps);
-        size_t at = k - from;
-        bytes[at / 4 * stride + at % 4] = (int8_t)value;
-        sum += value;
-    }
-    return sum;
-}
-
 /* n rows [n,K] → a panel of int8, as struct multiply_args says. */
 static void quantize_weights(const struct linear *linear, const float *rows, size_t n, float *panel)
 {
@@ -214,24 +180,24 @@ static void quantize_weights(const struct linear *linear, const float *rows, siz
     float *sums = panel + linear->groups * columns;
     float *centres = sums + linear->groups * columns;
     float *wide = centres + linear->groups * columns;
-    uint32_t *words = (uint32_t *)(wide + linear->wide * columns);
-    memset(panel, 0, linear->panel_bytes);
-    pack_wide_weights(linear, rows, n, wide);
-    for (size_t c = 0; c < n; c++) {
-        const float *row = rows + c * linear->in;
-        for (size_t g = 0; g < linear->groups; g++) {
-            size_t from = g * linear->group;
-            size_t to = size_min(from + linear->group, linear->in);
-            size_t at = g * columns + c;
-            struct weight_range range = find_range(linear, row, from, to);
-            int8_t *bytes = (int8_t *)(words + from / 4 * columns + c);
-            int32_t sum = quantize_group(linear, row, from, to, range, bytes,
-                                         columns * sizeof *words);
-            panel[at] = range.reach / 127.0f;
-            sums[at] = panel[at] * (float)sum;
-            centres[at] = range.centre;
-        }
+    const struct pack_args args = {
+        .x = rows,
+        .ld = linear->in,
+        .rows = n,
+        .in = linear->in,
+        .stride = columns,
+        .words = (uint32_t *)(wide + linear->wide * columns),
+        .group = linear->group,
+        .keep = linear->keep,
+        .scales = panel,
+        .lows = centres,
+        .sums = sums,
+    };
+    if (n < columns) {
+        memset(panel, 0, linear->panel_bytes);
     }
+    pack_wide_weights(linear, rows, n, wide);
+    linear->kernel->pack_columns(&args);
 }
 
 void linear_pack(struct linear *linear, const struct linear_part *parts, size_t n_parts,
@@ -242,16 +208,21 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
     size_t from = panel * columns;
     size_t to = size_min(from + columns, linear->out);
     CHECK(panel < linear->panels && linear->out % n_parts == 0);
+    read_biases(linear, parts, n_parts, from, to);
     if (!kernel) {
-        read_rows(linear, parts, n_parts, from, to, (float *)linear->weight + from * linear->in);
+        float *out = (float *)linear->weight + from * linear->in;
+        const float *rows = read_rows(linear, parts, n_parts, from, to, out);
+        if (rows != out) {
+            memcpy(out, rows, (to - from) * linear->in * sizeof *out);
+        }
         return;
     }
-    read_rows(linear, parts, n_parts, from, to, scratch);
+    const float *rows = read_rows(linear, parts, n_parts, from, to, scratch);
     unsigned char *out = linear->weight + panel * linear->panel_bytes;
     if (quantizes(kernel)) {
-        quantize_weights(linear, scratch, to - from, (float *)out);
+        quantize_weights(linear, rows, to - from, (float *)out);
     } else {
-        interleave_weights(linear, scratch, to - from, (uint32_t *)out);
+        interleave_weights(linear, rows, to - from, (uint32_t *)out);
     }
 }
 

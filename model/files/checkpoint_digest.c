@@ -45,18 +45,6 @@ static void hash_and_fetch(struct sha256 *sha, const unsigned char *chunk, size_
     }
 }
 
-/* The values of a chunk as fp32: where they stand in the file so, and aligned, they are read there.
- */
-static const float *values_of(const struct tensor *tensor, size_t at, size_t n, float *room)
-{
-    const unsigned char *data = tensor->data + at * dtype_size(tensor->dtype);
-    if (tensor->dtype == DTYPE_F32 && (uintptr_t)data % sizeof(float) == 0) {
-        return (const float *)(const void *)data;
-    }
-    tensor_to_f32(tensor, at, n, room);
-    return room;
-}
-
 static void digest_item(struct item *item)
 {
     const struct tensor *tensor = item->param.tensor;
@@ -70,7 +58,7 @@ static void digest_item(struct item *item)
     item->nonfinite = tensor->count;
     for (size_t at = 0; at < tensor->count; at += CHUNK) {
         size_t n = size_min(CHUNK, tensor->count - at);
-        const float *values = values_of(tensor, at, n, room);
+        const float *values = tensor_as_f32(tensor, at, n, room);
         size_t bad = floats_first_nonfinite(values, n);
         if (bad < n) {
             item->nonfinite = at + bad;

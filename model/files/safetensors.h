@@ -93,6 +93,9 @@ struct tensor tensor_of_floats(const float *data, size_t rows, size_t columns);
 
 /* Converts count elements from element first on to fp32. The tensor is F32, F16 or BF16. */
 void tensor_to_f32(const struct tensor *tensor, size_t first, size_t count, float *out);
+/* The same values where they stand in the file, if they are aligned fp32 there, else at room
+ * [count], converted. */
+const float *tensor_as_f32(const struct tensor *tensor, size_t first, size_t count, float *room);
 
 /* The index of the first infinity or NaN, or count where all values are finite. */
 size_t floats_first_nonfinite(const float *values, size_t count);

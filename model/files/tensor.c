@@ -135,6 +135,17 @@ void tensor_to_f32(const struct tensor *tensor, size_t first, size_t count, floa
     }
 }
 
+const float *tensor_as_f32(const struct tensor *tensor, size_t first, size_t count, float *room)
+{
+    const unsigned char *data = tensor->data + first * dtype_size(tensor->dtype);
+    if (tensor->dtype == DTYPE_F32 && (uintptr_t)data % sizeof(float) == 0) {
+        CHECK(first <= tensor->count && count <= tensor->count - first);
+        return (const float *)(const void *)data;
+    }
+    tensor_to_f32(tensor, first, count, room);
+    return room;
+}
+
 static inline uint32_t float_bits(float value)
 {
     uint32_t bits;

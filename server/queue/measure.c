@@ -9,7 +9,7 @@
 /* Tokens of the passes that are tried; those behind the second only where they will not take longer
  * than PASS_MS: longer batches make newcomers wait more than they gain. */
 const size_t measure_sizes[MEASURE_SIZES] = {16, 64, 128, 256, 512, 1024};
-enum { PASS_MS = 50, MEASURE_MS = 150 };
+enum { PASS_MS = 50, MEASURE_MS = 100 };
 /* Texts of a usual length. */
 enum { TEXT_TOKENS = 32, TEXTS_MAX = 1024 / TEXT_TOKENS };
 /* A batch is large enough where its tokens are that near to the best speed. Smaller ones pay for
@@ -64,16 +64,17 @@ static bool try_size(struct probe *probe, size_t index, struct workspace *worksp
  * up for a second opinion that a large model gives slowly. */
 static void run(struct probe *probe, struct workspace *workspace, struct batch *batch, float *out)
 {
-    /* The second size comes first: what a first pass brings in weighs least there. */
-    static const size_t order[MEASURE_SIZES] = {1, 0, 2, 3, 4, 5};
+    /* The smallest comes twice: the first time brings in weights and the workspace's pages. */
+    static const size_t order[] = {0, 1, 0, 2, 3, 4, 5};
     uint64_t begin_ns = clock_now_ns();
     uint64_t round_ns;
     uint64_t now_ns;
     do {
         round_ns = clock_now_ns();
-        for (size_t i = 0; i < MEASURE_SIZES; i++) {
-            bool longer = i > 1 && probe->pass_s[order[i - 1]] * 2 > (double)PASS_MS / 1000;
-            if (longer || !try_size(probe, order[i], workspace, batch, out)) {
+        for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+            size_t size = order[i];
+            bool longer = size > 1 && probe->pass_s[size - 1] * 2 > (double)PASS_MS / 1000;
+            if (longer || !try_size(probe, size, workspace, batch, out)) {
                 break;
             }
         }

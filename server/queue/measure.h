@@ -13,7 +13,7 @@ struct measured {
     double pass_tokens;  /* what a pass costs whatever its size, in tokens of a full batch */
 };
 
-/* Takes at most about 150 ms, but at least a pass of each of the two smallest sizes. */
+/* Takes at most about 100 ms, but at least a pass of each of the two smallest sizes. */
 CHECK_RESULT enum err_code measure_speed(const struct model *model, enum pooling pooling,
                                          unsigned threads, struct measured *ret_measured,
                                          struct err *err);

@@ -144,6 +144,95 @@ static void test_weights_are_rounded_in_their_own_range(void **state)
     for_each_isa(shifted_weights);
 }
 
+/* One weight's group as the header of the kernels says, in plain C. */
+static void plain_group(const struct linear *linear, const float *row, size_t c, size_t g,
+                        float *panel)
+{
+    size_t columns = linear->kernel->columns;
+    float *numbers = panel + g * columns + c; /* scale, sum, centre */
+    float *words = panel + (3 * linear->groups + linear->wide) * columns;
+    size_t from = g * linear->group;
+    size_t to = size_min(from + linear->group, linear->in);
+    float low = INFINITY;
+    float high = -INFINITY;
+    for (size_t k = from; k < to; k++) {
+        if (!is_wide(linear, k)) {
+            low = fminf(low, row[k]);
+            high = fmaxf(high, row[k]);
+        }
+    }
+    float centre = low > high ? 0.0f : 0.5f * low + 0.5f * high;
+    float reach = low > high ? 0.0f : 0.5f * high - 0.5f * low;
+    float inverse = reach > 0 && isfinite(127.0f / reach) ? 127.0f / reach : 0.0f;
+    int sum = 0;
+    for (size_t k = from; k < to; k++) {
+        float steps = is_wide(linear, k) ? 0.0f : (row[k] - centre) * inverse;
+        int value = (int)lrintf(fminf(fmaxf(steps, -127.0f), 127.0f));
+        ((int8_t *)(words + k / 4 * columns + c))[k % 4] = (int8_t)value;
+        sum += value;
+    }
+    numbers[0] = reach / 127.0f;
+    numbers[linear->groups * columns] = numbers[0] * (float)sum;
+    numbers[2 * linear->groups * columns] = centre;
+}
+
+/* Every panel of int8 is what plain C makes of the weights, to the last bit, and the same where
+ * they do not stand aligned in their file. */
+static void plain_panels(enum isa isa)
+{
+    const struct tile_kernel *kernel = dispatch_tile(isa, PRECISION_INT8);
+    static const struct shape odd[] = {{31, 3}, {64, 16}, {77, 50}, {300, 41}};
+    for (size_t i = 0; kernel && i < sizeof odd / sizeof *odd; i++) {
+        size_t in = odd[i].in;
+        size_t out = odd[i].out;
+        uint32_t seed = 41;
+        struct fixture fixture;
+        make(&fixture, dispatch_kernels(isa), kernel, in, out, i * 3, 1, &seed);
+        const struct linear *linear = &fixture.linear;
+        for (size_t k = 0; k < in; k++) {
+            fixture.weight[k] = 0.0f;                            /* a row without a range, */
+            fixture.weight[in + k] = nextafterf(3.0f, k % 3);    /* one of two neighbours, */
+            fixture.weight[2 * in + k] *= k % 5 ? 1e-38f : 0.0f; /* and a tiny one */
+        }
+        unsigned char *file = calloc(1, out * in * sizeof(float) + 1);
+        float *panel = pages_alloc(linear->panel_bytes);
+        assert_true(file && panel);
+        memcpy(file + 1, fixture.weight, out * in * sizeof(float));
+        struct tensor weight = tensor_of_floats(fixture.weight, out, in);
+        const struct tensor bias = tensor_of_floats(fixture.bias, 1, out);
+        const struct linear_part part = {&weight, &bias};
+        float *scratch = test_floats(linear_pack_floats(linear), &seed);
+        for (size_t p = 0; p < 2 * linear->panels; p++) {
+            size_t first = p / 2 * kernel->columns;
+            weight.data = p % 2 ? file + 1 : (const unsigned char *)fixture.weight;
+            linear_pack(&fixture.linear, &part, 1, p / 2, scratch);
+            memset(panel, 0, linear->panel_bytes);
+            for (size_t c = 0; c < kernel->columns && first + c < out; c++) {
+                const float *row = fixture.weight + (first + c) * in;
+                for (size_t g = 0; g < linear->groups; g++) {
+                    plain_group(linear, row, c, g, panel);
+                }
+                for (size_t w = 0; w < linear->wide; w++) {
+                    panel[(3 * linear->groups + w) * kernel->columns + c] =
+                        row[linear->wide_columns[w]];
+                }
+            }
+            assert_memory_equal(linear->weight + p / 2 * linear->panel_bytes, panel,
+                                linear->panel_bytes);
+        }
+        pages_free(panel, linear->panel_bytes);
+        free(scratch);
+        free(file);
+        done(&fixture);
+    }
+}
+
+static void test_panels_are_what_plain_c_makes(void **state)
+{
+    (void)state;
+    for_each_isa(plain_panels);
+}
+
 /* A NaN among a row's inputs makes every output of that row NaN, and no other row's; one among a
  * weight's, every output of that weight. */
 static void nans(enum isa isa)
@@ -316,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_outputs_packed_for_the_next),
         cmocka_unit_test(test_wide_inputs_do_not_coarsen_the_others),
         cmocka_unit_test(test_weights_are_rounded_in_their_own_range),
+        cmocka_unit_test(test_panels_are_what_plain_c_makes),
         cmocka_unit_test(test_zero_rows_give_the_bias),
         cmocka_unit_test(test_nan_in_nan_out),
         cmocka_unit_test(test_nan_weights),

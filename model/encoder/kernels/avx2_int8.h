@@ -11,13 +11,14 @@
 
 /* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
  * 16 registers. */
-enum { ROWS = 3, PACK = 8, KEPT_BITS = 16 };
+enum { ROWS = 3, KEPT_BITS = 16 };
 
 #define WORD_VECTOR        __m256i
 #define LOAD_WORDS(p)      _mm256_load_si256((const __m256i *)(p))
 #define SET1_WORD(word)    _mm256_set1_epi32((int)(word))
 #define WORDS_TO_VF(words) _mm256_cvtepi32_ps(words)
 #define DPBUSD(sum, a, b)  DPBUSD256(sum, a, b)
+#include "model/encoder/kernels/int8_columns.h"
 #include "model/encoder/kernels/int8_tile.h"
 
 /* Of the inputs k … k+7 those that are there and not wide. */
@@ -143,8 +144,8 @@ static void multiply(const struct multiply_args *args)
 #define AVX2_INT8_KERNEL(label)                                                           \
     {                                                                                     \
         .name = (label), .precision = PRECISION_INT8, .word_inputs = 4, .rows_max = ROWS, \
-        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK,         \
-        .pack_rows = pack_rows, .multiply = multiply,                                     \
+        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = INT8_COLUMNS, \
+        .pack_rows = pack_rows, .pack_columns = pack_columns, .multiply = multiply,       \
     }
 
 #endif

@@ -124,6 +124,7 @@ enum { ROWS = 7 };
 #define SET1_WORD(word)    _mm512_set1_epi32((int)(word))
 #define WORDS_TO_VF(words) _mm512_cvtepi32_ps(words)
 #define DPBUSD(sum, a, b)  _mm512_dpbusd_epi32(sum, a, b)
+#include "model/encoder/kernels/int8_columns.h"
 #include "model/encoder/kernels/int8_tile.h"
 
 static void multiply(const struct multiply_args *args)
@@ -139,8 +140,9 @@ const struct tile_kernel tile_avx512_int8 = {
     .row_unit = 1,
     .word_unit = 1,
     .columns = INT8_COLUMNS,
-    .pack_max = TILE_PACK,
+    .pack_max = INT8_COLUMNS,
     .pack_rows = pack_rows,
+    .pack_columns = pack_columns,
     .multiply = multiply,
 };
 #endif

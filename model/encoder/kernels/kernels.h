@@ -16,8 +16,8 @@
 
 #include "model/encoder/cpu.h"
 
-/* A group of int8's inputs is a multiple of it. */
-enum { INT8_UNIT = 32 };
+/* A group of int8's inputs is a multiple of the one and at most the other. */
+enum { INT8_UNIT = 32, INT8_GROUP_MAX = 128 };
 
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
@@ -30,13 +30,14 @@ struct pack_args {
     uint32_t *words;  /* of a stride's words the first pack_max are written, those behind `rows`
                          zero; nothing behind the last stride */
     size_t row_words; /* AMX alone: words of a whole row, of which these are a part */
-    /* int8 alone. `group` inputs after another have one scale: they are mapped from their range to
-     * 0 … 255, x = low + scale·u. */
+    /* int8 alone. `group` inputs after another have one scale: rows are mapped from their range to
+     * 0 … 255, x = low + scale·u; columns to -127 … 127, x = centre + scale·i. */
     size_t group;         /* a multiple of INT8_UNIT; x begins where one does */
     const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
-    float *scales;        /* [groups][rows], written */
-    float *lows;          /* [groups][rows], written */
-    float *sums; /* [groups][rows], written: Σ of the group as rounded, without the wide */
+    /* [groups][rows], of columns [groups][stride]; written */
+    float *scales;
+    float *lows; /* of columns the centres */
+    float *sums; /* of a row's group as rounded, of a column's Σ scale·i; both without the wide */
 };
 
 /* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
@@ -70,11 +71,11 @@ struct tile_kernel {
     unsigned rows_max;    /* rows of a tile, a multiple of row_unit */
     unsigned row_unit; /* rows are computed in multiples of it: where a tile ends early is waste */
     unsigned columns;  /* columns of a tile, a multiple of pack_max */
-    unsigned pack_max; /* rows of one pack_columns call */
+    unsigned pack_max; /* rows of one pack_columns call; int8: all columns */
     /* a: the rows of one tile, stride their number; AMX has its own order and a stride of
      * row_unit, see kernel_amx_bf16.c */
     void (*pack_rows)(const struct pack_args *args);
-    /* b: pack_max columns, stride `columns`; NULL for int8, whose columns linear.c quantizes */
+    /* b: pack_max columns, stride `columns`; int8 writes nothing for those that are not there */
     void (*pack_columns)(const struct pack_args *args);
     void (*multiply)(const struct multiply_args *args);
     /* Around a thread's calls of multiply; NULL where there is nothing to set up. */

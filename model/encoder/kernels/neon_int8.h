@@ -12,13 +12,14 @@
 
 /* 6 rows × 8 columns: the integer sums of a group and the fp32 sums of all groups take 24 of the 32
  * registers. */
-enum { ROWS = 6, PACK = 8, KEPT_BITS = 16 };
+enum { ROWS = 6, KEPT_BITS = 16 };
 
 #define WORD_VECTOR        int32x4_t
 #define LOAD_WORDS(p)      vreinterpretq_s32_u32(vld1q_u32(p))
 #define SET1_WORD(word)    vreinterpretq_s32_u32(vdupq_n_u32(word))
 #define WORDS_TO_VF(words) vcvtq_f32_s32(words)
 #define DPBUSD(sum, a, b)  DOT(sum, a, b)
+#include "model/encoder/kernels/int8_columns.h"
 #include "model/encoder/kernels/int8_tile.h"
 
 /* The range of a row's group at x, NaN where one of its inputs is NaN; 0 … 0 where every column is
@@ -105,8 +106,8 @@ static void multiply(const struct multiply_args *args)
 #define NEON_INT8_KERNEL(label)                                                           \
     {                                                                                     \
         .name = (label), .precision = PRECISION_INT8, .word_inputs = 4, .rows_max = ROWS, \
-        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = PACK,         \
-        .pack_rows = pack_rows, .multiply = multiply,                                     \
+        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = INT8_COLUMNS, \
+        .pack_rows = pack_rows, .pack_columns = pack_columns, .multiply = multiply,       \
     }
 
 #endif
