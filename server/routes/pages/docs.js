@@ -20,11 +20,12 @@ function kind(schema, deep = 0) {
   if (s.format === "binary") return "bytes";
   return [s.type || "anything"].flat().map(t => t === "array" ? `[${s.items ? kind(s.items, deep + 1) : ""}]` : t).join(" | ");
 }
-/* A pattern that names words (what may be null is no enum in the contract) as those words, any other as it is. */
+/* A pattern that names words (what may be null is no enum in the contract) as those words; of any other the text tells. */
 function choices(pattern) {
   const plain = pattern.replace(/^\^\(?|\)?\$$/g, "").replace(/\[\w(\w)\]/g, "$1");
-  return /^[\w|]+$/.test(plain) ? plain.split("|").join(" | ") : pattern;
+  return /^[\w|]+$/.test(plain) ? [plain.split("|").join(" | ")] : [];
 }
+const ANY = 2 ** 31 - 1; // as far as integers go is no bound to tell
 function bounds(schema) {
   const s = follow(schema), parts = [];
   const range = (low, high, word) => {
@@ -32,10 +33,10 @@ function bounds(schema) {
     else if (low !== undefined) parts.push(`at least ${low}${word}`);
     else if (high !== undefined) parts.push(`at most ${high}${word}`);
   };
-  range(s.minimum, s.maximum, "");
+  range(s.minimum, s.maximum < ANY ? s.maximum : undefined, "");
   range(s.minItems, s.maxItems, " items");
   range(undefined, s.maxLength, " characters");
-  if (s.pattern && s.pattern.length < 40) parts.push(choices(s.pattern));
+  if (s.pattern) parts.push(...choices(s.pattern));
   if (s.default !== undefined && s.default !== null) parts.push(`default ${JSON.stringify(s.default)}`);
   return parts.join("; ");
 }
