@@ -1,6 +1,7 @@
 // Calls every operation of the plan through the client that openapi-generator made for Java, by reflection:
 // java -cp CLASSES:JARS Call.java PLAN.json
 
+import com.google.gson.GsonBuilder;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
@@ -22,6 +23,12 @@ import org.openapitools.client.api.OpenAiApi;
 import org.openapitools.client.api.OperationsApi;
 import org.openapitools.client.api.PredictionsApi;
 import org.openapitools.client.model.AbstractOpenApiSchema;
+import org.openapitools.client.model.EmbedInputs;
+import org.openapitools.client.model.IdLists;
+import org.openapitools.client.model.Inputs;
+import org.openapitools.client.model.OpenAIInput;
+import org.openapitools.client.model.PredictInputs;
+import org.openapitools.client.model.TextOrIds;
 
 public class Call {
     static final List<Class<?>> APIS =
@@ -91,9 +98,13 @@ public class Call {
 
     public static void main(String[] given) throws Exception {
         JsonObject plan = JsonParser.parseString(Files.readString(Path.of(given[0]))).getAsJsonObject();
-        // Of a union this client writes no array (a JsonArray is asked for as a primitive); what the union holds is written instead.
-        JSON.setGson(JSON.getGson().newBuilder().registerTypeHierarchyAdapter(AbstractOpenApiSchema.class,
-            (JsonSerializer<AbstractOpenApiSchema>) (union, type, gson) -> gson.serialize(union.getActualInstance())).create());
+        // What a union holds is written as it is; this client's own adapters ask for an array as a primitive.
+        JsonSerializer<AbstractOpenApiSchema> held = (union, type, gson) -> gson.serialize(union.getActualInstance());
+        GsonBuilder builder = JSON.getGson().newBuilder();
+        for (Class<?> union : List.of(EmbedInputs.class, IdLists.class, Inputs.class, OpenAIInput.class, PredictInputs.class, TextOrIds.class)) {
+            builder.registerTypeAdapter(union, held);
+        }
+        JSON.setGson(builder.create());
         JsonArray cases = plan.getAsJsonArray("cases");
         for (JsonElement one : cases) {
             call(plan, one.getAsJsonObject());

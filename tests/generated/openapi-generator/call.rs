@@ -1,5 +1,6 @@
 // Calls every operation of the plan through the client that openapi-generator made for Rust: calls PLAN.json
 use openapi::apis::{configuration::Configuration, *};
+use openapi::models::{ClassifyRequest, EmbedInputs, EmbedRequest, Inputs, LabelsAnswer, LabelsRow, TextOrIds};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -77,6 +78,18 @@ async fn call(c: &Configuration, one: &Value, heads: &str) -> Result<u64, String
     }
 }
 
+/// With the client's own types, as docs/CONTRACT.md shows.
+async fn typed(c: &Configuration) {
+    let request = EmbedRequest::new(EmbedInputs::TextsOrIds(vec![TextOrIds::String("a text".into()), TextOrIds::TokenIds(vec![101, 102])]));
+    let vectors = embeddings_api::embed(c, request, None, None, None, None).await.unwrap();
+    assert!(vectors.len() == 2 && vectors[0].len() == vectors[1].len());
+    let request = ClassifyRequest::new(Inputs::Texts(vec!["a text".into(), "another".into()]));
+    match predictions_api::classify(c, request, None, None, None).await.unwrap() {
+        LabelsAnswer::LabelsRows(rows) => assert!(rows.len() == 2 && rows.iter().all(|row| matches!(row, LabelsRow::Predictions(_)))),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let file = std::fs::read(std::env::args().nth(1).unwrap()).unwrap();
@@ -91,5 +104,8 @@ async fn main() {
         let answer = call(&client, one, &text("heads")).await;
         assert_eq!(answer, Ok(one["status"].as_u64().unwrap()), "{}", one["operation"]);
     }
+    let mut client = Configuration::new();
+    client.base_path = text("main");
+    typed(&client).await;
     println!("{} called", cases.len());
 }
