@@ -37,19 +37,44 @@ static const struct isa_row {
                       FP32 | BF16 | INT8},
 };
 
+/* Bits that a feature needs all of. */
+enum { LEAF1_OSXSAVE = 1 << 27, LEAF1_FMA_F16C = 1 << 12 | 1 << 29 };
+enum { XCR0_YMM = 0x6 /* SSE and AVX state */, XCR0_ZMM = 0xe6, XCR0_TILES = 0x60000 };
+enum { EBX7_AVX2 = 1 << 5, ECX7_VNNI = 1 << 11, EAX71_AVX_VNNI = 1 << 4, EAX71_BF16 = 1 << 5 };
+enum { EDX7_AMX = 1 << 22 | 1 << 24 | 1 << 25 };
+#define EBX7_AVX512 (1U << 16 | 1U << 17 | 1U << 30 | 1U << 31) /* F, DQ, BW, VL */
+
+static bool all(uint32_t word, uint32_t bits)
+{
+    return (word & bits) == bits;
+}
+
+static unsigned features_of(const struct cpu_words *words)
+{
+    unsigned features = 0;
+    if (all(words->ecx1, LEAF1_FMA_F16C) && all(words->xcr0, XCR0_YMM) &&
+        all(words->ebx7, EBX7_AVX2)) {
+        features |= FEATURE_AVX2;
+        features |= all(words->eax71, EAX71_AVX_VNNI) ? FEATURE_AVX_VNNI : 0;
+    }
+    if (features && all(words->xcr0, XCR0_ZMM) && all(words->ebx7, EBX7_AVX512)) {
+        features |= FEATURE_AVX512;
+    }
+    if ((features & FEATURE_AVX512) && all(words->ecx7, ECX7_VNNI)) {
+        features |= FEATURE_AVX512_VNNI;
+        features |= all(words->eax71, EAX71_BF16) ? FEATURE_AVX512_BF16 : 0;
+    }
+    if ((features & FEATURE_AVX512_BF16) && all(words->edx7, EDX7_AMX) &&
+        all(words->xcr0, XCR0_TILES) && words->tiles) {
+        features |= FEATURE_AMX;
+    }
+    return features;
+}
+
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* What CPUID says and XCR0 lets us use. Bit numbers: Intel SDM volume 2, CPUID. */
-
-enum {
-    XCR0_YMM = 0x6,  /* SSE and AVX state */
-    XCR0_ZMM = 0xe6, /* and opmask, upper halves, upper registers */
-    XCR0_TILES = 0x60000,
-};
 
 /* Linux keeps tile state off until a process asks for it (Documentation/arch/x86/xstate.rst).
  * Asking again does no harm, and the answer is the process's: threads of before and after have it.
@@ -79,11 +104,6 @@ static bool tiles_fit(void)
            (b >> 8 & 0xffff) >= 64;
 }
 
-static bool bit(uint32_t word, unsigned index)
-{
-    return (word >> index) & 1;
-}
-
 static uint32_t read_xcr0(void)
 {
     uint32_t low;
@@ -94,32 +114,19 @@ static uint32_t read_xcr0(void)
 
 static unsigned read_features(void)
 {
-    uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) {
-        return 0; /* no OSXSAVE: XCR0 can't be read */
+    struct cpu_words words = {.tiles = true};
+    uint32_t a = 0;
+    uint32_t other;
+    (void)__get_cpuid(1, &other, &other, &words.ecx1, &other);
+    words.xcr0 = all(words.ecx1, LEAF1_OSXSAVE) ? read_xcr0() : 0;
+    (void)__get_cpuid_count(7, 0, &a, &words.ebx7, &words.ecx7, &words.edx7);
+    if (a >= 1) {
+        (void)__get_cpuid_count(7, 1, &words.eax71, &other, &other, &other);
     }
-    bool fma = bit(c, 12);
-    bool f16c = bit(c, 29);
-    uint32_t xcr0 = read_xcr0();
-    bool ymm = (xcr0 & XCR0_YMM) == XCR0_YMM;
-    bool zmm = (xcr0 & XCR0_ZMM) == XCR0_ZMM;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        return 0;
-    }
-    uint32_t subleaf_max = a;
-    bool amx = bit(d, 22) && bit(d, 24) && bit(d, 25) && (xcr0 & XCR0_TILES) == XCR0_TILES;
-    bool avx2 = ymm && fma && f16c && bit(b, 5);
-    bool avx512 = avx2 && zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
-    bool vnni = avx512 && bit(c, 11);
-    unsigned features = (avx2 ? FEATURE_AVX2 : 0) | (avx512 ? FEATURE_AVX512 : 0) |
-                        (vnni ? FEATURE_AVX512_VNNI : 0);
-    if (subleaf_max >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-        bool bf16 = vnni && bit(a, 5);
-        features |= avx2 && bit(a, 4) ? FEATURE_AVX_VNNI : 0;
-        features |= bf16 ? FEATURE_AVX512_BF16 : 0;
-        features |= bf16 && amx && tiles_fit() && tiles_permitted() ? FEATURE_AMX : 0;
-    }
-    return features;
+    /* Asked where all else is there. */
+    unsigned features = features_of(&words);
+    bool tiles = (features & FEATURE_AMX) && tiles_fit() && tiles_permitted();
+    return tiles ? features : features & ~(unsigned)FEATURE_AMX;
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
@@ -147,18 +154,28 @@ static unsigned read_features(void)
 
 bool cpu_has(enum isa isa)
 {
-    return isa < ISA_COUNT && (read_features() & rows[isa].needs) == rows[isa].needs;
+    return isa < ISA_COUNT && all(read_features(), rows[isa].needs);
 }
 
-enum isa cpu_detect(void)
+static enum isa best_with(unsigned features)
 {
     enum isa best = ISA_GENERIC;
     for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
-        if (cpu_has(isa)) {
+        if (all(features, rows[isa].needs)) {
             best = isa;
         }
     }
     return best;
+}
+
+enum isa cpu_detect(void)
+{
+    return best_with(read_features());
+}
+
+enum isa cpu_best(const struct cpu_words *words)
+{
+    return best_with(features_of(words));
 }
 
 const char *isa_name(enum isa isa)

@@ -4,6 +4,7 @@
 #define ORTHRUS_MODEL_CPU_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -31,6 +32,17 @@ enum isa cpu_detect(void);
 /* True if this machine can run code of that level; where it has AMX, asks Linux for the permission
  * to use tiles (arch_prctl). */
 bool cpu_has(enum isa isa);
+
+/* What an x86 machine says of itself. Bit numbers: Intel SDM volume 2, CPUID. */
+struct cpu_words {
+    uint32_t ecx1;             /* leaf 1 */
+    uint32_t ebx7, ecx7, edx7; /* leaf 7 */
+    uint32_t eax71;            /* leaf 7, subleaf 1 */
+    uint32_t xcr0;             /* registers that the operating system saves; 0 without OSXSAVE */
+    bool tiles;                /* they are of the known shape, and may be used */
+};
+/* The best level of such a machine: cpu_detect's rule, for any machine. Pure. */
+enum isa cpu_best(const struct cpu_words *words);
 
 const char *isa_name(enum isa isa);
 CHECK_RESULT enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err);

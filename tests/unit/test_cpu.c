@@ -88,6 +88,59 @@ static void test_kernels_are_there(void **state)
     }
 }
 
+#define HASWELL .ecx1 = 1U << 12 | 1U << 27 | 1U << 29
+#define AVX512  1U << 5 | 1U << 16 | 1U << 17 | 1U << 30 | 1U << 31
+#define TILED   1U << 22 | 1U << 24 | 1U << 25
+
+static const struct machine {
+    enum isa best;
+    struct cpu_words words;
+} machines[] = {
+    {ISA_GENERIC, {.ecx1 = 0}},
+    {ISA_GENERIC, {HASWELL, .ebx7 = 1U << 5, .xcr0 = 0x3}}, /* no AVX state is saved */
+    {ISA_AVX2, {HASWELL, .ebx7 = 1U << 5, .xcr0 = 0x7}},
+    {ISA_AVXVNNI, {HASWELL, .ebx7 = 1U << 5, .eax71 = 1U << 4, .xcr0 = 0x7}}, /* Alder Lake */
+    {ISA_AVX512, {HASWELL, .ebx7 = AVX512, .xcr0 = 0xe7}},                    /* Skylake-X */
+    {ISA_AVX2, {HASWELL, .ebx7 = AVX512, .xcr0 = 0x7}}, /* no upper halves are saved */
+    {ISA_AVX512VNNI, {HASWELL, .ebx7 = AVX512, .ecx7 = 1U << 11, .xcr0 = 0xe7}},
+    {ISA_AVX512BF16, /* Zen 4 */
+     {HASWELL, .ebx7 = AVX512, .ecx7 = 1U << 11, .eax71 = 1U << 5, .xcr0 = 0xe7}},
+    {ISA_AVX512, /* BF16 is of use beside VNNI alone */
+     {HASWELL, .ebx7 = AVX512, .eax71 = 1U << 5, .xcr0 = 0xe7}},
+    {ISA_AMX, /* Sapphire Rapids, and where something of it is not to be had */
+     {HASWELL, AVX512, 1U << 11, TILED, 1U << 4 | 1U << 5, 0x600e7, true}},
+    {ISA_AVX512BF16, {HASWELL, AVX512, 1U << 11, TILED, 1U << 4 | 1U << 5, 0x600e7, false}},
+    {ISA_AVX512BF16, {HASWELL, AVX512, 1U << 11, TILED, 1U << 4 | 1U << 5, 0xe7, true}},
+    {ISA_AVX512BF16, {HASWELL, AVX512, 1U << 11, 1U << 24, 1U << 4 | 1U << 5, 0x600e7, true}},
+    {ISA_AVX512VNNI, {HASWELL, AVX512, 1U << 11, TILED, 1U << 4, 0x600e7, true}},
+};
+
+/* Each machine gets its set, and a lower one where any bit that it needs is missing. */
+static void test_machines(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
+        const struct machine *machine = &machines[i];
+        assert_int_equal(cpu_best(&machine->words), machine->best);
+        uint32_t *words[6];
+        struct cpu_words less = machine->words;
+        words[0] = &less.ecx1;
+        words[1] = &less.ebx7;
+        words[2] = &less.ecx7;
+        words[3] = &less.edx7;
+        words[4] = &less.eax71;
+        words[5] = &less.xcr0;
+        for (size_t bit = 0; bit < 6 * 32; bit++) {
+            less = machine->words;
+            *words[bit / 32] &= ~(1U << bit % 32);
+            assert_true(cpu_best(&less) <= machine->best);
+        }
+        less = machine->words;
+        less.ecx1 &= ~(1U << 12);
+        assert_int_equal(cpu_best(&less), ISA_GENERIC);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +148,7 @@ int main(void)
         cmocka_unit_test(test_other_words_are_usage_errors),
         cmocka_unit_test(test_auto_is_fixed_for_each_set),
         cmocka_unit_test(test_precision_needs_its_instructions),
+        cmocka_unit_test(test_machines),
         cmocka_unit_test(test_detected_set_runs_here),
         cmocka_unit_test(test_kernels_are_there),
     };
