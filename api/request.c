@@ -117,8 +117,8 @@ bool reader_no_memory(struct reader *reader)
 
 bool reader_is_integer(const json_t *value)
 {
-    return json_is_integer(value) ||
-           (json_is_real(value) && trunc(json_real_value(value)) == json_real_value(value));
+    return is(value, JSON_INTEGER) ||
+           (is(value, JSON_REAL) && trunc(json_real_value(value)) == json_real_value(value));
 }
 
 bool reader_integer(struct reader *reader, const json_t *value, const struct path *path,
@@ -128,7 +128,7 @@ bool reader_integer(struct reader *reader, const json_t *value, const struct pat
         return reader_wrong_type(reader, path, "an integer");
     }
     /* Every bound is below 2^53: a real that holds an integer is compared exactly. */
-    bool inside = json_is_real(value)
+    bool inside = is(value, JSON_REAL)
                       ? json_real_value(value) >= (double)least &&
                             json_real_value(value) <= (double)most
                       : json_integer_value(value) >= least && json_integer_value(value) <= most;
@@ -137,13 +137,13 @@ bool reader_integer(struct reader *reader, const json_t *value, const struct pat
                            "%s must be from %lld to %lld", path->text, (long long)least,
                            (long long)most);
     }
-    *ret = json_is_real(value) ? (int64_t)json_real_value(value) : json_integer_value(value);
+    *ret = is(value, JSON_REAL) ? (int64_t)json_real_value(value) : json_integer_value(value);
     return true;
 }
 
 bool reader_is_text(const json_t *value, const char *text)
 {
-    return json_is_string(value) && json_string_length(value) == strlen(text) &&
+    return is(value, JSON_STRING) && json_string_length(value) == strlen(text) &&
            memcmp(json_string_value(value), text, strlen(text)) == 0;
 }
 
@@ -151,7 +151,7 @@ bool reader_wrong_choice(struct reader *reader, const char *name, const json_t *
                          const char *allowed)
 {
     struct path path = path_of(reader, name);
-    if (!json_is_string(value)) {
+    if (!is(value, JSON_STRING)) {
         return reader_wrong_type(reader, &path, allowed);
     }
     return problem_set(reader->problem, PROBLEM_FIELD_VALUE, path.text, "%s must be %s", path.text,
@@ -174,11 +174,11 @@ static bool read_openai_inputs(struct reader *reader, const struct member *membe
 
 static bool read_bool(struct reader *reader, const struct member *member, const json_t *value)
 {
-    if (!json_is_boolean(value)) {
+    if (!is(value, JSON_TRUE) && !is(value, JSON_FALSE)) {
         struct path path = path_of(reader, member->name);
         return reader_wrong_type(reader, &path, "true or false");
     }
-    *(bool *)((char *)reader->request + member->offset) = json_is_true(value);
+    *(bool *)((char *)reader->request + member->offset) = is(value, JSON_TRUE);
     return true;
 }
 
@@ -253,7 +253,7 @@ static bool read_prompt_name(struct reader *reader, const struct member *member,
 {
     const struct api_limits *limits = reader->limits;
     struct path path = path_of(reader, member->name);
-    if (!json_is_string(value)) {
+    if (!is(value, JSON_STRING)) {
         return reader_wrong_type(reader, &path, "a string");
     }
     const char *name = json_string_value(value);
@@ -364,7 +364,7 @@ static bool read_stride(struct reader *reader, const struct member *member, cons
 static bool read_ignored_object(struct reader *reader, const struct member *member,
                                 const json_t *value)
 {
-    if (!json_is_object(value)) {
+    if (!is(value, JSON_OBJECT)) {
         struct path path = path_of(reader, member->name);
         return reader_wrong_type(reader, &path, "an object");
     }
@@ -374,7 +374,7 @@ static bool read_ignored_object(struct reader *reader, const struct member *memb
 static bool read_ignored_string(struct reader *reader, const struct member *member,
                                 const json_t *value)
 {
-    if (!json_is_string(value)) {
+    if (!is(value, JSON_STRING)) {
         struct path path = path_of(reader, member->name);
         return reader_wrong_type(reader, &path, "a string");
     }
@@ -416,7 +416,7 @@ static bool read_object(struct reader *reader, const json_t *object)
         if (!member && reader->kind != API_OPENAI) {
             return unknown_member(reader, name);
         }
-        if (member && !json_is_null(value) && !member->read(reader, member, value)) {
+        if (member && !is(value, JSON_NULL) && !member->read(reader, member, value)) {
             return false;
         }
     }
@@ -425,7 +425,7 @@ static bool read_object(struct reader *reader, const json_t *object)
 
 static bool read_parameters(struct reader *reader, const struct member *member, const json_t *value)
 {
-    if (!json_is_object(value)) {
+    if (!is(value, JSON_OBJECT)) {
         struct path path = path_of(reader, member->name);
         return reader_wrong_type(reader, &path, "an object");
     }
@@ -438,7 +438,7 @@ static bool read_parameters(struct reader *reader, const struct member *member, 
 
 static bool read_request(struct reader *reader, const json_t *tree)
 {
-    if (!json_is_object(tree)) {
+    if (!is(tree, JSON_OBJECT)) {
         return problem_set(reader->problem, PROBLEM_FIELD_TYPE, NULL,
                            "the body must be a JSON object");
     }

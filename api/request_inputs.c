@@ -91,7 +91,7 @@ static bool read_texts(struct reader *reader, const struct path *path, const jso
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(value, i);
         struct api_input *input = &reader->request->inputs[i];
-        if (!json_is_string(item)) {
+        if (!is(item, JSON_STRING)) {
             struct path at = path_at(path, i);
             return reader_wrong_type(reader, &at, "a string");
         }
@@ -121,7 +121,7 @@ static bool read_ids(struct reader *reader, const struct path *path, const json_
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(value, i);
         int64_t id = 0;
-        if (!json_is_integer(item) || json_integer_value(item) < 0 ||
+        if (!is(item, JSON_INTEGER) || json_integer_value(item) < 0 ||
             (size_t)json_integer_value(item) >= reader->limits->vocab) {
             struct path at = path_at(path, i);
             if (!reader_integer(reader, item, &at, 0, (int64_t)reader->limits->vocab - 1, &id)) {
@@ -147,7 +147,7 @@ static bool read_id_arrays(struct reader *reader, const struct path *path, const
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(value, i);
         struct path at = path_at(path, i);
-        if (!json_is_array(item)) {
+        if (!is(item, JSON_ARRAY)) {
             return reader_wrong_type(reader, &at, "an array of token ids");
         }
         if (!read_ids(reader, &at, item, &reader->request->inputs[i])) {
@@ -168,9 +168,9 @@ static bool read_mixed(struct reader *reader, const struct path *path, const jso
         const json_t *item = json_array_get(value, i);
         struct api_input *input = &reader->request->inputs[i];
         struct path at = path_at(path, i);
-        if (json_is_string(item)) {
+        if (is(item, JSON_STRING)) {
             input_set_text(input, item);
-        } else if (!json_is_array(item) ||
+        } else if (!is(item, JSON_ARRAY) ||
                    (json_array_size(item) && !reader_is_integer(json_array_get(item, 0)))) {
             return reader_wrong_type(reader, &at, "a string or an array of token ids");
         } else if (!read_ids(reader, &at, item, input)) {
@@ -198,13 +198,13 @@ bool read_inputs(struct reader *reader, const char *name, const json_t *value)
     if (reader->kind == API_SIMILARITY) {
         return read_similarity(reader, &path, value);
     }
-    if (json_is_string(value)) {
+    if (is(value, JSON_STRING)) {
         return inputs_read_one(reader, &path, value);
     }
     if (reader->kind == API_PREDICT) {
         return read_predict_inputs(reader, &path, value);
     }
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, &path,
                                  vectors
                                      ? "a string, an array of token ids, or an array of strings "
@@ -223,7 +223,7 @@ bool read_id_lists(struct reader *reader, const char *name, const json_t *value)
 {
     struct path path = path_of(reader, name);
     const json_t *first = json_array_get(value, 0);
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, &path, "an array of token ids or an array of such arrays");
     }
     return json_is_array(first) || !first ? read_id_arrays(reader, &path, value)
@@ -234,12 +234,12 @@ bool read_id_lists(struct reader *reader, const char *name, const json_t *value)
 bool read_openai_input(struct reader *reader, const char *name, const json_t *value)
 {
     struct path path = path_of(reader, name);
-    if (json_is_string(value)) {
+    if (is(value, JSON_STRING)) {
         return json_string_length(value) ? inputs_read_one(reader, &path, value)
                                          : empty(reader, &path);
     }
     const json_t *first = json_array_get(value, 0);
-    if (json_is_array(value) && (!first || json_is_string(first))) {
+    if (is(value, JSON_ARRAY) && (!first || is(first, JSON_STRING))) {
         return read_texts(reader, &path, value, false);
     }
     if (json_is_array(first)) {

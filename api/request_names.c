@@ -6,7 +6,7 @@
 bool read_name(struct reader *reader, const struct path *path, const json_t *value,
                const char **ret_name)
 {
-    if (!json_is_string(value)) {
+    if (!is(value, JSON_STRING)) {
         return reader_wrong_type(reader, path, "a string");
     }
     size_t size = json_string_length(value);
@@ -26,7 +26,7 @@ bool read_names(struct reader *reader, const struct path *path, const json_t *va
                 struct api_name **ret_names, size_t *ret_n)
 {
     size_t n = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, path, "an array of strings");
     }
     if (n > most) {
@@ -74,7 +74,7 @@ bool read_tasks(struct reader *reader, const char *name, const json_t *value)
     struct api_request *request = reader->request;
     struct path path = path_of(reader, name);
     size_t n = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, &path, allowed);
     }
     if (n == 0 || n > API_TASKS_MAX) {

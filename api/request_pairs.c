@@ -11,8 +11,8 @@ static bool set_sequence(struct reader *reader, const struct path *path, const j
 {
     size_t n = json_array_size(value);
     const json_t *second = json_array_get(value, 1);
-    if (n < 1 || n > 2 || !json_is_string(json_array_get(value, 0)) ||
-        (second && !json_is_string(second))) {
+    if (n < 1 || n > 2 || !is(json_array_get(value, 0), JSON_STRING) ||
+        (second && !is(second, JSON_STRING))) {
         return reader_wrong_type(reader, path, "an array of one or two strings");
     }
     input_set_text(input, json_array_get(value, 0));
@@ -27,7 +27,7 @@ static bool set_sequence(struct reader *reader, const struct path *path, const j
 bool read_predict_inputs(struct reader *reader, const struct path *path, const json_t *value)
 {
     size_t n = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, path, predict_allowed);
     }
     bool sequence = json_is_string(json_array_get(value, 0));
@@ -53,7 +53,7 @@ bool read_predict_inputs(struct reader *reader, const struct path *path, const j
 
 bool read_query(struct reader *reader, const char *name, const json_t *value)
 {
-    if (!json_is_string(value)) {
+    if (!is(value, JSON_STRING)) {
         struct path path = path_of(reader, name);
         return reader_wrong_type(reader, &path, "a string");
     }
@@ -66,7 +66,7 @@ bool read_rerank_texts(struct reader *reader, const char *name, const json_t *va
 {
     struct path path = path_of(reader, name);
     size_t n = json_array_size(value);
-    if (!json_is_array(value)) {
+    if (!is(value, JSON_ARRAY)) {
         return reader_wrong_type(reader, &path, "an array of strings");
     }
     if (!inputs_start(reader, &path, n)) {
@@ -74,7 +74,7 @@ bool read_rerank_texts(struct reader *reader, const char *name, const json_t *va
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(value, i);
-        if (!json_is_string(item)) {
+        if (!is(item, JSON_STRING)) {
             struct path at = path_at(&path, i);
             return reader_wrong_type(reader, &at, "a string");
         }
@@ -125,7 +125,7 @@ static bool take_sentences(struct reader *reader, const json_t *inputs, const js
                                "unknown field%s%s in inputs; allowed: source_sentence, sentences",
                                echo ? " " : "", echo ? name : "");
         }
-        found[i] = json_is_null(json_object_iter_value(at)) ? NULL : json_object_iter_value(at);
+        found[i] = is(json_object_iter_value(at), JSON_NULL) ? NULL : json_object_iter_value(at);
     }
     for (size_t i = 0; i < 2; i++) {
         struct path path;
@@ -134,7 +134,7 @@ static bool take_sentences(struct reader *reader, const json_t *inputs, const js
             return problem_set(reader->problem, PROBLEM_FIELD_MISSING, path.text,
                                "field %s is missing", path.text);
         }
-        if (i == 0 ? !json_is_string(found[i]) : !json_is_array(found[i])) {
+        if (i == 0 ? !is(found[i], JSON_STRING) : !is(found[i], JSON_ARRAY)) {
             return reader_wrong_type(reader, &path, allowed[i]);
         }
     }
@@ -147,7 +147,7 @@ bool read_similarity(struct reader *reader, const struct path *path, const json_
 {
     const json_t *source = NULL;
     const json_t *sentences = NULL;
-    if (!json_is_object(value)) {
+    if (!is(value, JSON_OBJECT)) {
         return reader_wrong_type(reader, path,
                                  "an object of source_sentence, a string, and sentences, an array "
                                  "of strings");
@@ -166,7 +166,7 @@ bool read_similarity(struct reader *reader, const struct path *path, const json_
     input_set_text(&reader->request->inputs[0], source);
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(sentences, i);
-        if (!json_is_string(item)) {
+        if (!is(item, JSON_STRING)) {
             struct path list = path_of(reader, "inputs.sentences");
             struct path at = path_at(&list, i);
             return reader_wrong_type(reader, &at, "a string");

@@ -6,6 +6,12 @@
 
 #include "api/request.h"
 
+/* The type of a value that is there. (jansson's macros ask at each place whether it is.) */
+static inline bool is(const json_t *value, json_type type)
+{
+    return json_typeof(value) == type;
+}
+
 /* One parse. Lifetime: request_parse's stack. */
 struct reader {
     enum api_kind kind;
