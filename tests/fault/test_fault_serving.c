@@ -384,6 +384,40 @@ static void test_every_change(void **state)
     }
 }
 
+/* What a start makes behind the model: queue, workers, cache, metrics. It serves or says why not.
+ */
+static void test_start(void **state)
+{
+    (void)state;
+    char path[600];
+    (void)snprintf(path, sizeof path, "%s", scratch_path(&scratch, "start"));
+    struct settings others = settings;
+    others.state_dir = path;
+    others.cache_mib = 1;
+    size_t failures = 0;
+    for (bool failed = true; failed; failures++) {
+        struct err err = ERR_INIT;
+        struct engine *made = NULL;
+        struct metrics *counters = NULL;
+        enum err_code code = ERR_NOMEM;
+        chaos_fail_new();
+        counters = metrics_create("test", NULL);
+        if (counters) {
+            code = engine_create(&others, &answers, counters, &made, &err);
+        }
+        failed = chaos_failed();
+        chaos_fail_at(0);
+        if (code != ERR_OK && (!failed || code != ERR_NOMEM || (counters && !err.text[0]))) {
+            fail_msg("place %zu: %s: %s", failures, err_name(code), err.text);
+        }
+        if (code == ERR_OK) {
+            engine_destroy(made);
+        }
+        metrics_destroy(counters);
+    }
+    print_message("start: %zu places that had not failed before\n", failures - 1);
+}
+
 int main(void)
 {
     /* jansson's own allocations are left alone here: its lexer ignores some failures. */
@@ -391,7 +425,9 @@ int main(void)
         cmocka_unit_test(test_every_kind),
         cmocka_unit_test(test_every_change),
     };
+    const struct CMUnitTest start[] = {cmocka_unit_test(test_start)};
     int failed = cmocka_run_group_tests(kinds, setup, teardown);
+    failed += cmocka_run_group_tests(start, setup, teardown);
     settings.cache_mib = 1;
     failed += cmocka_run_group_tests(kinds, setup, teardown);
     settings.cache_mib = 0;
