@@ -11,6 +11,8 @@
 enum { TURN_TOKENS = 16 };
 /* A request that has waited so long, and is the oldest, has half of each batch. */
 enum { AGE_MS = 1000 };
+/* Who sends one text a request is expected to send the next within this time. */
+enum { SINGLES_MS = 1000 };
 /* Of the throughput: what the automatic bound reckons with. A queue that fills brings its own
  * costs, of reading and refusing, which no batch before it has shown. */
 #define SURE_PART 0.75
@@ -266,6 +268,9 @@ static void enter(struct policy *policy, struct queue_entry *entry, uint64_t now
         return;
     }
     entries_move(&policy->entries, entry, entry->client == CLIENT_WAITS ? ENTRY_FRESH : ENTRY_LAST);
+    if (entry->n == 1 && entry->stage == ENTRY_FRESH) {
+        policy->singles_until_ns = now_ns + SINGLES_MS * NS_PER_MS;
+    }
     wake_one(policy, actions);
 }
 
@@ -291,20 +296,24 @@ static bool expire(struct policy *policy, struct queue_entry *entry, uint64_t no
     return true;
 }
 
-/* What a batch may hold. Of what clients may have left behind less: whoever comes next waits for
- * it.
- */
-static size_t budget_for(const struct policy *policy, const struct queue_entry *entry)
+/* What a batch may hold when this entry's text is added. Whoever comes next waits for what is in
+ * work: it is less of what clients may have left behind, and, while requests of one text come, of
+ * those with more. */
+static size_t budget_for(const struct policy *policy, const struct policy_batch *batch,
+                         const struct queue_entry *entry)
 {
     size_t budget = policy->options.batch_tokens;
-    return entry->stage == ENTRY_LAST ? budget / 2 : budget;
+    bool many = entry->n > 1 || batch->texts[0].entry->n > 1;
+    bool small = entry->stage == ENTRY_LAST || (many && batch->cut_ns < policy->singles_until_ns);
+    return small ? budget / 2 : budget;
 }
 
 static bool fits(const struct policy *policy, const struct policy_batch *batch,
                  const struct queue_entry *entry)
 {
-    return batch->n == 0 || (batch->n < policy->options.batch_texts &&
-                             batch->tokens + entry_next_size(entry) <= budget_for(policy, entry));
+    return batch->n == 0 ||
+           (batch->n < policy->options.batch_texts &&
+            batch->tokens + entry_next_size(entry) <= budget_for(policy, batch, entry));
 }
 
 /* Moves the entry's next text into the batch. */

@@ -17,7 +17,9 @@
  * batch. A request whose client has closed its sending side is computed while nothing else waits,
  * in batches of their own and of half the size: a newcomer waits for one of them at most.
  *
- * Batches end at the budget; a longer text goes alone. A worker never idles while work waits, but
+ * Batches end at the budget, and at half of it where they hold texts of larger requests while such
+ * with one text come (within the last second): what is in work is over sooner when the next one
+ * comes. A longer text goes alone. A worker never idles while work waits, but
  * for --max-wait-us. Nothing is cut after its deadline.
  *
  * Teams. Idle workers that what waits does not need join a batch, as many as have been fastest: a
@@ -76,7 +78,8 @@ struct policy {
     unsigned *idle; /* [workers], given; a stack: the last to go idle is the first to work */
     unsigned n_idle;
     bool stopping;
-    bool crowded; /* beside the oldest nothing else found room in the last batch */
+    uint64_t singles_until_ns; /* requests of one text are expected */
+    bool crowded;              /* beside the oldest nothing else found room in the last batch */
     struct entries entries;
     double tokens_per_s;                  /* as learnt */
     unsigned retry_after_s;               /* of a newcomer with one token, as of the last tick */

@@ -130,6 +130,9 @@ void check_arrival(struct world *world, const struct request *request,
 
 void check_entered(struct world *world, struct request *request)
 {
+    if (request->entry.n == 1 && !request->half_closed && !world->stopped) {
+        world->singles_until_ns = world->now_ns + NS_PER_S;
+    }
     if (request->entry.n > 1 || request->half_closed || world->watched || world->stopped) {
         return;
     }
@@ -186,29 +189,43 @@ static void check_text(struct world *world, const struct request *request)
     }
 }
 
-/* The next text in turn would have fitted. What half-closed clients left behind has batches of its
- * own, of half the size. */
+/* Texts that may only stand in a small batch together: what half-closed clients left behind, and
+ * those of larger requests while such with one text come. */
+static bool small_batch(const struct world *world, const struct queue_entry *first,
+                        const struct queue_entry *added)
+{
+    const struct request *request = (const struct request *)(const void *)added;
+    return (request->half_closed && request->entered) ||
+           ((first->n > 1 || added->n > 1) && world->now_ns < world->singles_until_ns);
+}
+
+/* The next text in turn would have fitted. */
 static void check_filled(struct world *world, const struct policy_batch *batch)
 {
     const struct entries *entries = &world->policy.entries;
     const struct queue_entry *next = entries->fresh.first ? entries->fresh.first
                                                           : entries->turns.first;
     const struct policy_options *options = &world->scenario->policy;
-    size_t budget = options->batch_tokens;
+    const struct queue_entry *first = batch->texts[0].entry;
+    size_t half = options->batch_tokens / 2;
     size_t left_behind = 0;
+    size_t tokens = 0;
     for (size_t i = 0; i < batch->n; i++) {
-        left_behind += request_of(batch->texts[i].entry)->half_closed;
-    }
-    if (left_behind) {
-        next = next ? next : entries->last.first;
-        budget /= 2;
-        if (left_behind != batch->n || (batch->n > 1 && batch->tokens > budget)) {
-            broken(world, "half-closed clients have small batches of their own",
-                   "%zu of %zu texts, %zu tokens", left_behind, batch->n, batch->tokens);
+        const struct request *request = request_of(batch->texts[i].entry);
+        tokens += size_of(request, batch->texts[i].index);
+        left_behind += request->half_closed;
+        if (i > 0 && small_batch(world, first, batch->texts[i].entry) && tokens > half) {
+            broken(world, "some batches are small", "%zu tokens with text %zu", tokens, i);
         }
     }
+    if (left_behind && left_behind != batch->n) {
+        broken(world, "half-closed clients have batches of their own", "%zu of %zu texts",
+               left_behind, batch->n);
+    }
+    next = !next && left_behind ? entries->last.first : next;
     if (next && batch->n < options->batch_texts &&
-        batch->tokens + entry_next_size(next) <= budget) {
+        batch->tokens + entry_next_size(next) <=
+            (small_batch(world, first, next) ? half : options->batch_tokens)) {
         broken(world, "batches are filled", "%zu tokens and room for %zu", batch->tokens,
                entry_next_size(next));
     }

@@ -219,9 +219,10 @@ struct world {
     unsigned version;              /* of the heads in service */
     size_t holders[SWAPS_MAX + 1]; /* [version] requests that have taken it */
     bool let_go[SWAPS_MAX + 1];    /* [version] out of service, and nobody holds it */
-    uint64_t last_single_ns; /* when the last of the requests of one text that were cut entered */
-    struct request *watched; /* of one text: how often is it passed over? */
-    struct request *oldest;  /* before the cut */
+    uint64_t last_single_ns;   /* when the last of the requests of one text that were cut entered */
+    uint64_t singles_until_ns; /* a second after the last of them entered */
+    struct request *watched;   /* of one text: how often is it passed over? */
+    struct request *oldest;    /* before the cut */
     size_t oldest_waiting;
     bool oldest_aged;
     bool alone;               /* the last batch was of one request */

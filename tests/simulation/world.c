@@ -576,7 +576,7 @@ static void begin(struct world *world, const struct scenario *scenario, uint64_t
     world->version = 0;
     memset(world->holders, 0, sizeof world->holders);
     memset(world->let_go, 0, sizeof world->let_go);
-    world->last_single_ns = 0;
+    world->last_single_ns = world->singles_until_ns = 0;
     world->watched = world->oldest = NULL;
     world->alone = false;
     world->lone = world->lone_slow = 0;

@@ -432,7 +432,7 @@ static void test_the_oldest_makes_way_for_a_long_text(void **state)
     world.now_ns += 2 * NS_PER_S;
     submit_many(&world, longs, 3, 1, 100);
     size_t of_big = 0;
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 8; i++) {
         const struct policy_batch *batch = cut(&world, 0);
         for (size_t j = 0; j < batch->n; j++) {
             of_big += batch->texts[j].entry == &big ? 8 : 0;
@@ -501,6 +501,30 @@ static void test_half_closed_clients_have_small_batches_of_their_own(void **stat
     assert_int_equal(cut(&world, 0)->n, BUDGET / 2 / SIZE);
 }
 
+/* While requests of one text come, the batches that they may have to wait for are small. */
+static void test_batches_are_small_while_single_texts_come(void **state)
+{
+    enum { TEXTS = 100, SIZE = 20 };
+    (void)state;
+    struct policy_options options = options_of(1);
+    struct world world;
+    begin(&world, &options);
+    struct queue_entry large = entry_of(&world, TEXTS, SIZE);
+    struct queue_entry single = entry_of(&world, 1, SIZE);
+    submit(&world, &large);
+    assert_int_equal(cut(&world, 0)->n, BUDGET / SIZE);
+    submit(&world, &single);
+    (void)step(&world, POLICY_COMPLETE, NULL, 0);
+    const struct policy_batch *batch = cut(&world, 0);
+    assert_int_equal(batch->n, BUDGET / 2 / SIZE);
+    assert_ptr_equal(batch->texts[0].entry, &single);
+    (void)step(&world, POLICY_COMPLETE, NULL, 0);
+    assert_int_equal(cut(&world, 0)->n, BUDGET / 2 / SIZE);
+    world.now_ns += 2 * NS_PER_S;
+    (void)step(&world, POLICY_COMPLETE, NULL, 0);
+    assert_int_equal(cut(&world, 0)->n, BUDGET / SIZE);
+}
+
 static void test_a_team_is_as_wide_as_it_is_fast(void **state)
 {
     (void)state;
@@ -565,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_a_longer_text_than_the_budget_goes_alone),
         cmocka_unit_test(test_the_oldest_makes_way_for_a_long_text),
         cmocka_unit_test(test_half_closed_clients_have_small_batches_of_their_own),
+        cmocka_unit_test(test_batches_are_small_while_single_texts_come),
         cmocka_unit_test(test_a_team_is_as_wide_as_it_is_fast),
         cmocka_unit_test(test_impatient_connections_are_answered_late),
     };
