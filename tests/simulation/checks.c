@@ -360,6 +360,39 @@ void check_ended(struct world *world, const struct request *request)
     }
 }
 
+void check_follower(struct world *world, const struct request *request, enum policy_why why)
+{
+    const struct request *leader = request->leader;
+    bool right = (why == POLICY_COMPUTED && leader && leader->entry.why == POLICY_COMPUTED &&
+                  leader->texts_done == leader->entry.n) ||
+                 (why == POLICY_EXPIRED && world->now_ns >= request->entry.deadline_ns) ||
+                 (why == POLICY_LEFT && request->gone);
+    if (!right || !request->live || request->entered || request->entry.stage != ENTRY_NEW) {
+        broken(world, "every follower ends exactly once", "r%llu: %d",
+               (unsigned long long)request->number, (int)why);
+    }
+}
+
+/* Nobody follows who has ended, and nobody is kept after his deadline. */
+static void check_followers(struct world *world)
+{
+    for (size_t i = 0; i < REQUESTS_MAX; i++) {
+        const struct request *request = &world->requests[i];
+        if (!request->live || !request->follows) {
+            continue;
+        }
+        const struct request *leader = request->leader;
+        bool put_off = leader && leader->half_closed && leader->entry.stage != ENTRY_CUT;
+        bool lost = put_off || (leader && (!leader->live || leader->follows ||
+                                           leader->version != request->version));
+        if (lost || request->gone ||
+            (request->leader && request->entry.deadline_ns <= world->now_ns)) {
+            broken(world, "every follower ends exactly once", "r%llu is kept",
+                   (unsigned long long)request->number);
+        }
+    }
+}
+
 /* Always */
 
 /* Everything that waits, counted anew. */
@@ -377,11 +410,11 @@ static void audit(struct world *world)
         half_tokens += last_class ? one->waiting : 0;
         next_texts += last_class ? 0 : size_of(one, one->texts_cut);
         ready += one->entered;
-        if (one->number + 1 <= last || !one->live || one->entry.waiting != one->waiting ||
+        if (one->order + 1 <= last || !one->live || one->entry.waiting != one->waiting ||
             one->waiting == 0) {
             broken(world, "tokens are conserved", "r%llu", (unsigned long long)one->number);
         }
-        last = one->number + 1;
+        last = one->order + 1;
     }
     const struct queue_list *by_turn[] = {&entries->fresh, &entries->turns, &entries->last};
     for (size_t i = 0; i < 3; i++) {
@@ -477,6 +510,7 @@ void check_tick(struct world *world)
             broken(world, "what expires ends", "r%llu", (unsigned long long)one->number);
         }
     }
+    check_followers(world);
     if (world->policy.retry_after_s < 1) {
         broken(world, "Retry-After is honest", "0 s for a newcomer");
     }

@@ -240,6 +240,16 @@ static void make_swaps(struct scenario *scenario)
     }
 }
 
+/* By dice of their own, as the swaps. Where what was promised is measured everybody waits. */
+static void make_flights(struct scenario *scenario)
+{
+    struct dice dice = {.state = scenario->seed ^ 0xf116475};
+    if (scenario->kind == SCENARIO_MIXED) {
+        scenario->released = dice_chance(&dice, 0.3) ? 0.2 : 0;
+        scenario->following = dice_chance(&dice, 0.3) ? dice_unit(&dice) : 0;
+    }
+}
+
 struct scenario scenario_of(uint64_t seed)
 {
     static void (*const make[SCENARIO_KINDS])(struct scenario * scenario, struct dice * dice) = {
@@ -252,5 +262,6 @@ struct scenario scenario_of(uint64_t seed)
     make_machine(&scenario, &dice);
     make[scenario.kind](&scenario, &dice);
     make_swaps(&scenario);
+    make_flights(&scenario);
     return scenario;
 }

@@ -16,7 +16,7 @@ static const char usage[] =
     "what\n"
     "full batches took, ascending. The third form runs one seed. --without: bits of clients left\n"
     "out; --off: bits of 1 stalls, 2 neighbour, 4 leaving clients, 8 deadlines, 16 the wait for a\n"
-    "batch to fill, 32 swaps.\n";
+    "batch to fill, 32 swaps, 64 what is released or followed.\n";
 
 /* What is left out of a scenario. */
 struct smaller {
@@ -89,6 +89,9 @@ static void add(struct totals *sum, const struct totals *one)
     sum->expired += one->expired;
     sum->left += one->left;
     sum->stopped += one->stopped;
+    sum->released += one->released;
+    sum->followed += one->followed;
+    sum->anew += one->anew;
     sum->events += one->events;
     sum->batches += one->batches;
     sum->tokens += one->tokens;
@@ -111,14 +114,17 @@ static int run_many(uint64_t from, uint64_t seeds, uint64_t requests)
     double cpu_s = (double)(clock() - begin) / CLOCKS_PER_SEC;
     printf("{\"from\": %llu, \"seeds\": %llu, \"requests\": %llu, \"computed\": %llu, "
            "\"full\": %llu, \"hopeless\": %llu, \"expired\": %llu, \"left\": %llu, "
-           "\"stopped\": %llu, \"batches\": %llu, \"events\": %llu, \"virtual_s\": %.0f, "
+           "\"stopped\": %llu, \"released\": %llu, \"followed\": %llu, \"anew\": %llu, "
+           "\"batches\": %llu, \"events\": %llu, \"virtual_s\": %.0f, "
            "\"cpu_s\": %.1f}\n",
            (unsigned long long)from, (unsigned long long)(seed - from),
            (unsigned long long)sum.requests, (unsigned long long)sum.computed,
            (unsigned long long)sum.full, (unsigned long long)sum.hopeless,
            (unsigned long long)sum.expired, (unsigned long long)sum.left,
-           (unsigned long long)sum.stopped, (unsigned long long)sum.batches,
-           (unsigned long long)sum.events, (double)sum.virtual_ns / 1e9, cpu_s);
+           (unsigned long long)sum.stopped, (unsigned long long)sum.released,
+           (unsigned long long)sum.followed, (unsigned long long)sum.anew,
+           (unsigned long long)sum.batches, (unsigned long long)sum.events,
+           (double)sum.virtual_ns / 1e9, cpu_s);
     return 0;
 }
 

@@ -89,7 +89,8 @@ enum scenario_off {
     OFF_DEADLINES = 8,
     OFF_FILL_WAIT = 16,
     OFF_SWAPS = 32,
-    OFF_ALL = 63,
+    OFF_FLIGHTS = 64, /* nothing is released or followed */
+    OFF_ALL = 127,
 };
 
 struct scenario {
@@ -116,6 +117,9 @@ struct scenario {
     unsigned n_swaps;
     uint64_t swap_ns[SWAPS_MAX]; /* in no order */
     uint64_t swap_check_ns;
+    /* Of requests: that are answered without the queue once they have room there (POLICY_RELEASE),
+     * of those of one text: that ask for what another one is already waiting for. */
+    double released, following;
     unsigned n_clients;
     struct client_plan clients[CLIENTS_MAX];
 };
@@ -134,6 +138,10 @@ struct request {
     bool entered, half_closed, gone;
     unsigned client;
     uint64_t number; /* among all requests */
+    uint64_t order;  /* among all that asked for room */
+    /* Single flight: who waits for what it leads; whom it follows itself. */
+    struct request *followers, *next_follower, *leader;
+    bool follows; /* it waits for another's text, or is about to ask anew */
     size_t texts_cut, texts_done;
     unsigned version;       /* of the heads, taken when it came */
     size_t tokens, waiting; /* by the simulation's own count */
@@ -167,12 +175,14 @@ struct sim_client {
 };
 
 enum sim_event_kind {
-    SIM_SEND,  /* client */
-    SIM_ENTER, /* request */
-    SIM_LEAVE, /* request: its client goes, or closes its side */
-    SIM_WAKE,  /* worker */
-    SIM_ASK,   /* worker: its wait is over */
-    SIM_PASS,  /* worker: its pass is over */
+    SIM_SEND,    /* client */
+    SIM_ENTER,   /* request */
+    SIM_RELEASE, /* request: what it was admitted for is done elsewhere */
+    SIM_ANEW,    /* request: whom it followed ended without its text */
+    SIM_LEAVE,   /* request: its client goes, or closes its side */
+    SIM_WAKE,    /* worker */
+    SIM_ASK,     /* worker: its wait is over */
+    SIM_PASS,    /* worker: its pass is over */
     SIM_TICK,
     SIM_STOP,
     SIM_SWAP,
@@ -189,6 +199,7 @@ struct sim_event {
 
 struct totals {
     uint64_t requests, admitted, computed, full, hopeless, expired, left, stopped;
+    uint64_t released, followed, anew;
     uint64_t events, batches, tokens, virtual_ns;
 };
 
@@ -212,7 +223,10 @@ struct world {
     size_t n_heap;
     uint64_t made; /* events */
     bool ticking, stopped;
-    bool like; /* like_answered hears of each answer */
+    struct dice flight_dice;
+    uint64_t asked;         /* for room */
+    struct request *leader; /* the last one of one text that was admitted */
+    bool like;              /* like_answered hears of each answer */
     struct totals totals;
     /* checks.c */
     size_t waiting_tokens, waiting_requests, live;
@@ -265,6 +279,8 @@ void check_entered(struct world *world, struct request *request);
 void check_before_cut(struct world *world);
 void check_cut(struct world *world, unsigned worker, const struct policy_actions *actions);
 void check_ended(struct world *world, const struct request *request);
+/* One that followed ends, for that reason, without the queue. */
+void check_follower(struct world *world, const struct request *request, enum policy_why why);
 /* After every event. */
 void check_always(struct world *world);
 void check_tick(struct world *world);

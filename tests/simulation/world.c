@@ -211,6 +211,45 @@ static void forget_waiting(struct world *world, struct request *request)
     request->waiting = 0;
 }
 
+/* Its client is answered, or told why not. */
+static void part(struct world *world, struct request *request)
+{
+    drop_heads(world, request);
+    request->live = false;
+    world->live--;
+    world->leader = world->leader == request ? NULL : world->leader;
+    go_on(world, request->client, 0);
+    give_back(world, request);
+}
+
+static void end_follower(struct world *world, struct request *request, enum policy_why why)
+{
+    trace(world, "end      r%llu %s", (unsigned long long)request->number, why_names[why]);
+    check_follower(world, request, why);
+    world->totals.computed += why == POLICY_COMPUTED;
+    world->totals.expired += why == POLICY_EXPIRED;
+    world->totals.left += why == POLICY_LEFT;
+    part(world, request);
+}
+
+/* Those who followed have what they want, or ask anew. */
+static void let_followers_go(struct world *world, struct request *leader, bool computed)
+{
+    while (leader->followers) {
+        struct request *request = leader->followers;
+        leader->followers = request->next_follower;
+        if (computed) {
+            end_follower(world, request, POLICY_COMPUTED);
+            continue;
+        }
+        request->leader = NULL;
+        push(world, (struct sim_event){.at_ns = soon(world),
+                                       .kind = SIM_ANEW,
+                                       .who = (unsigned)(request - world->requests),
+                                       .number = request->number});
+    }
+}
+
 static void end_request(struct world *world, struct request *request)
 {
     struct sim_client *client = &world->clients[request->client];
@@ -220,9 +259,6 @@ static void end_request(struct world *world, struct request *request)
         forget_waiting(world, request);
     }
     check_ended(world, request);
-    drop_heads(world, request);
-    request->live = false;
-    world->live--;
     world->watched = world->watched == request ? NULL : world->watched;
     world->totals.computed += why == POLICY_COMPUTED;
     world->totals.expired += why == POLICY_EXPIRED;
@@ -235,8 +271,8 @@ static void end_request(struct world *world, struct request *request)
         }
         policy_answered(&client->patience);
     }
-    go_on(world, request->client, 0);
-    give_back(world, request);
+    let_followers_go(world, request, why == POLICY_COMPUTED);
+    part(world, request);
 }
 
 /* Counts what the cut took, and what an end drops at once, in the simulation's own books. */
@@ -366,25 +402,21 @@ static void ask(struct world *world, unsigned worker)
     }
 }
 
-static void send_one(struct world *world, unsigned client)
+/* Asks the queue for room. False: it was refused and has ended. */
+static bool ask_for_room(struct world *world, struct request *request)
 {
-    struct sim_client *me = &world->clients[client];
-    const struct client_plan *plan = plan_of(world, client);
+    struct sim_client *me = &world->clients[request->client];
     struct policy_actions actions;
-    struct request *request = make_request(world, client);
-    if (!request) { /* no connection is free */
-        go_on(world, client, 100 * NS_PER_MS);
-        return;
-    }
-    take_heads(world, request);
+    request->order = world->asked++;
     step(world, (struct policy_event){.kind = POLICY_ARRIVE, .entry = &request->entry}, &actions);
     trace(world, "arrive   r%llu c%u texts=%zu tokens=%zu deadline=%.3f %s",
-          (unsigned long long)request->number, client, request->entry.n, request->tokens,
+          (unsigned long long)request->number, request->client, request->entry.n, request->tokens,
           (double)request->entry.deadline_ns / 1e6,
           actions.admitted ? "admitted" : why_names[actions.why]);
     check_arrival(world, request, &actions);
     if (!actions.admitted) {
-        uint64_t wait_ns = plan->obeys ? actions.retry_after_s * NS_PER_S : 0;
+        bool obeys = plan_of(world, request->client)->obeys;
+        uint64_t wait_ns = obeys ? actions.retry_after_s * NS_PER_S : 0;
         if (actions.why == POLICY_FULL) {
             wait_ns += policy_refused(&me->patience, actions.retry_after_s, world->now_ns);
         }
@@ -394,28 +426,116 @@ static void send_one(struct world *world, unsigned client)
         world->totals.stopped += actions.why == POLICY_STOPPED;
         drop_heads(world, request);
         give_back(world, request);
-        go_on(world, client, world->stopped ? NS_PER_S : wait_ns);
-        return;
+        go_on(world, request->client, world->stopped ? NS_PER_S : wait_ns);
+        return false;
     }
     world->totals.admitted++;
     request->live = true;
     world->live++;
     world->waiting_requests++;
     world->waiting_tokens += request->tokens;
-    unsigned place = (unsigned)(request - world->requests);
-    push(world,
-         (struct sim_event){
-             .at_ns = soon(world), .kind = SIM_ENTER, .who = place, .number = request->number});
+    return true;
+}
+
+static void push_for(struct world *world, const struct request *request, enum sim_event_kind kind,
+                     uint64_t at_ns)
+{
+    push(world, (struct sim_event){.at_ns = at_ns,
+                                   .kind = kind,
+                                   .who = (unsigned)(request - world->requests),
+                                   .number = request->number});
+}
+
+/* It has room: it enters the queue, or is answered elsewhere. */
+static void go_in(struct world *world, struct request *request)
+{
+    uint64_t at_ns = soon(world);
+    if (dice_chance(&world->flight_dice, world->scenario->released) &&
+        !(world->scenario->off & OFF_FLIGHTS)) {
+        at_ns += dice_next(&world->flight_dice) % (20 * NS_PER_MS);
+        push_for(world, request, SIM_RELEASE, at_ns);
+        return;
+    }
+    world->leader = request->entry.n == 1 ? request : world->leader;
+    push_for(world, request, SIM_ENTER, at_ns);
+}
+
+/* True if it waits for what another one of the same heads is waiting for. */
+static bool follow(struct world *world, struct request *request)
+{
+    struct request *leader = world->leader;
+    if (request->entry.n != 1 || !dice_chance(&world->flight_dice, world->scenario->following) ||
+        world->scenario->off & OFF_FLIGHTS || !leader || leader->half_closed || leader->gone ||
+        leader->version != request->version || request->entry.deadline_ns <= world->now_ns) {
+        return false;
+    }
+    trace(world, "follow   r%llu c%u r%llu", (unsigned long long)request->number, request->client,
+          (unsigned long long)leader->number);
+    request->follows = true;
+    request->leader = leader;
+    request->next_follower = leader->followers;
+    leader->followers = request;
+    request->live = true;
+    world->live++;
+    world->totals.followed++;
+    return true;
+}
+
+static void send_one(struct world *world, unsigned client)
+{
+    struct sim_client *me = &world->clients[client];
+    const struct client_plan *plan = plan_of(world, client);
+    struct request *request = make_request(world, client);
+    if (!request) { /* no connection is free */
+        go_on(world, client, 100 * NS_PER_MS);
+        return;
+    }
+    take_heads(world, request);
+    if (!follow(world, request)) {
+        if (!ask_for_room(world, request)) {
+            return;
+        }
+        go_in(world, request);
+    }
     double fate = dice_unit(&me->dice);
     if (!(world->scenario->off & OFF_LEAVING) && fate < plan->leaves + plan->half_closes) {
         uint64_t after_ns = dice_next(&me->dice) % NS_PER_S;
         push(world, (struct sim_event){
                         .at_ns = world->now_ns + after_ns / (1 + dice_next(&me->dice) % 1000),
                         .kind = SIM_LEAVE,
-                        .who = place,
+                        .who = (unsigned)(request - world->requests),
                         .number = request->number,
                         .client = fate < plan->leaves ? CLIENT_GONE : CLIENT_HALF_CLOSED});
     }
+}
+
+/* Whom it followed ended without its text. */
+static void ask_anew(struct world *world, struct request *request)
+{
+    trace(world, "anew     r%llu", (unsigned long long)request->number);
+    world->totals.anew++;
+    request->follows = false;
+    request->live = false;
+    world->live--;
+    request->entry.client = request->half_closed ? CLIENT_HALF_CLOSED : CLIENT_WAITS;
+    if (ask_for_room(world, request)) {
+        go_in(world, request);
+    }
+}
+
+static void release(struct world *world, struct request *request)
+{
+    struct policy_actions actions;
+    trace(world, "release  r%llu", (unsigned long long)request->number);
+    forget_waiting(world, request);
+    step(world, (struct policy_event){.kind = POLICY_RELEASE, .entry = &request->entry}, &actions);
+    if (actions.ended || request->entry.stage != ENTRY_CUT ||
+        request->entry.ended_ns != world->now_ns) {
+        broken(world, "what is released needs nothing", "r%llu",
+               (unsigned long long)request->number);
+    }
+    world->totals.released++;
+    part(world, request);
 }
 
 static void send(struct world *world, unsigned client)
@@ -444,6 +564,17 @@ static void enter(struct world *world, struct request *request)
     }
 }
 
+/* A follower is not in the queue: who goes, or whose deadline passes, leaves its leader. */
+static void leave_leader(struct world *world, struct request *request, enum policy_why why)
+{
+    struct request **at = &request->leader->followers;
+    while (*at != request) {
+        at = &(*at)->next_follower;
+    }
+    *at = request->next_follower;
+    end_follower(world, request, why);
+}
+
 static void leave(struct world *world, struct request *request, enum policy_client client)
 {
     struct policy_actions actions;
@@ -462,6 +593,20 @@ static void leave(struct world *world, struct request *request, enum policy_clie
           client == CLIENT_GONE ? "gone" : "half-closed");
     request->gone = request->gone || client == CLIENT_GONE;
     request->half_closed = true;
+    if (request->follows && client != CLIENT_GONE) {
+        return;
+    }
+    if (request->follows) {
+        if (request->leader) {
+            leave_leader(world, request, POLICY_LEFT);
+        } else {
+            end_follower(world, request, POLICY_LEFT); /* before it could ask anew */
+        }
+        return;
+    }
+    if (request->entry.stage != ENTRY_CUT) { /* what is put off or gone leads nobody */
+        let_followers_go(world, request, false);
+    }
     step(world,
          (struct policy_event){.kind = POLICY_CLIENT, .entry = &request->entry, .client = client},
          &actions);
@@ -495,6 +640,13 @@ static void tick(struct world *world)
 {
     struct policy_actions actions;
     step(world, (struct policy_event){.kind = POLICY_TICK}, &actions);
+    for (size_t i = 0; i < REQUESTS_MAX && world->scenario->following > 0; i++) {
+        struct request *request = &world->requests[i];
+        if (request->live && request->follows && request->leader &&
+            request->entry.deadline_ns <= world->now_ns) {
+            leave_leader(world, request, POLICY_EXPIRED);
+        }
+    }
     check_tick(world);
     world->ticking = world->waiting_requests > 0;
     if (world->ticking) {
@@ -521,6 +673,14 @@ static void happen(struct world *world, const struct sim_event *event)
         break;
     case SIM_ENTER:
         enter(world, request);
+        break;
+    case SIM_RELEASE:
+        release(world, request);
+        break;
+    case SIM_ANEW:
+        if (request->live && request->number == event->number) {
+            ask_anew(world, request);
+        }
         break;
     case SIM_LEAVE:
         if (request->live && request->number == event->number) {
@@ -564,6 +724,9 @@ static void begin(struct world *world, const struct scenario *scenario, uint64_t
     world->trace = out;
     world->now_ns = 1; /* 0 means never in places */
     world->dice = (struct dice){.state = scenario->seed ^ 0x5eed};
+    world->flight_dice = (struct dice){.state = scenario->seed ^ 0xf117};
+    world->leader = NULL;
+    world->asked = 0;
     trace(world,
           "world    %s clients=%u workers=%u speed=%.0f believed=%.0f budget=%zu bound=%zu/%zu",
           scenario_names[scenario->kind], scenario->n_clients, options.workers,
