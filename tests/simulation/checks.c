@@ -73,6 +73,16 @@ static void check_told(struct world *world, size_t tokens, size_t ahead, unsigne
     }
 }
 
+void check_told_anew(struct world *world)
+{
+    for (size_t i = 0; i < POLICY_TOLD; i++) {
+        if (world->policy.told[i].tokens) {
+            broken(world, "who asks behind a new one is told anew", "%zu tokens",
+                   world->policy.told[i].tokens);
+        }
+    }
+}
+
 void check_arrival(struct world *world, const struct request *request,
                    const struct policy_actions *actions)
 {

@@ -275,6 +275,8 @@ void broken(struct world *world, const char *name, const char *fmt, ...)
 /* What the policy must say to a newcomer, reckoned from the simulation's own records. */
 void check_arrival(struct world *world, const struct request *request,
                    const struct policy_actions *actions);
+/* Somebody was admitted or released: what newcomers were told holds no more. */
+void check_told_anew(struct world *world);
 void check_entered(struct world *world, struct request *request);
 void check_before_cut(struct world *world);
 void check_cut(struct world *world, unsigned worker, const struct policy_actions *actions);

@@ -429,6 +429,7 @@ static bool ask_for_room(struct world *world, struct request *request)
         go_on(world, request->client, world->stopped ? NS_PER_S : wait_ns);
         return false;
     }
+    check_told_anew(world);
     world->totals.admitted++;
     request->live = true;
     world->live++;
@@ -534,6 +535,7 @@ static void release(struct world *world, struct request *request)
         broken(world, "what is released needs nothing", "r%llu",
                (unsigned long long)request->number);
     }
+    check_told_anew(world);
     world->totals.released++;
     part(world, request);
 }
