@@ -256,9 +256,11 @@ def test_inspect_refuses_a_truncated_file(tmp_path):
     assert done.returncode == 1 and "broken.safetensors" in one_line(done.stderr)
 
 
-@pytest.mark.parametrize("command", [["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"], ["embed"]])
+@pytest.mark.parametrize("command", [["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"], ["embed"], ["predict"], ["tokenize"],
+                                     ["bench"], ["eval", "--heads", "h", "--data", "d"], ["calibrate", "--heads", "h", "--data", "d"],
+                                     ["train", "--data", "d", "--output", "o"]], ids=lambda command: command[0])
 def test_a_missing_model_names_the_tool_that_fetches_one(tmp_path, command):
-    done = run(*command, "--model", tmp_path / "absent")
+    done = run(*command, "--model", tmp_path / "absent", cwd=tmp_path)
     assert done.returncode == 1
     assert b"config.json" in done.stderr and b"tools/fetch-model" in done.stderr
 
