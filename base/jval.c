@@ -80,7 +80,8 @@ static const char *why(const json_error_t *error)
     }
 }
 
-enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value, struct err *err)
+static enum err_code parse(const char *text, size_t size, enum err_code twice,
+                           struct jval **ret_value, struct err *err)
 {
     if (!jval_depth_ok(text, size, JVAL_DEPTH_MAX)) {
         return err_set(err, ERR_INVALID, "JSON nested deeper than %d", JVAL_DEPTH_MAX);
@@ -97,11 +98,23 @@ enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
         return err_nomem(err, size);
     }
     if (!value) {
-        return err_set(err, ERR_INVALID, "%s (line %d, column %d)", why(&error), error.line,
-                       error.column);
+        bool repeated = json_error_code(&error) == json_error_duplicate_key;
+        return err_set(err, repeated ? twice : ERR_INVALID, "%s (line %d, column %d)", why(&error),
+                       error.line, error.column);
     }
     *ret_value = out(value);
     return ERR_OK;
+}
+
+enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value, struct err *err)
+{
+    return parse(text, size, ERR_INVALID, ret_value, err);
+}
+
+enum err_code jval_parse_body(const char *text, size_t size, struct jval **ret_value,
+                              struct err *err)
+{
+    return parse(text, size, ERR_CONFLICT, ret_value, err);
 }
 
 /* Integers that 64 bits can't hold (a tokenizer's "no limit", 1000000000000000019884624838656)

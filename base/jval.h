@@ -33,7 +33,10 @@ bool jval_depth_ok(const char *text, size_t size, unsigned max);
  * with line and column. */
 CHECK_RESULT enum err_code jval_parse(const char *text, size_t size, struct jval **ret_value,
                                       struct err *err);
-/* The same for a file of at most max_size bytes; an error names the path. An integer of 19 digits
+/* The same, but ERR_CONFLICT where all that is wrong is a name twice in one object. */
+CHECK_RESULT enum err_code jval_parse_body(const char *text, size_t size, struct jval **ret_value,
+                                           struct err *err);
+/* jval_parse for a file of at most max_size bytes; an error names the path. An integer of 19 digits
  * or more is read as a real. */
 CHECK_RESULT enum err_code jval_read_file(const char *path, size_t max_size,
                                           struct jval **ret_value, struct err *err);

@@ -47,7 +47,9 @@ static bool parse_whole(const char *text, bool units, uint64_t *ret)
 /* "a whole number from 1 to 64", for error texts. */
 static void describe(const struct flag *flag, char *out, size_t size)
 {
-    const char *kind = flag->type == FLAG_DOUBLE ? "a number" : "a whole number";
+    const char *kind = flag->type == FLAG_DOUBLE ? "a number"
+                       : flag->type == FLAG_AUTO ? "auto or a whole number"
+                                                 : "a whole number";
     if (flag->max > 0) {
         (void)snprintf(out, size, "%s from %.15g to %.15g", kind, flag->min, flag->max);
     } else {
@@ -71,8 +73,10 @@ static bool set_number(const struct flag *flag, const char *text)
         *(double *)flag->target = number;
         return true;
     }
-    uint64_t number;
-    if (!parse_whole(text, flag->type == FLAG_SIZE, &number) || !in_range(flag, (double)number)) {
+    bool size = flag->type == FLAG_SIZE || flag->type == FLAG_AUTO;
+    uint64_t number = 0;
+    bool automatic = flag->type == FLAG_AUTO && strcmp(text, "auto") == 0;
+    if (!automatic && (!parse_whole(text, size, &number) || !in_range(flag, (double)number))) {
         return false;
     }
     if (flag->type == FLAG_UINT) {
@@ -80,7 +84,7 @@ static bool set_number(const struct flag *flag, const char *text)
             return false;
         }
         *(unsigned *)flag->target = (unsigned)number;
-    } else if (flag->type == FLAG_SIZE) {
+    } else if (size) {
         *(size_t *)flag->target = number;
     } else {
         *(uint64_t *)flag->target = number;

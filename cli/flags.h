@@ -18,6 +18,7 @@ enum flag_type {
     FLAG_STRINGS, /* struct flag_strings: repeatable */
     FLAG_UINT,    /* unsigned */
     FLAG_SIZE,    /* size_t; K, M, G (or KiB, MiB, GiB) multiply by powers of 1024 */
+    FLAG_AUTO,    /* the same, or the word auto: 0 */
     FLAG_U64,     /* uint64_t */
     FLAG_DOUBLE,  /* double */
 };

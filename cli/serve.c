@@ -123,7 +123,7 @@ int command_serve(int argc, char **argv)
          "token budget of one packed batch", 1, 1 << 20, true},
         {"max-wait-us", 0, FLAG_U64, &s.max_wait_us, "N", "0",
          "longest wait to fill a batch while a thread is idle", 0, 1000000, true},
-        {"max-queue-tokens", 0, FLAG_SIZE, &s.max_queue_tokens, "N",
+        {"max-queue-tokens", 0, FLAG_AUTO, &s.max_queue_tokens, "N",
          "auto: what is surely answered in 5 s", "admission bound in tokens; over it 429", 1, 1e9,
          true},
         {"max-queue-requests", 0, FLAG_SIZE, &s.max_queue_requests, "N", "512",

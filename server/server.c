@@ -51,14 +51,30 @@ struct daemon {
     bool reload_heads; /* a SIGHUP came meanwhile: what was read by then may be old */
 };
 
+/* RFC 6454 section 7: scheme://host[:port], or null. Browsers compare no further than bytes, so
+ * what could never be equal is a mistake. */
+static bool is_origin(const char *text)
+{
+    if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0) {
+        return true;
+    }
+    const char *host = strstr(text, "://");
+    if (!host || host == text ||
+        strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") != (size_t)(host - text)) {
+        return false;
+    }
+    host += 3;
+    return *host && strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-._~[]:") == strlen(host);
+}
+
 static enum err_code check_settings(const struct settings *settings, struct proxies *ret_proxies,
                                     struct err *err)
 {
     const char *origin = settings->cors_origin;
-    for (const char *at = origin; at && *at; at++) {
-        if (*at <= ' ' || *at > '~') {
-            return err_set(err, ERR_USAGE, "--cors-origin: an origin or * is allowed");
-        }
+    if (origin && !is_origin(origin)) {
+        return err_set(err, ERR_USAGE,
+                       "--cors-origin: one origin as browsers send it, like https://example.org "
+                       "(lower case, no path, no / at its end), or * is allowed");
     }
     if (origin && strlen(origin) > CORS_ORIGIN_MAX) {
         return err_set(err, ERR_USAGE, "--cors-origin: at most %d characters are allowed",

@@ -103,29 +103,49 @@ static void take_forwarded(struct request_headers *headers, const char *value)
     headers->forwarded_for[headers->n_forwarded++] = value;
 }
 
+/* RFC 9110 section 5.5: white space behind a value is no part of it, but libmicrohttpd leaves it
+ * there. What finds no room stays as it is. */
+static const char *without_space(struct request_headers *headers, const char *value)
+{
+    size_t size = strlen(value);
+    size_t kept = size;
+    while (kept && (value[kept - 1] == ' ' || value[kept - 1] == '\t')) {
+        kept--;
+    }
+    if (kept == size || kept >= sizeof headers->trimmed - headers->trimmed_size) {
+        return value;
+    }
+    char *copy = headers->trimmed + headers->trimmed_size;
+    memcpy(copy, value, kept);
+    copy[kept] = '\0';
+    headers->trimmed_size += kept + 1;
+    return copy;
+}
+
 void exchange_take_header(struct exchange *x, const char *name, const char *value)
 {
     struct request_headers *headers = &x->headers;
     const struct {
         const char *name;
         const char **slot;
-        bool once; /* two of them make framing or identity ambiguous */
+        bool once;  /* two of them make framing, identity or what is asked ambiguous */
+        bool exact; /* framing: what isn't plain is refused, not understood */
     } known[] = {
-        {"Host", &headers->host, true},
-        {"Content-Length", &headers->content_length, true},
-        {"Transfer-Encoding", &headers->transfer_encoding, true},
-        {"Authorization", &headers->authorization, true},
-        {"Content-Type", &headers->content_type, true},
-        {"Content-Encoding", &headers->content_encoding, true},
-        {"Expect", &headers->expect, false},
-        {"Origin", &headers->origin, false},
-        {"Access-Control-Request-Headers", &headers->request_headers, false},
-        {"X-Request-Id", &headers->request_id, false},
-        {"X-Request-Timeout-Ms", &headers->timeout_ms, false},
-        {"If-Match", &headers->if_match, true},
-        {"If-Embedding-Space", &headers->if_space, false},
-        {"If-None-Match", &headers->if_none_match, false},
-        {"traceparent", &headers->traceparent, false},
+        {"Host", &headers->host, true, true},
+        {"Content-Length", &headers->content_length, true, true},
+        {"Transfer-Encoding", &headers->transfer_encoding, true, true},
+        {"Authorization", &headers->authorization, true, false},
+        {"Content-Type", &headers->content_type, true, false},
+        {"Content-Encoding", &headers->content_encoding, true, false},
+        {"Expect", &headers->expect, false, false},
+        {"Origin", &headers->origin, false, false},
+        {"Access-Control-Request-Headers", &headers->request_headers, false, false},
+        {"X-Request-Id", &headers->request_id, false, false},
+        {"X-Request-Timeout-Ms", &headers->timeout_ms, true, false},
+        {"If-Match", &headers->if_match, true, false},
+        {"If-Embedding-Space", &headers->if_space, true, false},
+        {"If-None-Match", &headers->if_none_match, false, false},
+        {"traceparent", &headers->traceparent, false, false},
     };
     if (!header_ok(name, value)) {
         headers->malformed = true;
@@ -142,7 +162,7 @@ void exchange_take_header(struct exchange *x, const char *name, const char *valu
             continue;
         }
         if (!*known[i].slot) {
-            *known[i].slot = value;
+            *known[i].slot = known[i].exact ? value : without_space(headers, value);
         } else if (known[i].once) {
             headers->repeated = known[i].name;
         }

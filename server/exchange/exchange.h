@@ -39,6 +39,8 @@ enum listener { LISTENER_MAIN = 1, LISTENER_ADMIN = 2 };
 
 /* Each proxy may add a line of its own; the nearest proxy's is the last. */
 enum { FORWARDED_LINES_MAX = 4 };
+/* Room for one token and some short values. */
+enum { HEADER_TRIMMED_MAX = 640 };
 
 /* Request headers that mean something here; NULL where absent. Borrowed from the connection for the
  * whole exchange. */
@@ -51,8 +53,10 @@ struct request_headers {
     struct accept accept;
     const char *forwarded_for[FORWARDED_LINES_MAX]; /* the last lines, in order */
     size_t n_forwarded;
-    const char *repeated; /* name of a header that may stand once and stood twice */
-    bool malformed;       /* a name or value with bytes that have no place there */
+    const char *repeated;             /* name of a header that may stand once and stood twice */
+    bool malformed;                   /* a name or value with bytes that have no place there */
+    char trimmed[HEADER_TRIMMED_MAX]; /* values that had white space behind them */
+    size_t trimmed_size;
 };
 
 enum {

@@ -184,7 +184,9 @@ static enum tried try_file(struct watch *watch, const char *name, struct err *re
                     result == SWAP_OK || result == SWAP_FAILED ? result : SWAP_INVALID, false,
                     begin_ns, &err);
     if (result != SWAP_OK) {
-        err_prefix(&err, "%s", name);
+        if (!strstr(err.text, name)) {
+            err_prefix(&err, "%s", name);
+        }
         err_set(refusal, err.code, "%s", err.text);
     }
     bool passing = result != SWAP_OK && is_passing(path, err.code);

@@ -334,10 +334,14 @@ static bool take_rollback(struct exchange *x, struct swap *swap)
         return true;
     }
     enum err_code code = jval_depth_ok(x->body.data, x->body.size, 4)
-                             ? jval_parse(x->body.data, x->body.size, &body, NULL)
+                             ? jval_parse_body(x->body.data, x->body.size, &body, NULL)
                              : ERR_INVALID;
     if (code == ERR_NOMEM) {
         exchange_fail(x, PROBLEM_INTERNAL, NULL, "no memory for the request");
+        return false;
+    }
+    if (code == ERR_CONFLICT) {
+        exchange_fail(x, PROBLEM_FIELD_DUPLICATE, NULL, "a field is there twice in one object");
         return false;
     }
     if (code != ERR_OK) {

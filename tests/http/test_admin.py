@@ -6,6 +6,7 @@ import pathlib
 import random
 import signal
 import struct
+import time
 
 import pytest
 from conftest import TINY, TOKEN, render
@@ -189,6 +190,7 @@ def test_refused_files_change_nothing(admin, data, status, code):
 
 def test_rollback_errors(admin):
     for body, status, code in ((b"{", 400, "not_json"), (b"[]", 422, "unsupported_value"),
+                               (b'{"version": 1, "version": 1}', 422, "duplicate_field"),
                                (b'{"version": "1"}', 422, "unsupported_value"),
                                (b'{"version": 0}', 422, "unsupported_value"),
                                (b'{"other": 1}', 422, "unsupported_value"),
@@ -307,6 +309,12 @@ def test_heads_dir_rules(start, token_file, tmp_path):
                   server.request("POST", "/admin/heads/rollback", None, AUTH, admin=True)):
         assert (reply.status, reply.code) == (409, "managed")
     assert server.get("/admin/heads", AUTH, admin=True).json()["managed"] is True
+    (folder / "b.safetensors").write_bytes(b"nonsense")
+    deadline = time.monotonic() + 10
+    while not (refused := server.get("/admin/heads", AUTH, admin=True).json()["refused"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert refused.count("b.safetensors") == 1
 
 
 def test_sighup_reloads_the_heads_file(start, token_file, tmp_path):

@@ -123,6 +123,20 @@ def test_bad_timeout_header(server, value):
     check(reply, 400, "bad_header", "X-Request-Timeout-Ms")
 
 
+@pytest.mark.parametrize("name, value, other, route", [
+    ("X-Request-Timeout-Ms", "1000", "1", "/embed"),
+    ("If-Embedding-Space", None, "0" * 12, "/embed"),
+])
+def test_white_space_behind_a_value_is_no_part_of_it_and_two_values_are_none(server, name, value, other, route):
+    value = value or server.get("/info").json()["embedding_space"]["id"][:12]
+    for shown in (f"{value} ", f"{value}\t", f"\t{value} \t "):
+        assert server.post(route, {"inputs": "a"}, [(name, shown)]).status == 200, shown
+    for values in ((value, other), (other, value)):
+        reply = server.post(route, {"inputs": "a"}, [(name, v) for v in values])
+        check(reply, 400, "bad_framing")
+        assert name in reply.json()["error"]
+
+
 @pytest.mark.parametrize("value", ["60000", "60001", "99999999999999999999", "0060001"])
 def test_a_longer_timeout_than_the_most_counts_as_the_most(server, value):
     assert server.post("/embed", {"inputs": "a"}, [("X-Request-Timeout-Ms", value)]).status == 200

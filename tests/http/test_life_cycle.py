@@ -201,6 +201,11 @@ def test_ipv6(start):
     (["--listen", "192.0.2.1:0"], b"--listen: 192.0.2.1:0"),
     (["--api-key-file", "/nonexistent"], b"--api-key-file: /nonexistent"),
     (["--cors-origin", "a b"], b"--cors-origin"),
+    (["--cors-origin", "app.example"], b"--cors-origin"),
+    (["--cors-origin", "https://app.example/"], b"--cors-origin"),
+    (["--cors-origin", "https://App.example"], b"--cors-origin"),
+    (["--cors-origin", "https://a.example,https://b.example"], b"--cors-origin"),
+    (["--max-queue-tokens", "automatic"], b"auto or a whole number from 1"),
     (["--model", "/nonexistent"], b"/nonexistent"),
 ])
 def test_start_errors_are_one_line(flags, words):

@@ -157,6 +157,8 @@ def test_damage_is_one_sentence(torch, tmp_path):
         done = convert(path)
         assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1, (said, done)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin"]
+    done = convert(tmp_path / "absent.bin")
+    assert done.returncode == 1 and "No such file" in done.stderr and len(done.stderr.splitlines()) == 1, done
     save(path, good, {"0": floats(1, 2, 3, 4)})
     before = path.read_bytes()
     assert "give another -o" in convert(path, "-o", path, "--force").stderr and path.read_bytes() == before
