@@ -212,6 +212,7 @@ static enum err_code calibrate(const struct calibrate_flags *flags, struct err *
         code = model_load(dir, &options, &model, err);
     }
     if (code == ERR_OK) {
+        command_tell_warnings(&model->config);
         code = offline_heads(model, flags->heads, &heads, err);
     }
     if (code == ERR_OK) {

@@ -102,3 +102,10 @@ enum err_code command_choose(const char *isa, const char *precision, unsigned th
         .isa = choice.isa, .precision = choice.precision, .threads = threads};
     return ERR_OK;
 }
+
+void command_tell_warnings(const struct config *config)
+{
+    for (size_t i = 0; i < config->lists->n_warnings; i++) {
+        (void)fprintf(stderr, "orthrus: warning: %s\n", config->lists->warnings[i]);
+    }
+}

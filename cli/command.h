@@ -56,5 +56,7 @@ unsigned command_default_threads(void);
  * warning goes to stderr. */
 CHECK_RESULT enum err_code command_choose(const char *isa, const char *precision, unsigned threads,
                                           struct encoder_options *ret_options, struct err *err);
+/* What loading a folder warned of, a line each to stderr. */
+void command_tell_warnings(const struct config *config);
 
 #endif

@@ -200,6 +200,7 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
         code = model_load(dir, &options, &model, err);
     }
     if (code == ERR_OK && model) {
+        command_tell_warnings(&model->config);
         code = measure(model, &used, err);
         model_destroy(model);
     }

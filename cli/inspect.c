@@ -204,6 +204,7 @@ static enum err_code inspect_folder(const char *dir, struct report *report, stru
     if (code != ERR_OK) {
         return code;
     }
+    command_tell_warnings(&model->config);
     char *shipped = command_shipped_heads();
     code = model_default_heads(model, model->config.pooling, shipped, &heads, &source, &warning,
                                err);

@@ -89,6 +89,7 @@ static enum err_code load(const struct offline_flags *flags, struct offline *off
         return code;
     }
     const struct config *config = &offline->model->config;
+    command_tell_warnings(config);
     offline->threads = options.threads;
     offline->max_length = flags->max_length ? flags->max_length : config->max_length;
     if (offline->max_length > config->positions) {

@@ -81,6 +81,7 @@ static enum err_code tokenize(const char *model_dir, const char *input, struct e
         return code;
     }
     code = model_open_tokenizer(model_dir, &config, &tokenizer, err);
+    command_tell_warnings(&config);
     config_done(&config);
     code = code == ERR_OK ? reader_open(input, &reader, err) : code;
     if (code == ERR_OK) {

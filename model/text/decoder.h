@@ -14,10 +14,10 @@ enum decoder_kind {
     DECODER_METASPACE,
     DECODER_BPE,
     DECODER_REPLACE,
-    DECODER_REPLACE_SPACES, /* the regular expression " {2,}" */
     DECODER_FUSE,
     DECODER_BYTE_FALLBACK,
     DECODER_STRIP,
+    DECODER_REPLACE_SPACES, /* the regular expression " {2,}"; last: a file names it otherwise */
 };
 
 enum { DECODER_STEPS_MAX = 16, DECODER_TEXT_MAX = 256, DECODER_STRIP_MAX = 1 << 16 };

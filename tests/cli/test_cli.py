@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -327,3 +328,30 @@ def test_bench_of_one_text_longer_than_allowed_is_cut(tmp_path):
     done = run("bench", "--model", TINY, "-i", source, "--max-length", "16", "--json", "--passes", "1")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tokens"] == 16
+
+
+@pytest.mark.parametrize("command", ["embed", "predict", "tokenize", "inspect", "bench", "eval", "calibrate", "train"])
+def test_what_a_folder_warns_of_is_told_once(tmp_path, command):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_dropout_porb": 0.2}))
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "a", "classifier": 0, "sentiment": 1}\n' * 4)
+    args = {"inspect": [folder], "bench": ["--model", folder, "--passes", "1"],
+            "train": ["--model", folder, "--data", data, "--output", tmp_path / "out", "--epochs", "1", "--freeze", "backbone",
+                      "--embedding-cache", "off"],
+            "eval": ["--model", folder, "--data", data], "calibrate": ["--model", folder, "--data", data]}
+    done = run(command, *args.get(command, ["--model", folder]), input=b"a\n")
+    said = [line for line in done.stderr.decode().splitlines() if "hidden_dropout_porb" in line]
+    assert done.returncode == 0 and len(said) == 1 and "warning" in said[0], done
+
+
+@pytest.mark.parametrize("kind", ["", "Foo"])
+def test_a_decoder_of_no_known_type_is_a_warning_that_lists_the_known_ones(tmp_path, kind):
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "tests/data/models/st-roberta", folder)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "decoder": {"type": kind}}))
+    done = run("tokenize", "--model", folder, input=b"a\n")
+    assert done.returncode == 0 and "Replace, Fuse, " in one_line(done.stderr), done

@@ -225,7 +225,7 @@ enum err_code rules_read_template(const struct members *file, struct rules *rule
 
 /* --- Decoder ---------------------------------------------------------------------------------- */
 
-enum { SEQUENCE_OF_DECODERS = DECODER_STRIP + 1 };
+enum { SEQUENCE_OF_DECODERS = DECODER_REPLACE_SPACES };
 
 static const char *const decoders[] = {
     [DECODER_WORDPIECE] = "WordPiece",
@@ -233,7 +233,6 @@ static const char *const decoders[] = {
     [DECODER_METASPACE] = "Metaspace",
     [DECODER_BPE] = "BPEDecoder",
     [DECODER_REPLACE] = "Replace",
-    [DECODER_REPLACE_SPACES] = "", /* a Replace too */
     [DECODER_FUSE] = "Fuse",
     [DECODER_BYTE_FALLBACK] = "ByteFallback",
     [DECODER_STRIP] = "Strip",
