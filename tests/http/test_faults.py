@@ -281,9 +281,12 @@ class Start:
 
     @staticmethod
     def ask(address):
-        with Connection(address) as connection:
-            replies = [connection.post(route, {"inputs": "a b c"}) for route in ("/embed", "/classify")]
-        return [(reply.status, reply.body, (reply.header("X-Heads") or "-").split("-")[1]) for reply in replies]
+        for _ in range(3):  # the call may be one of this connection's
+            with contextlib.suppress(OSError), Connection(address) as connection:
+                replies = [connection.post(route, {"inputs": "a b c"}) for route in ("/embed", "/classify")]
+                if all(replies):
+                    return [(reply.status, reply.body, (reply.header("X-Heads") or "-").split("-")[1]) for reply in replies]
+        return None
 
     def run(self):
         """(exit status, the answers where it was ready, its log)."""
