@@ -240,8 +240,8 @@ def test_a_disk_that_fails_once_brings_no_older_heads(start, shim, tmp_path):
 # By default the calls that one kind of start alone makes are left to --full.
 FILES = (OPEN, READ, STAT, ACCESS, CLOSE, MMAP)
 STARTS = {
-    "first": (OPENDIR, READDIR, SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, *FILES, MKDIR, THREAD, PIPE, FCNTL, RANDOM,
-              LIMIT, POLL),
+    "first": (OPENDIR, READDIR, SOCKET, BIND, LISTEN, SETSOCKOPT, GETSOCKNAME, EPOLL_CREATE, EPOLL_CTL, EVENTFD, *FILES, MKDIR,
+              THREAD, PIPE, FCNTL, RANDOM, LIMIT, POLL),
     "again": (OPENDIR, READDIR, *FILES, WRITE_FILE, FCHMOD, FSYNC, RENAME, UNLINK),
     "watched": (OPENDIR, READDIR, *FILES, INOTIFY, EVENTFD, THREAD),
     "unix": (SOCKET, BIND, LISTEN, STAT, UNLINK, FCHMOD),
