@@ -16,19 +16,24 @@ enum {
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
     INT8_WIDE = 12,
-    NARROW = 512,   /* hidden states up to it make a narrow model … */
-    INT8_FINE = 32, /* … whose inputs share a scale so many at a time */
+    NARROW = 512, /* hidden states up to it make a narrow model */
 };
 
-/* int8: inputs that share a scale. Scaling a group's sums costs as much as 12 inputs of it, so
- * groups are as coarse as accuracy allows; the attention's output has the fewest products to gain
- * on. A narrow model averages fewer roundings, and its products cost least: all its groups are fine
- * (docs/BENCHMARKS.md has the errors). */
+/* int8: inputs that share a scale. A group costs as much as 12 inputs of it, so groups are as coarse
+ * as accuracy allows; the attention's output has the fewest products to gain on. A narrow model
+ * averages fewer roundings, two thirds of them in its feed-forward matrices (docs/BENCHMARKS.md has
+ * the errors). */
 static const size_t int8_group[MATRIX_COUNT] = {
     [MATRIX_QKV] = 128,
     [MATRIX_ATTENTION_OUT] = 64,
     [MATRIX_FFN_IN] = 128,
     [MATRIX_FFN_OUT] = 128,
+};
+static const size_t int8_group_narrow[MATRIX_COUNT] = {
+    [MATRIX_QKV] = 64,
+    [MATRIX_ATTENTION_OUT] = 32,
+    [MATRIX_FFN_IN] = 32,
+    [MATRIX_FFN_OUT] = 32,
 };
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
@@ -42,6 +47,7 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
     bool int8 = encoder->precision == PRECISION_INT8;
+    const size_t *groups = config->hidden <= NARROW ? int8_group_narrow : int8_group;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
@@ -51,7 +57,7 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
             .in = in[m],
             .out = out[m],
             .wide = int8 ? size_min(INT8_WIDE, in[m] / 4) : 0,
-            .group = config->hidden <= NARROW ? INT8_FINE : int8_group[m],
+            .group = groups[m],
         };
         linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
     }

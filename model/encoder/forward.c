@@ -244,14 +244,8 @@ static void head_written(void *context, size_t from, size_t to)
         .complete = pack_context,
         .context = attending,
     };
-    size_t block = from * next->blocks / next->rows; /* at most one beside: blocks are even */
-    while (block > 0 && operand_start(next, block) > from) {
-        block--;
-    }
-    while (operand_start(next, block + 1) <= from) {
-        block++;
-    }
-    for (; block < next->blocks && operand_start(next, block) < to; block++) {
+    for (size_t block = operand_block_of(next, from);
+         block < next->blocks && operand_start(next, block) < to; block++) {
         size_t first = size_max(operand_start(next, block), from);
         size_t end = size_min(operand_start(next, block + 1), to);
         completion_add(&completion, block, (unsigned)(end - first));

@@ -25,10 +25,10 @@ static bool quantizes(const struct tile_kernel *kernel)
     return kernel->precision == PRECISION_INT8;
 }
 
-/* 32-bit words that a column takes: its inputs, wide ones, three numbers for each group. */
+/* 32-bit words that a column takes: its inputs, wide ones, two numbers for each group. */
 static size_t column_words(const struct linear *linear)
 {
-    return linear->words + linear->wide + 3 * linear->groups;
+    return linear->words + linear->wide + 2 * linear->groups;
 }
 
 /* keep: all inputs but the first n of wide_columns. */
@@ -61,8 +61,8 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
         linear->words = size_round_up(size_div_up(in, kernel->word_inputs), kernel->word_unit);
         linear->wide = shape->wide;
         if (quantizes(kernel)) {
-            CHECK(shape->group > 0 && shape->group % INT8_UNIT == 0 &&
-                  shape->group <= INT8_GROUP_MAX);
+            CHECK(shape->group >= INT8_UNIT && shape->group <= INT8_GROUP_MAX &&
+                  (shape->group & (shape->group - 1)) == 0);
             linear->group = shape->group;
             linear->groups = size_div_up(in, shape->group);
         }
@@ -177,9 +177,8 @@ static void interleave_weights(const struct linear *linear, const float *rows, s
 static void quantize_weights(const struct linear *linear, const float *rows, size_t n, float *panel)
 {
     size_t columns = linear->kernel->columns;
-    float *sums = panel + linear->groups * columns;
-    float *centres = sums + linear->groups * columns;
-    float *wide = centres + linear->groups * columns;
+    uint32_t *pairs = (uint32_t *)(panel + linear->groups * columns);
+    float *wide = (float *)(pairs + linear->groups * columns);
     const struct pack_args args = {
         .x = rows,
         .ld = linear->in,
@@ -190,8 +189,7 @@ static void quantize_weights(const struct linear *linear, const float *rows, siz
         .group = linear->group,
         .keep = linear->keep,
         .scales = panel,
-        .lows = centres,
-        .sums = sums,
+        .pairs = pairs,
     };
     if (n < columns) {
         memset(panel, 0, linear->panel_bytes);

@@ -13,6 +13,11 @@ static size_t rows_max(const struct linear *linear)
     return linear->kernel ? linear->kernel->rows_max : PLAIN_ROWS;
 }
 
+static size_t row_unit(const struct linear *linear)
+{
+    return linear->kernel ? linear->kernel->row_unit : 1;
+}
+
 size_t operand_blocks(const struct linear *linear, size_t rows)
 {
     return size_div_up(rows, rows_max(linear));
@@ -36,16 +41,31 @@ size_t operand_bytes(const struct linear *linear, size_t rows)
 
 struct operand operand_of(const struct linear *linear, size_t rows, void *memory)
 {
-    return (struct operand){
+    struct operand operand = {
         .linear = linear, .rows = rows, .blocks = operand_blocks(linear, rows), .memory = memory};
+    if (operand.blocks > 0) { /* as even as can be, so that none is left with a single row */
+        size_t units = size_div_up(rows, row_unit(linear));
+        operand.block_rows = units / operand.blocks * row_unit(linear);
+        operand.longer = units % operand.blocks;
+    }
+    return operand;
 }
 
-/* As even as can be, so that no block is left with a single row. */
 size_t operand_start(const struct operand *operand, size_t block)
 {
-    size_t unit = operand->linear->kernel ? operand->linear->kernel->row_unit : 1;
-    return size_min(size_div_up(operand->rows, unit) * block / operand->blocks * unit,
-                    operand->rows);
+    size_t start = block * operand->block_rows +
+                   size_min(block, operand->longer) * row_unit(operand->linear);
+    return size_min(start, operand->rows);
+}
+
+size_t operand_block_of(const struct operand *operand, size_t row)
+{
+    size_t unit = row_unit(operand->linear);
+    size_t longer_rows = operand->longer * (operand->block_rows + unit);
+    if (row < longer_rows) {
+        return row / (operand->block_rows + unit);
+    }
+    return operand->longer + (row - longer_rows) / operand->block_rows;
 }
 
 const void *operand_block(const struct operand *operand, size_t block)
@@ -105,9 +125,9 @@ void operand_pack(const struct operand *operand, size_t block, const float *x, s
         }
         return;
     }
-    float *lows = scales + linear->groups * rows;
-    float *sums = lows + linear->groups * rows;
-    float *wide = sums + linear->groups * rows;
+    float *offsets = scales + linear->groups * rows;
+    uint32_t *pairs = (uint32_t *)(offsets + linear->groups * rows);
+    float *wide = (float *)(pairs + linear->groups * rows);
     uint32_t *words = (uint32_t *)(wide + linear->wide * rows);
     size_t stride = kernel->row_unit > 1 ? kernel->row_unit : rows;
     size_t group = linear->group ? from / linear->group : 0;
@@ -122,8 +142,8 @@ void operand_pack(const struct operand *operand, size_t block, const float *x, s
         .group = linear->group,
         .keep = linear->keep ? linear->keep + from / 16 : NULL,
         .scales = scales + group * rows,
-        .lows = lows + group * rows,
-        .sums = sums + group * rows,
+        .offsets = offsets + group * rows,
+        .pairs = pairs + group * rows,
     };
     kernel->pack_rows(&args);
     pack_wide(linear, x, ld, rows, from, to, wide);

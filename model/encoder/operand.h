@@ -4,7 +4,7 @@
  *
  *            K inputs                          block b of the operand
  *      ┌────────────────┐          ┌──────────────────────────────────────────────┐
- *   T  │ block 0        │   pack   │ int8 alone: scales, lows, sums [groups][rows]│
+ *   T  │ block 0        │   pack   │ int8 alone: scales, offsets, pairs [g.][rows]│
  *      │ block 1        │  ─────►  │             wide inputs  [wide][rows]        │
  *      │ …              │          │ words       [words][rows], interleaved       │
  *      └────────────────┘          └──────────────────────────────────────────────┘
@@ -24,6 +24,8 @@ struct operand {
     const struct linear *linear; /* whose inputs they are */
     size_t rows;                 /* T */
     size_t blocks;
+    size_t block_rows; /* of each block; … */
+    size_t longer;     /* … the first so many have a kernel->row_unit more */
     unsigned char *memory; /* operand_bytes, aligned to 64 */
     float *largest;        /* NULL; calibrating, [K]: raised to the magnitudes that are packed */
 };
@@ -35,6 +37,8 @@ struct operand operand_of(const struct linear *linear, size_t rows, void *memory
 
 /* The first row of block b; of the number of blocks: T. */
 size_t operand_start(const struct operand *operand, size_t block);
+/* The block that row t < T is in. */
+size_t operand_block_of(const struct operand *operand, size_t row);
 const void *operand_block(const struct operand *operand, size_t block);
 
 /* Columns [from,to) of a block's rows, from and to at multiples of operand_unit or to = K; x is

@@ -10,7 +10,7 @@ static const struct trial {
     size_t in;    /* K */
     size_t out;   /* N */
     size_t group; /* of int8 */
-} trials[] = {{1, 45, 5, INT8_UNIT}, {37, 321, 37, 2 * (size_t)INT8_UNIT}};
+} trials[] = {{1, 45, 5, INT8_UNIT}, {37, 323, 37, 2 * (size_t)INT8_UNIT}};
 
 /* Inputs 11, 40, … are eight times as large as the others; int8 keeps them out of its groups. */
 enum { WIDE_FIRST = 11, WIDE_EVERY = 29, WIDE_FACTOR = 8 };
@@ -54,35 +54,37 @@ static void lay_out(struct bench *bench, const struct kernels *ops,
     bench->scratch = region_take(region, linear_scratch_bytes(&bench->linear, NULL), 1);
 }
 
-/* Uniform in -127 … 127, the same everywhere. */
-static float next_whole(uint32_t *state)
+/* Inputs, and weights: so many steps of int8, with its zero and its centre aside. */
+enum { LEAST = -100, X_STEPS = 254, WEIGHT_STEPS = 253 };
+
+/* The kth of whole numbers from LEAST on, the same everywhere: the first two of a group are the
+ * range's ends, the others uniform in it. */
+static float whole(size_t k, uint32_t steps, uint32_t *state)
 {
+    if (k % INT8_UNIT < 2) {
+        return (float)(LEAST + (int)(k % INT8_UNIT * steps));
+    }
     *state = *state * 1664525u + 1013904223u;
-    return (float)((int)((*state >> 16) % 255) - 127);
+    return (float)(LEAST + (int)((*state >> 16) % (steps + 1)));
 }
 
 /* Whole numbers of 8 bits times a power of two for each row and column: bf16 holds them, and every
- * sum fits fp32 in whatever order it is made. The first two inputs of a group span 255 steps in x
- * and reach 127 in the weights, so int8's scales are powers of two and its bytes the numbers. */
+ * sum fits fp32 in whatever order it is made. A group's ranges are as many as int8's steps, so its
+ * scales are powers of two and what it multiplies are the numbers. */
 static void fill(struct bench *bench, const struct trial *trial)
 {
     uint32_t state = 1;
     for (size_t r = 0; r < trial->rows; r++) {
         float scale = 1.0f / (float)(1u << r % 3);
         for (size_t k = 0; k < trial->in; k++) {
-            float value = k % INT8_UNIT == 0   ? -128.0f
-                          : k % INT8_UNIT == 1 ? 127.0f
-                                               : next_whole(&state);
+            float value = whole(k, X_STEPS, &state);
             bench->x[r * trial->in + k] = scale * (is_wide(k) ? WIDE_FACTOR * value : value);
         }
     }
     for (size_t n = 0; n < trial->out; n++) {
         float scale = 1.0f / (float)(1u << n % 4);
         for (size_t k = 0; k < trial->in; k++) {
-            float value = k % INT8_UNIT == 0   ? -127.0f
-                          : k % INT8_UNIT == 1 ? 127.0f
-                                               : next_whole(&state);
-            bench->weight[n * trial->in + k] = scale * value;
+            bench->weight[n * trial->in + k] = scale * whole(k, WEIGHT_STEPS, &state);
         }
         bench->bias[n] = (float)(n % 5) - 2.0f;
     }

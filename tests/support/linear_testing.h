@@ -135,37 +135,31 @@ static inline size_t group_end(const struct linear *linear, size_t first)
     return linear->in - first < group ? linear->in : first + group;
 }
 
-/* A group's int8 numbers: x = low + step·u. */
-struct grid {
-    double low;
-    double step;
-};
-
-/* Of a group of a row of x (its range ↔ 0 … 255) or of weights (largest magnitude ↔ 127). */
-static inline struct grid grid_of(const struct linear *linear, const float *row, size_t first,
-                                  bool weight)
+/* The step of a group's int8 numbers, for a row of x or of weights: its range, made to hold 0, in
+ * 254 or 253 of them; half a group's weights too many for a sum take their largest magnitude in
+ * 127. */
+static inline double step_of(const struct linear *linear, const float *row, size_t first,
+                             bool weight)
 {
-    double low = INFINITY;
-    double high = -INFINITY;
+    double low = 0.0;
+    double high = 0.0;
     for (size_t k = first; k < group_end(linear, first); k++) {
         if (!is_wide(linear, k)) {
             low = fmin(low, (double)row[k]);
             high = fmax(high, (double)row[k]);
         }
     }
-    if (low > high) {
-        return (struct grid){0.0, 0.0};
+    double step = (high - low) / (weight ? 253.0 : 254.0);
+    double steps = 0.0;
+    for (size_t k = first; weight && step > 0.0 && k < group_end(linear, first); k++) {
+        steps += is_wide(linear, k) ? 0.0 : fabs(rint((double)row[k] / step));
     }
-    if (weight) {
-        return (struct grid){0.5 * (low + high), (high - low) / 254.0};
-    }
-    return (struct grid){low, (high - low) / 255.0};
+    return 255.0 * steps < (1 << 22) - 255 ? step : fmax(high, -low) / 127.0;
 }
 
-static inline double on_grid(float x, struct grid grid)
+static inline double on_grid(float x, double step)
 {
-    return grid.step > 0.0 ? grid.low + rint(((double)x - grid.low) / grid.step) * grid.step
-                           : grid.low;
+    return step > 0.0 ? rint((double)x / step) * step : 0.0;
 }
 
 /* One group of one element in double, its factors rounded as the precision says, and how far the
@@ -174,8 +168,8 @@ static inline double expect_group(const struct linear *linear, enum precision pr
                                   const float *x, const float *w, size_t first, double *magnitude,
                                   double *steps)
 {
-    struct grid x_grid = grid_of(linear, x, first, false);
-    struct grid w_grid = grid_of(linear, w, first, true);
+    double x_step = step_of(linear, x, first, false);
+    double w_step = step_of(linear, w, first, true);
     double sum = 0.0;
     for (size_t k = first; k < group_end(linear, first); k++) {
         double a = (double)x[k];
@@ -184,15 +178,13 @@ static inline double expect_group(const struct linear *linear, enum precision pr
             a = to_bf16(x[k]);
             b = to_bf16(w[k]);
         } else if (precision == PRECISION_INT8 && !is_wide(linear, k)) {
-            a = on_grid(x[k], x_grid);
-            b = on_grid(w[k], w_grid);
-            /* taken out and put back */
-            *magnitude += fabs(x_grid.low * b) + fabs(a * w_grid.low);
+            a = on_grid(x[k], x_step);
+            b = on_grid(w[k], w_step);
         }
         sum += a * b;
         *magnitude += fabs(a * b);
     }
-    *steps = fmax(*steps, x_grid.step + w_grid.step);
+    *steps = fmax(*steps, x_step + w_step);
     return sum;
 }
 

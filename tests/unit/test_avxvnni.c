@@ -15,6 +15,7 @@
 #include <immintrin.h>
 
 #define DPBUSD256(sum, a, b) _mm256_dpbusd_epi32(sum, a, b)
+#define DPWSSD256(sum, a, b) _mm256_dpwssd_epi32(sum, a, b)
 
 #include "model/encoder/kernels/avx2_int8.h"
 

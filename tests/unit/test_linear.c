@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "model/encoder/blas.h"
+#include "model/encoder/kernels/int8_grid.h"
 #include "tests/support/linear_testing.h"
 
 static void try_precision(enum isa isa, enum precision precision)
@@ -144,36 +145,43 @@ static void test_weights_are_rounded_in_their_own_range(void **state)
     for_each_isa(shifted_weights);
 }
 
+/* A weight in steps, which lie in centre ± 127. */
+static float plain_steps(float w, struct int8_weights grid)
+{
+    return fminf(fmaxf(rintf(w * grid.inverse), grid.centre - 127.0f), grid.centre + 127.0f);
+}
+
 /* One weight's group as the header of the kernels says, in plain C. */
 static void plain_group(const struct linear *linear, const float *row, size_t c, size_t g,
                         float *panel)
 {
     size_t columns = linear->kernel->columns;
-    float *numbers = panel + g * columns + c; /* scale, sum, centre */
-    float *words = panel + (3 * linear->groups + linear->wide) * columns;
+    uint32_t *pairs = (uint32_t *)(panel + linear->groups * columns);
+    float *words = panel + (2 * linear->groups + linear->wide) * columns;
     size_t from = g * linear->group;
     size_t to = size_min(from + linear->group, linear->in);
-    float low = INFINITY;
-    float high = -INFINITY;
+    float low = 0.0f;
+    float high = 0.0f;
     for (size_t k = from; k < to; k++) {
-        if (!is_wide(linear, k)) {
-            low = fminf(low, row[k]);
-            high = fmaxf(high, row[k]);
-        }
+        low = is_wide(linear, k) ? low : fminf(low, row[k]);
+        high = is_wide(linear, k) ? high : fmaxf(high, row[k]);
     }
-    float centre = low > high ? 0.0f : 0.5f * low + 0.5f * high;
-    float reach = low > high ? 0.0f : 0.5f * high - 0.5f * low;
-    float inverse = reach > 0 && isfinite(127.0f / reach) ? 127.0f / reach : 0.0f;
+    struct int8_weights grid = int8_weights_of(low, high, true);
+    float magnitude = 0.0f;
+    for (size_t k = from; k < to; k++) {
+        magnitude += is_wide(linear, k) ? 0.0f : fabsf(plain_steps(row[k], grid));
+    }
+    if (255.0f * (magnitude + 1.0f) > (float)(1 << 22)) {
+        grid = int8_weights_of(low, high, false);
+    }
     int sum = 0;
     for (size_t k = from; k < to; k++) {
-        float steps = is_wide(linear, k) ? 0.0f : (row[k] - centre) * inverse;
-        int value = (int)lrintf(fminf(fmaxf(steps, -127.0f), 127.0f));
+        float value = is_wide(linear, k) ? 0.0f : plain_steps(row[k], grid) - grid.centre;
         ((int8_t *)(words + k / 4 * columns + c))[k % 4] = (int8_t)value;
-        sum += value;
+        sum += (int)value;
     }
-    numbers[0] = reach / 127.0f;
-    numbers[linear->groups * columns] = numbers[0] * (float)sum;
-    numbers[2 * linear->groups * columns] = centre;
+    panel[g * columns + c] = grid.scale;
+    pairs[g * columns + c] = int8_pair(-sum, (int)grid.centre);
 }
 
 /* Every panel of int8 is what plain C makes of the weights, to the last bit, and the same where
@@ -213,7 +221,7 @@ static void plain_panels(enum isa isa)
                     plain_group(linear, row, c, g, panel);
                 }
                 for (size_t w = 0; w < linear->wide; w++) {
-                    panel[(3 * linear->groups + w) * kernel->columns + c] =
+                    panel[(2 * linear->groups + w) * kernel->columns + c] =
                         row[linear->wide_columns[w]];
                 }
             }

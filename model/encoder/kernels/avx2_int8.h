@@ -1,11 +1,13 @@
 /* int8 in 256-bit vectors, written once over DPBUSD256(sum, a, b): each of eight 32-bit lanes of
- * sum plus the four products of a's unsigned bytes with b's signed ones. The file that includes
- * this says by which instructions: kernel_avxvnni.c, kernel_avx2_int8.c, and tests. */
+ * sum plus the four products of a's unsigned bytes with b's signed ones, and DPWSSD256(sum, a, b):
+ * plus the two products of their int16_t. The file that includes this says by which instructions:
+ * kernel_avxvnni.c, kernel_avx2_int8.c, and tests. */
 #ifndef ORTHRUS_MODEL_KERNELS_AVX2_INT8_H
 #define ORTHRUS_MODEL_KERNELS_AVX2_INT8_H
 
 #include <math.h>
 
+#include "model/encoder/kernels/int8_grid.h"
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/kernels/simd_avx2.h"
 
@@ -13,11 +15,11 @@
  * 16 registers. */
 enum { ROWS = 3, KEPT_BITS = 16 };
 
-#define WORD_VECTOR        __m256i
-#define LOAD_WORDS(p)      _mm256_load_si256((const __m256i *)(p))
-#define SET1_WORD(word)    _mm256_set1_epi32((int)(word))
-#define WORDS_TO_VF(words) _mm256_cvtepi32_ps(words)
-#define DPBUSD(sum, a, b)  DPBUSD256(sum, a, b)
+#define WORD_VECTOR       __m256i
+#define LOAD_WORDS(p)     _mm256_load_si256((const __m256i *)(p))
+#define SET1_WORD(word)   _mm256_set1_epi32((int)(word))
+#define DPBUSD(sum, a, b) DPBUSD256(sum, a, b)
+#define DPWSSD(sum, a, b) DPWSSD256(sum, a, b)
 #include "model/encoder/kernels/int8_columns.h"
 #include "model/encoder/kernels/int8_tile.h"
 
@@ -29,55 +31,43 @@ INLINE __m256i kept(const struct pack_args *args, size_t k)
     return _mm256_cmpeq_epi32(_mm256_and_si256(bits, lane), lane);
 }
 
-/* The range of a row's group at x, NaN where one of its inputs is NaN (which minimum and maximum
- * would drop); 0 … 0 where every column is wide. */
-INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
-                        float *ret_high)
+/* The grid of a row's group at x. */
+INLINE struct int8_grid group_grid(const struct pack_args *args, const float *x, size_t k)
 {
-    const vf most = vf_set1(INFINITY);
-    const vf least = vf_set1(-INFINITY);
-    vf minus_low = least;
-    vf high = least;
+    vf minus_low = vf_set1(0.0f);
+    vf high = vf_set1(0.0f);
     vf nan = vf_set1(0.0f);
     for (size_t i = 0; i < args->group && k + i < args->in; i += LANES) {
-        __m256i mask = kept(args, k + i);
-        vf v = _mm256_maskload_ps(x + i, mask);
+        vf v = _mm256_maskload_ps(x + i, kept(args, k + i)); /* 0 in the others */
         nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-        vf low = _mm256_blendv_ps(most, v, _mm256_castsi256_ps(mask));
-        minus_low = vf_max(minus_low, vf_sub(vf_set1(0.0f), low));
-        high = vf_max(high, _mm256_blendv_ps(least, v, _mm256_castsi256_ps(mask)));
+        minus_low = vf_max(vf_sub(vf_set1(0.0f), v), minus_low);
+        high = vf_max(v, high);
     }
-    *ret_low = -vf_largest(minus_low);
-    *ret_high = vf_largest(high);
     if (_mm256_movemask_ps(nan)) {
-        *ret_low = NAN;
-        *ret_high = NAN;
-    } else if (!(*ret_low <= *ret_high)) {
-        *ret_low = 0.0f;
-        *ret_high = 0.0f;
+        return int8_grid_of(NAN, NAN);
     }
+    return int8_grid_of(-vf_largest(minus_low), vf_largest(high));
 }
 
-/* round((x − low)·inverse) of the eight columns from k on; 0 in those that are wide or not there.
- */
-INLINE __m256i quantize(const struct pack_args *args, const float *x, size_t k, vf low, vf inverse)
+/* round(x·inverse) + zero of the eight columns from k on; 0 in those that are wide or not there. */
+INLINE __m256i quantize(const struct pack_args *args, const float *x, size_t k, vf inverse, vf zero)
 {
     if (k >= args->in) {
         return _mm256_setzero_si256();
     }
     __m256i mask = kept(args, k);
     vf v = _mm256_maskload_ps(x, mask);
-    return _mm256_and_si256(_mm256_cvtps_epi32(vf_mul(vf_sub(v, low), inverse)), mask);
+    return _mm256_and_si256(_mm256_cvtps_epi32(vf_fma(v, inverse, zero)), mask);
 }
 
 /* 32 columns from k on → 8 words of four unsigned bytes. */
-INLINE __m256i quantize_32(const struct pack_args *args, const float *x, size_t k, vf low,
-                           vf inverse)
+INLINE __m256i quantize_32(const struct pack_args *args, const float *x, size_t k, vf inverse,
+                           vf zero)
 {
-    __m256i front = _mm256_packus_epi32(quantize(args, x, k, low, inverse),
-                                        quantize(args, x + 8, k + 8, low, inverse));
-    __m256i back = _mm256_packus_epi32(quantize(args, x + 16, k + 16, low, inverse),
-                                       quantize(args, x + 24, k + 24, low, inverse));
+    __m256i front = _mm256_packus_epi32(quantize(args, x, k, inverse, zero),
+                                        quantize(args, x + 8, k + 8, inverse, zero));
+    __m256i back = _mm256_packus_epi32(quantize(args, x + 16, k + 16, inverse, zero),
+                                       quantize(args, x + 24, k + 24, inverse, zero));
     /* Packing goes by halves of the register: words 0 2 4 6 1 3 5 7. */
     return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(front, back),
                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -91,40 +81,28 @@ INLINE int add_bytes(__m256i bytes)
     return _mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 2);
 }
 
-/* How many of the columns from k to end are there and not wide. */
-INLINE float count_kept(const struct pack_args *args, size_t k, size_t end)
-{
-    int count = 0;
-    for (; k < end; k += KEPT_BITS) {
-        count += __builtin_popcount(args->keep[k / KEPT_BITS]);
-    }
-    return (float)count;
-}
-
 static void pack_group(const struct pack_args *args, size_t row, size_t k)
 {
     const float *x = args->x + row * args->ld + k;
     size_t n = args->in - k < args->group ? args->in - k : args->group;
-    size_t at = k / args->group * args->rows + row;
-    float low;
-    float high;
-    group_range(args, x, k, &low, &high);
-    float scale = (high - low) / 255.0f;
-    const vf lows = vf_set1(low);
-    const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
-    int steps = 0;
+    struct int8_grid grid = group_grid(args, x, k);
+    const vf inverse = vf_set1(grid.inverse);
+    const vf zero = vf_set1(grid.zero);
+    int sum = 0;
+    int count = 0;
     for (size_t i = 0; i < n; i += 32) {
         uint32_t words[8];
-        __m256i bytes = quantize_32(args, x + i, k + i, lows, inverse);
-        steps += add_bytes(bytes);
+        __m256i bytes = quantize_32(args, x + i, k + i, inverse, zero);
+        sum += add_bytes(bytes);
         _mm256_storeu_si256((__m256i *)words, bytes);
         for (size_t w = 0; w < 8 && i + 4 * w < n; w++) {
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
-    args->scales[at] = scale;
-    args->lows[at] = low;
-    args->sums[at] = low * count_kept(args, k, k + n) + scale * (float)steps;
+    for (size_t i = 0; i < n; i += KEPT_BITS) {
+        count += __builtin_popcount(args->keep[(k + i) / KEPT_BITS]);
+    }
+    int8_note_group(args, k / args->group * args->rows + row, grid, sum, count, 0);
 }
 
 static void pack_rows(const struct pack_args *args)

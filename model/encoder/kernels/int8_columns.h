@@ -3,16 +3,16 @@
 #ifndef ORTHRUS_MODEL_KERNELS_INT8_COLUMNS_H
 #define ORTHRUS_MODEL_KERNELS_INT8_COLUMNS_H
 
-#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "model/encoder/kernels/int8_grid.h"
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/kernels/unroll.h"
 
-/* The largest magnitude of a weight's byte; bits of a word of `keep`. */
-enum { INT8_MOST = 127, KEEP_BITS = 16 };
+/* Bits of a word of `keep`. */
+enum { KEEP_BITS = 16 };
 
 typedef int32_t lane_ints __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef int8_t lane_bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
@@ -40,54 +40,50 @@ INLINE vf columns_load(const struct pack_args *args, const float *row, size_t k)
     return args->in - k >= LANES ? vf_load(row + k) : vf_load_n(row + k, args->in - k);
 }
 
-/* The range of a row's weights [from,to) that are not wide: centre ± reach. */
-struct weight_range {
-    float centre;
-    float reach;
-};
-
-/* False where one of the weights is not finite; 0 ± 0 where all are wide. */
+/* The least of a row's weights [from,to) that are not wide and 0, and the greatest; false where one
+ * of them is not finite. */
 INLINE bool weight_range(const struct pack_args *args, const float *row, size_t from, size_t to,
-                         struct weight_range *ret)
+                         float *ret_low, float *ret_high)
 {
-    const vf most = vf_set1(INFINITY);
     const vf zero = vf_set1(0.0f);
-    vf minus_low = vf_set1(-INFINITY);
-    vf high = vf_set1(-INFINITY);
+    vf minus_low = zero;
+    vf high = zero;
     vf strange = zero; /* NaN once a weight is none or infinite */
     for (size_t k = from; k < to; k += LANES) {
-        lane_ints kept = kept_lanes(args, k);
         vf v = columns_load(args, row, k);
         strange = vf_add(strange, vf_sub(v, v));
-        minus_low = vf_max(vf_sub(zero, lanes_or(kept, v, most)), minus_low);
-        high = vf_max(lanes_or(kept, v, vf_sub(zero, most)), high);
+        v = lanes_or(kept_lanes(args, k), v, zero);
+        minus_low = vf_max(vf_sub(zero, v), minus_low);
+        high = vf_max(v, high);
     }
     if (isnan(vf_sum(strange))) {
         return false;
     }
-    float least = -vf_largest(minus_low);
-    float largest = vf_largest(high);
-    *ret = least > largest ? (struct weight_range){0.0f, 0.0f}
-                           : (struct weight_range){0.5f * least + 0.5f * largest,
-                                                   0.5f * largest - 0.5f * least};
+    *ret_low = -vf_largest(minus_low);
+    *ret_high = vf_largest(high);
     return true;
 }
 
 /* A row's weights [from,to) → words of four bytes, wide ones and those behind the end of the row 0.
- * Returns the bytes' sum. */
+ * Returns the bytes' sum, and the sum of |byte + centre|. */
 INLINE int32_t quantize_weights(const struct pack_args *args, const float *row, size_t from,
-                                size_t to, struct weight_range range, uint32_t *words)
+                                size_t to, struct int8_weights grid, uint32_t *words,
+                                float *ret_magnitude)
 {
-    const float steps = (float)INT8_MOST / range.reach;
-    const vf inverse = vf_set1(range.reach > 0.0f && steps <= FLT_MAX ? steps : 0.0f);
-    const vf centre = vf_set1(range.centre);
+    const vf zero = vf_set1(0.0f);
+    const vf inverse = vf_set1(grid.inverse);
+    const vf centre = vf_set1(grid.centre);
     const vf most = vf_set1(INT8_MOST);
     const vf least = vf_set1(-INT8_MOST);
+    vf magnitudes = zero;
     lane_ints sums = {0};
     for (size_t k = from; k < to; k += LANES) {
-        vf v = vf_mul(vf_sub(columns_load(args, row, k), centre), inverse);
-        v = vf_round(vf_max(vf_min(v, most), least));
-        lane_ints ints = __builtin_convertvector(v, lane_ints) & kept_lanes(args, k);
+        lane_ints kept = kept_lanes(args, k);
+        vf v = vf_sub(vf_round(vf_mul(columns_load(args, row, k), inverse)), centre);
+        v = vf_max(vf_min(v, most), least);
+        vf steps = lanes_or(kept, vf_add(v, centre), zero);
+        magnitudes = vf_add(magnitudes, vf_max(steps, vf_sub(zero, steps)));
+        lane_ints ints = __builtin_convertvector(v, lane_ints) & kept;
         *(lane_bytes *)&words[(k - from) / sizeof *words] = __builtin_convertvector(ints,
                                                                                     lane_bytes);
         sums += ints;
@@ -96,11 +92,12 @@ INLINE int32_t quantize_weights(const struct pack_args *args, const float *row, 
     for (size_t i = 0; i < LANES; i++) {
         sum += sums[i];
     }
+    *ret_magnitude = vf_sum(magnitudes);
     return sum;
 }
 
-/* What has no range has no bytes: its scale and its centre are NaN, so that what they multiply does
- * not look like a number. */
+/* What is not finite has no bytes: its scale is NaN, so that what they multiply does not look like
+ * a number. */
 static void pack_columns(const struct pack_args *args)
 {
     uint32_t words[INT8_GROUP_MAX / sizeof(uint32_t)];
@@ -109,16 +106,23 @@ static void pack_columns(const struct pack_args *args)
         for (size_t from = 0; from < args->in; from += args->group) {
             size_t to = args->in - from < args->group ? args->in : from + args->group;
             size_t at = from / args->group * args->stride + c;
-            struct weight_range range = {NAN, NAN};
+            struct int8_weights grid = {.scale = NAN};
             int32_t sum = 0;
-            if (weight_range(args, row, from, to, &range)) {
-                sum = quantize_weights(args, row, from, to, range, words);
+            float low;
+            float high;
+            if (weight_range(args, row, from, to, &low, &high)) {
+                float magnitude;
+                grid = int8_weights_of(low, high, true);
+                sum = quantize_weights(args, row, from, to, grid, words, &magnitude);
+                if (magnitude > INT8_MAGNITUDE_MAX) {
+                    grid = int8_weights_of(low, high, false); /* at most 127 each */
+                    sum = quantize_weights(args, row, from, to, grid, words, &magnitude);
+                }
             } else {
                 memset(words, 0, sizeof words);
             }
-            args->scales[at] = range.reach / (float)INT8_MOST;
-            args->sums[at] = args->scales[at] * (float)sum;
-            args->lows[at] = range.centre;
+            args->scales[at] = grid.scale;
+            args->pairs[at] = int8_pair(-sum, (int32_t)grid.centre);
             uint32_t *out = args->words + from / sizeof *words * args->stride + c;
             for (size_t i = 0; i < (to - from + sizeof *words - 1) / sizeof *words; i++) {
                 out[i * args->stride] = words[i];

@@ -16,6 +16,7 @@ INLINE __m256i dot_bytes(__m256i sum, __m256i a, __m256i b)
 }
 
 #define DPBUSD256(sum, a, b) dot_bytes(sum, a, b)
+#define DPWSSD256(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 
 #include "model/encoder/kernels/avx2_int8.h"
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #define DPBUSD256(sum, a, b) _mm256_dpbusd_avx_epi32(sum, a, b)
+#define DPWSSD256(sum, a, b) _mm256_dpwssd_avx_epi32(sum, a, b)
 
 #include "model/encoder/kernels/avx2_int8.h"
 

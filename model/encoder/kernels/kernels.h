@@ -16,8 +16,13 @@
 
 #include "model/encoder/cpu.h"
 
-/* A group of int8's inputs is a multiple of the one and at most the other. */
+/* int8: a group has 32, 64 or 128 inputs. */
 enum { INT8_UNIT = 32, INT8_GROUP_MAX = 128 };
+
+/* int8: Σ of a group's products added to it is, read as fp32, that sum plus 3·2^22, exactly: sums
+ * are less than 2^22 in magnitude. So they are scaled without being converted. */
+#define INT8_ZERO_BITS 0x4b400000
+#define INT8_ZERO      12582912.0f
 
 /* Rows → words. A word is 32 bits of one row's inputs: one fp32, two bf16 or four int8. The words
  * of several rows stand interleaved: word k of row r at words[k·stride + r]. */
@@ -30,25 +35,27 @@ struct pack_args {
     uint32_t *words;  /* of a stride's words the first pack_max are written, those behind `rows`
                          zero; nothing behind the last stride */
     size_t row_words; /* AMX alone: words of a whole row, of which these are a part */
-    /* int8 alone. `group` inputs after another have one scale: rows are mapped from their range to
-     * 0 … 255, x = low + scale·u; columns to -127 … 127, x = centre + scale·i. */
-    size_t group;         /* a multiple of INT8_UNIT; x begins where one does */
+    /* int8 alone. `group` inputs after another have one scale, by their range made to hold 0: rows
+     * are mapped to 0 … 255, x = scale·(u − zero), columns to -127 … 127, x = scale·(i + centre).
+     * See kernels/int8_grid.h. What follows is written: [groups][rows], of columns
+     * [groups][stride]. */
+    size_t group;         /* see INT8_UNIT; x begins where one does */
     const uint16_t *keep; /* [⌈K/16⌉] bit i of word w: input 16w + i is there and not wide */
-    /* [groups][rows], of columns [groups][stride]; written */
-    float *scales;
-    float *lows; /* of columns the centres */
-    float *sums; /* of a row's group as rounded, of a column's Σ scale·i; both without the wide */
+    float *scales;        /* of rows of 22 bits, so that their offset is exact */
+    float *offsets;       /* rows alone: −INT8_ZERO·scale */
+    uint32_t *pairs; /* two int16_t: zero, and above it Σ(u − zero) without the wide; of columns
+                        −Σi, and centre */
 };
 
 /* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
- *   a: scales float[groups][rows], lows float[groups][rows], sums float[groups][rows],
+ *   a: scales float[groups][rows], offsets float[groups][rows], pairs[groups][rows],
  *      wide float[wide][rows], words[words][rows]
- *   b: scales float[groups][columns], sums of the groups' bytes times their scale
- *      float[groups][columns], centres float[groups][columns], wide float[wide][columns],
+ *   b: scales float[groups][columns], pairs[groups][columns], wide float[wide][columns],
  *      words[words][columns]; aligned to 64 bytes
- * Without int8: tile = Σ_k a·b in fp32. With: an input is low_a + scale_a·byte_a, a weight
- * centre_b + scale_b·byte_b; Σ low_a·sum_b + Σ sum_a·centre_b + Σ wide products in fp32, then group
- * by group scale_a·scale_b·(Σ of the words' products). */
+ * Without int8: tile = Σ_k a·b in fp32. With: an input is scale_a·(byte_a − zero_a), a weight
+ * scale_b·(byte_b + centre_b); a column's pair is −Σ byte_b, and above it centre_b, so that the
+ * pairs' two products and the words' together are Σ (byte_a − zero_a)(byte_b + centre_b) in
+ * integers. tile = Σ wide products in fp32, then group by group scale_a·scale_b·(that sum). */
 struct multiply_args {
     size_t rows; /* 1 … rows_max */
     size_t words;

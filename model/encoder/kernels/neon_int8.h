@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "model/encoder/kernels/int8_grid.h"
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/kernels/simd_neon.h"
 
@@ -14,21 +15,28 @@
  * registers. */
 enum { ROWS = 6, KEPT_BITS = 16 };
 
-#define WORD_VECTOR        int32x4_t
-#define LOAD_WORDS(p)      vreinterpretq_s32_u32(vld1q_u32(p))
-#define SET1_WORD(word)    vreinterpretq_s32_u32(vdupq_n_u32(word))
-#define WORDS_TO_VF(words) vcvtq_f32_s32(words)
-#define DPBUSD(sum, a, b)  DOT(sum, a, b)
+/* Each lane of sum plus the two products of a's and b's int16_t. */
+static inline int32x4_t add_pairs(int32x4_t sum, int32x4_t a, int32x4_t b)
+{
+    int16x8_t x = vreinterpretq_s16_s32(a);
+    int16x8_t y = vreinterpretq_s16_s32(b);
+    int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+    return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(x, y)));
+}
+
+#define WORD_VECTOR       int32x4_t
+#define LOAD_WORDS(p)     vreinterpretq_s32_u32(vld1q_u32(p))
+#define SET1_WORD(word)   vreinterpretq_s32_u32(vdupq_n_u32(word))
+#define DPBUSD(sum, a, b) DOT(sum, a, b)
+#define DPWSSD(sum, a, b) add_pairs(sum, a, b)
 #include "model/encoder/kernels/int8_columns.h"
 #include "model/encoder/kernels/int8_tile.h"
 
-/* The range of a row's group at x, NaN where one of its inputs is NaN; 0 … 0 where every column is
- * wide. */
-INLINE void group_range(const struct pack_args *args, const float *x, size_t k, float *ret_low,
-                        float *ret_high)
+/* The grid of a row's group at x. */
+INLINE struct int8_grid group_grid(const struct pack_args *args, const float *x, size_t k)
 {
-    float low = INFINITY;
-    float high = -INFINITY;
+    float low = 0.0f;
+    float high = 0.0f;
     float nan = 0.0f;
     for (size_t i = 0; i < args->group && k + i < args->in; i++) {
         if (args->keep[(k + i) / KEPT_BITS] >> (k + i) % KEPT_BITS & 1) {
@@ -37,14 +45,12 @@ INLINE void group_range(const struct pack_args *args, const float *x, size_t k, 
             nan = x[i] == x[i] ? nan : x[i];
         }
     }
-    bool empty = low > high && nan == nan;
-    *ret_low = empty ? 0.0f : low + nan;
-    *ret_high = empty ? 0.0f : high + nan;
+    return int8_grid_of(low + nan, high + nan);
 }
 
-/* round((x − low)·inverse) of 16 columns from k on; 0 in those that are wide or not there. */
+/* round(x·inverse) + zero of 16 columns from k on; 0 in those that are wide or not there. */
 INLINE uint8x16_t quantize_16(const struct pack_args *args, const float *x, size_t k, size_t n,
-                              vf low, vf inverse)
+                              vf inverse, vf zero)
 {
     static const uint8_t lanes[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint16x4_t parts[4];
@@ -52,7 +58,7 @@ INLINE uint8x16_t quantize_16(const struct pack_args *args, const float *x, size
     for (size_t i = 0; i < 4; i++) {
         size_t some = n > i * LANES ? n - i * LANES : 0;
         vf v = vf_load_n(some > 0 ? x + i * LANES : x, some);
-        parts[i] = vqmovun_s32(vcvtnq_s32_f32(vf_mul(vf_sub(v, low), inverse)));
+        parts[i] = vqmovun_s32(vcvtnq_s32_f32(vf_fma(v, inverse, zero)));
     }
     uint8x16_t bytes = vcombine_u8(vqmovn_u16(vcombine_u16(parts[0], parts[1])),
                                    vqmovn_u16(vcombine_u16(parts[2], parts[3])));
@@ -65,28 +71,22 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
 {
     const float *x = args->x + row * args->ld + k;
     size_t n = args->in - k < args->group ? args->in - k : args->group;
-    size_t at = k / args->group * args->rows + row;
-    float low;
-    float high;
-    group_range(args, x, k, &low, &high);
-    float scale = (high - low) / 255.0f;
-    const vf lows = vf_set1(low);
-    const vf inverse = vf_set1(high > low ? 255.0f / (high - low) : 0.0f);
-    int steps = 0;
+    struct int8_grid grid = group_grid(args, x, k);
+    const vf inverse = vf_set1(grid.inverse);
+    const vf zero = vf_set1(grid.zero);
+    int sum = 0;
     int count = 0;
     for (size_t i = 0; i < n; i += KEPT_BITS) {
         uint32_t words[4];
-        uint8x16_t bytes = quantize_16(args, x + i, k + i, n - i, lows, inverse);
-        steps += vaddlvq_u8(bytes);
+        uint8x16_t bytes = quantize_16(args, x + i, k + i, n - i, inverse, zero);
+        sum += vaddlvq_u8(bytes);
         count += __builtin_popcount(args->keep[(k + i) / KEPT_BITS]);
         vst1q_u32(words, vreinterpretq_u32_u8(veorq_u8(bytes, vdupq_n_u8(ROW_BIAS))));
         for (size_t w = 0; w < 4 && i + 4 * w < n; w++) {
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
-    args->scales[at] = scale;
-    args->lows[at] = low + ROW_BIAS * scale;
-    args->sums[at] = low * (float)count + scale * (float)steps;
+    int8_note_group(args, k / args->group * args->rows + row, grid, sum, count, ROW_BIAS);
 }
 
 static void pack_rows(const struct pack_args *args)
