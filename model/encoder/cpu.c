@@ -1,6 +1,9 @@
 #include "model/encoder/cpu.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What a machine may have; a set needs some of them. */
 enum feature {
@@ -16,6 +19,7 @@ enum feature {
     FEATURE_NEON_I8MM = 1 << 9,
 };
 
+enum { L2_DEFAULT = 1 << 20, L2_KIB_MAX = 1 << 20 };
 enum { FP32 = 1 << PRECISION_FP32, BF16 = 1 << PRECISION_BF16, INT8 = 1 << PRECISION_INT8 };
 
 static const struct isa_row {
@@ -74,7 +78,6 @@ static unsigned features_of(const struct cpu_words *words)
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 /* Linux keeps tile state off until a process asks for it (Documentation/arch/x86/xstate.rst).
  * Asking again does no harm, and the answer is the process's: threads of before and after have it.
@@ -228,4 +231,32 @@ enum err_code precision_parse(const char *word, enum isa isa, enum precision *re
         return ERR_OK;
     }
     return err_set(err, ERR_USAGE, "precision: expected auto, fp32, bf16 or int8");
+}
+
+/* Linux's own word, where the C library has none (glibc on arm64). */
+static long l2_of_sysfs(void)
+{
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index2/size", "re");
+    char text[32] = "";
+    if (file) {
+        if (!fgets(text, sizeof text, file)) {
+            text[0] = 0;
+        }
+        (void)fclose(file);
+    }
+    char *end;
+    long kib = strtol(text, &end, 10);
+    return *end == 'K' && kib > 0 && kib <= L2_KIB_MAX ? kib * 1024 : 0;
+}
+
+size_t cpu_l2_bytes(void)
+{
+    long bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    if (bytes <= 0) {
+        bytes = l2_of_sysfs();
+    }
+    return bytes > 0 ? (size_t)bytes : L2_DEFAULT;
 }

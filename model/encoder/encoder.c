@@ -58,6 +58,7 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
             .out = out[m],
             .wide = int8 ? size_min(INT8_WIDE, in[m] / 4) : 0,
             .group = groups[m],
+            .l2 = encoder->l2,
         };
         linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
     }
@@ -316,6 +317,7 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
     encoder->config.lists = NULL; /* the checkpoint's */
     encoder->precision = options->precision;
     encoder->isa = options->isa;
+    encoder->l2 = cpu_l2_bytes();
     encoder->ops = dispatch_kernels(options->isa);
     if (!dispatch_tile(options->isa, options->precision)) {
         code = blas_open(err);

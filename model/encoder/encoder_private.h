@@ -32,6 +32,7 @@ struct encoder {
     struct config config;
     enum precision precision;
     enum isa isa;
+    size_t l2; /* see struct linear_shape */
     const struct kernels *ops;
     void *memory; /* everything below points into it; owned */
     size_t memory_bytes;

@@ -10,9 +10,10 @@
 #include "model/encoder/operand.h"
 
 enum {
-    /* Packed rows that are multiplied with one panel after the other: they should stay in the L2
-     * cache beside a panel. */
-    CHUNK_BYTES = 512 * 1024,
+    /* A chunk of packed rows, which is multiplied with one panel after the other, should stay in
+     * the L2 cache beside panels: half of it, of as much as one core may take for its own. */
+    L2_DEFAULT = 1 << 20,
+    L2_MOST = 4 << 20,
     BLAS_COLUMNS = 64, /* a member's share is a multiple of it */
     ALIGN = PAGES_ALIGN,
     FLOATS_A_LINE = 16,
@@ -75,6 +76,8 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
                            ? region_take(region, size_div_up(in, 16), sizeof(uint16_t))
                            : NULL;
         note_keep(linear, 0);
+        size_t l2 = shape->l2 > 0 ? size_min(shape->l2, L2_MOST) : L2_DEFAULT;
+        linear->chunk = size_max(l2 / 2 / operand_bytes(linear, kernel->rows_max), 1);
     }
     linear->bias = region_take(region, out, sizeof(float));
 }
@@ -434,8 +437,7 @@ static void run_tiles(const struct linear *linear, const struct linear_call *cal
     share.from_panel *= share.span;
     share.to_panel = size_min(share.to_panel * share.span, linear->panels);
     size_t blocks = share.to_block - share.from_block;
-    size_t bytes = operand_bytes(linear, linear->kernel->rows_max); /* one block */
-    size_t chunks = size_div_up(blocks, size_max(CHUNK_BYTES / bytes, 1));
+    size_t chunks = size_div_up(blocks, linear->chunk);
     for (size_t chunk = 0; chunk < chunks; chunk++) {
         size_t from;
         size_t to;

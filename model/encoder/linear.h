@@ -24,12 +24,13 @@ struct linear {
     size_t wide;                      /* int8 alone: inputs that stay in fp32 */
     size_t group;                     /* int8 alone: inputs that share a scale, see pack_args */
     size_t groups;                    /* int8 alone: ⌈K / group⌉ */
-    size_t panels;                    /* ⌈N / columns⌉ */
-    size_t panel_bytes;               /* see struct multiply_args; 0 with OpenBLAS */
-    unsigned char *weight;            /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
-    float *bias;                      /* [N] */
-    uint32_t *wide_columns;           /* [wide] which, ascending */
-    uint16_t *keep;                   /* int8 alone: see struct pack_args */
+    size_t chunk;           /* blocks that are multiplied with one panel after the other */
+    size_t panels;          /* ⌈N / columns⌉ */
+    size_t panel_bytes;     /* see struct multiply_args; 0 with OpenBLAS */
+    unsigned char *weight;  /* [panels][panel_bytes], or float [N,K] with OpenBLAS */
+    float *bias;            /* [N] */
+    uint32_t *wide_columns; /* [wide] which, ascending */
+    uint16_t *keep;         /* int8 alone: see struct pack_args */
 };
 
 /* Weights and biases that stand below each other in one matrix: Q, K and V are multiplied at once.
@@ -44,6 +45,7 @@ struct linear_shape {
     size_t out;   /* N */
     size_t wide;  /* ≤ K; 0 but for int8 */
     size_t group; /* see struct pack_args; read for int8 alone */
+    size_t l2;    /* bytes of a core's cache; 0: 1 MiB. Speed alone */
 };
 
 /* Fills the sizes and takes the memory from region (none while that measures). kernel may be NULL
