@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/size.h"
 
+enum { MUSTERED = 64 }; /* members of a team that are called under one hold of the lock */
+
 /* One worker as the scheduler sees it. */
 struct slot {
     pthread_cond_t wake;
@@ -308,15 +310,24 @@ void scheduler_muster(struct scheduler *scheduler, unsigned worker, struct crew 
     if (width == 1) {
         return;
     }
-    (void)pthread_mutex_lock(&scheduler->lock);
-    for (unsigned i = 0; i < scheduler->options.policy.workers; i++) {
-        struct slot *slot = &scheduler->slots[i];
-        if (slot->called && !slot->crew && slot->leader == worker) {
-            slot->crew = crew;
-            (void)pthread_cond_signal(&slot->wake);
+    /* Woken without the lock, which each of them takes first. */
+    unsigned workers = scheduler->options.policy.workers;
+    for (unsigned next = 0; next < workers;) {
+        struct slot *woken[MUSTERED];
+        unsigned n = 0;
+        (void)pthread_mutex_lock(&scheduler->lock);
+        for (; next < workers && n < MUSTERED; next++) {
+            struct slot *slot = &scheduler->slots[next];
+            if (slot->called && !slot->crew && slot->leader == worker) {
+                slot->crew = crew;
+                woken[n++] = slot;
+            }
+        }
+        (void)pthread_mutex_unlock(&scheduler->lock);
+        for (unsigned i = 0; i < n; i++) {
+            (void)pthread_cond_signal(&woken[i]->wake);
         }
     }
-    (void)pthread_mutex_unlock(&scheduler->lock);
 }
 
 void crew_leave(struct crew *crew)
