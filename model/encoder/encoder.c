@@ -19,10 +19,10 @@ enum {
     NARROW = 512, /* hidden states up to it make a narrow model */
 };
 
-/* int8: inputs that share a scale. A group costs as much as 12 inputs of it, so groups are as coarse
- * as accuracy allows; the attention's output has the fewest products to gain on. A narrow model
- * averages fewer roundings, two thirds of them in its feed-forward matrices (docs/BENCHMARKS.md has
- * the errors). */
+/* int8: inputs that share a scale. A group costs as much as 12 inputs of it, so groups are as
+ * coarse as accuracy allows; the attention's output has the fewest products to gain on. A narrow
+ * model averages fewer roundings, two thirds of them in its feed-forward matrices
+ * (docs/BENCHMARKS.md has the errors). */
 static const size_t int8_group[MATRIX_COUNT] = {
     [MATRIX_QKV] = 128,
     [MATRIX_ATTENTION_OUT] = 64,
