@@ -578,8 +578,7 @@ static void test_damaged_heads_are_set_aside(void **state)
     assert_int_equal(versions[1], 1);
 }
 
-/* A file with the content of another version is damaged; one of another encoder, or that is not
- * there, is left out. */
+/* A file with the content of another version is damaged; one that is not there is left out. */
 static void test_heads_that_are_others(void **state)
 {
     struct fixture *fixture = *state;
@@ -595,7 +594,7 @@ static void test_heads_that_are_others(void **state)
     assert_int_equal(rename(from, to), 0);
     open_store(fixture);
     assert_int_equal(count_files(fixture->dir, "damaged-1"), 1);
-    uint64_t versions[HEADSTORE_KEPT];
+    uint64_t versions[HEADSTORE_KEPT] = {0};
     assert_int_equal(list_versions(fixture, versions), 2); /* of --heads, and of before */
     assert_int_equal(active_version(fixture), 4);
     assert_int_equal(versions[1], 1);
