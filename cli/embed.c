@@ -170,17 +170,22 @@ static void on_done(void *context, uint64_t done)
 
 /* ---- what --resume must find unchanged ---- */
 
-static void add_input_facts(struct embed *embed)
+static enum err_code add_input_facts(struct embed *embed, struct err *err)
 {
     struct stat st;
     const struct reader *reader = &embed->corpus.reader;
     struct buf *facts = &embed->facts;
     facts_add(facts, "--input", reader->label);
-    if (reader->regular && fstat(reader->fd, &st) == 0) {
-        facts_add_number(facts, "--input of size", (double)st.st_size);
-        facts_add_number(facts, "--input changed at",
-                         (double)st.st_mtim.tv_sec + (double)st.st_mtim.tv_nsec / 1e9);
+    if (!reader->regular) {
+        return ERR_OK;
     }
+    if (fstat(reader->fd, &st) != 0) {
+        return err_set_errno(err, ERR_IO, errno, "%s", reader->label);
+    }
+    facts_add_number(facts, "--input of size", (double)st.st_size);
+    facts_add_number(facts, "--input changed at",
+                     (double)st.st_mtim.tv_sec + (double)st.st_mtim.tv_nsec / 1e9);
+    return ERR_OK;
 }
 
 static enum err_code make_facts(struct embed *embed, struct err *err)
@@ -209,7 +214,10 @@ static enum err_code make_facts(struct embed *embed, struct err *err)
     facts_add(facts, "--field", flags->corpus.field ? flags->corpus.field : "(nothing)");
     facts_add(facts, "--id-field", flags->corpus.id_field ? flags->corpus.id_field : "(nothing)");
     facts_add(facts, "--shard", flags->shard ? flags->shard : "0/1");
-    add_input_facts(embed);
+    code = add_input_facts(embed, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     return facts_end(facts) ? ERR_OK : err_nomem(err, facts->size);
 }
 
