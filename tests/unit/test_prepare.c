@@ -12,7 +12,7 @@ struct record {
     bool held;             /* jobs larger than PREPARE_SMALL_MAX wait here */
     size_t size[JOBS_MAX]; /* in the order in which they were prepared */
     enum problem_kind refused[JOBS_MAX];
-    size_t n, n_refused;
+    size_t begun, n, n_refused;
 };
 static struct record record;
 
@@ -28,6 +28,9 @@ static bool release(bool now)
 static void on_prepare(struct job *job, void *context)
 {
     (void)context;
+    (void)pthread_mutex_lock(&record.lock);
+    record.begun++;
+    (void)pthread_mutex_unlock(&record.lock);
     while (job->body_size > PREPARE_SMALL_MAX && !release(false)) {
         (void)usleep(1000);
     }
@@ -59,6 +62,19 @@ static void wait_prepared(size_t n)
     assert_int_equal(prepared(), n);
 }
 
+/* Until the first of a test is under way: one thread is taken by it. */
+static void wait_begun(void)
+{
+    size_t begun = 0;
+    for (int i = 0; i < 5000 && begun == 0; i++) {
+        (void)usleep(1000);
+        (void)pthread_mutex_lock(&record.lock);
+        begun = record.begun;
+        (void)pthread_mutex_unlock(&record.lock);
+    }
+    assert_int_equal(begun, 1);
+}
+
 static struct job *submit(struct prepare_pool *pool, size_t body_size)
 {
     struct job *job = job_create();
@@ -87,7 +103,7 @@ static void test_small_ones_pass(void **state)
     struct job *jobs[JOBS_MAX];
     size_t n = 0;
     jobs[n++] = submit(pool, 8 * MIB);
-    (void)usleep(50 * 1000);
+    wait_begun();
     for (int i = 0; i < 3; i++) {
         jobs[n++] = submit(pool, 8 * MIB);
     }
@@ -145,7 +161,7 @@ static void test_gone_expired_and_refused(void **state)
     assert_int_equal(prepare_create(2, 2, on_prepare, NULL, &pool, &err), ERR_OK);
     struct job *jobs[4];
     jobs[0] = submit(pool, MIB);
-    (void)usleep(50 * 1000);
+    wait_begun();
     jobs[1] = submit(pool, MIB);
     jobs[2] = submit(pool, MIB);
     jobs[3] = submit(pool, MIB); /* one too many */
