@@ -115,6 +115,18 @@ def timeout(start, tmp_path, token_file):
     assert server.post("/embed", {"inputs": "a"}, [("X-Request-Timeout-Ms", "0")]).status == 400
 
 
+def origin(start, tmp_path, token_file):
+    done = orthrus("serve", "--model", TINY, "--listen", "127.0.0.1:0", "--cors-origin", "https://app.example/")
+    assert done.returncode == 2 and b"--cors-origin" in done.stderr
+
+
+def once(start, tmp_path, token_file):
+    server = start("--drain-timeout-s", "4")
+    for name, value in (("X-Request-Timeout-Ms", "5000"), ("If-Embedding-Space", "0" * 12)):
+        assert server.post("/embed", {"inputs": "a"}, [(name, value)] * 2).status == 400
+    assert server.post("/predict?head=classifier&head=sentiment", {"inputs": "a"}).status == 422
+
+
 def state(start, tmp_path, token_file):
     (tmp_path / "state").write_text("no folder")
     done = orthrus("serve", "--model", TINY, "--listen", "127.0.0.1:0", "--admin-listen", "off", "--state-dir", tmp_path / "state")
@@ -150,7 +162,9 @@ CHECKS = {
     "Metrics": metrics,
     "Admin queries": queries,
     "Accept on /embed": accept,
-    "X-Request-Timeout-Ms": timeout,
+    "X-Request-Timeout-Ms above": timeout,
+    "--cors-origin": origin,
+    "X-Request-Timeout-Ms and If-Embedding-Space": once,
     "A state folder that can't be read": state,
     "A zero byte": zero_byte,
     "--heads-dir": "tests/unit/test_headstore.c",
