@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import struct
 import threading
@@ -65,6 +66,11 @@ class Soak:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.server.process.pid}/fd"))
+
+    def held(self):
+        """Bytes of requests that are under way."""
+        metrics = self.server.get("/metrics", admin=True).body.decode()
+        return float(re.search(r"^orthrus_client_bytes (\S+)$", metrics, re.M)[1])
 
     def put(self, file):
         reply = self.server.request("PUT", "/admin/heads", file, [("Authorization", f"Bearer {TOKEN}")], admin=True)
@@ -149,8 +155,8 @@ class Soak:
             time.sleep(0.01)
         folder = pathlib.Path(f"/proc/{self.server.process.pid}")
         time.sleep(1)
-        while self.descriptors() > self.quiet + 2 and time.monotonic() < end:
-            time.sleep(0.1)  # clients that have gone are still being seen off
+        while (self.descriptors() > self.quiet + 2 or self.held()) and time.monotonic() < end:
+            time.sleep(0.1)  # clients that have gone are still being seen off, and what they asked is still computed
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
         self.samples.append((time.monotonic(), int(status["VmRSS"].split()[0]), self.descriptors(), int(status["Threads"])))
         self.paused.clear()
