@@ -211,6 +211,12 @@ class Server:
         with self.connect() as connection:
             return connection.post(path, value, headers)
 
+    def metric(self, name, admin=False):
+        """The value of the one sample of that name and labels."""
+        lines = self.get("/metrics", admin=admin).body.decode().splitlines()
+        (value,) = [float(line.split()[1]) for line in lines if line.split()[0] == name]
+        return value
+
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 

@@ -14,25 +14,19 @@ FULL = os.environ.get("ORTHRUS_FULL") == "1"
 MIB = 1 << 20
 
 
-def metric(server, name):
-    lines = server.get("/metrics").body.decode().splitlines()
-    (value,) = [float(line.split()[1]) for line in lines if line.split()[0] == name]
-    return value
-
-
 def counts(server):
-    return [metric(server, f"orthrus_cache_{name}_total") for name in ("hits", "misses", "joined", "evictions")]
+    return [server.metric(f"orthrus_cache_{name}_total") for name in ("hits", "misses", "joined", "evictions")]
 
 
 def test_off_unless_asked_for(server):
     server.post("/embed", {"inputs": ["a", "a"]})
     assert counts(server) == [0, 0, 0, 0]
-    assert metric(server, "orthrus_cache_bytes") == metric(server, "orthrus_cache_bytes_limit") == 0
+    assert server.metric("orthrus_cache_bytes") == server.metric("orthrus_cache_bytes_limit") == 0
 
 
 def test_a_hit_is_the_answer(start):
     server = start("--cache-mib", "1")
-    assert metric(server, "orthrus_cache_bytes_limit") == MIB
+    assert server.metric("orthrus_cache_bytes_limit") == MIB
     first = server.post("/embed", {"inputs": ["hello world", "the end", "hello world"]})
     assert counts(server) == [0, 2, 1, 0]
     again = server.post("/embed", {"inputs": ["hello world", "the end", "hello world"]})
@@ -42,12 +36,12 @@ def test_a_hit_is_the_answer(start):
     # Heads find it too, and what was computed is told once.
     server.post("/classify", {"inputs": "the end"})
     assert counts(server)[0] == 4
-    assert metric(server, "orthrus_batch_texts_sum") == 2 and metric(server, "orthrus_encode_seconds_count") == 1
-    assert metric(server, "orthrus_tokenize_seconds_count") == 3
+    assert server.metric("orthrus_batch_texts_sum") == 2 and server.metric("orthrus_encode_seconds_count") == 1
+    assert server.metric("orthrus_tokenize_seconds_count") == 3
     # Whoever reads every token's state goes past it.
     server.post("/embed_all", {"inputs": "the end"})
     server.post("/classify", {"inputs": "the end", "explain": True})
-    assert counts(server)[:2] == [4, 2] and metric(server, "orthrus_batch_texts_sum") == 4
+    assert counts(server)[:2] == [4, 2] and server.metric("orthrus_batch_texts_sum") == 4
 
 
 def test_a_thousand_at_once(start):
@@ -62,7 +56,7 @@ def test_a_thousand_at_once(start):
     assert {reply.status for reply in replies} == {200} and len({reply.body for reply in replies}) == 1
     hits, misses, joined, _ = counts(server)
     assert misses == 1 and hits + joined == 899
-    assert metric(server, "orthrus_batch_texts_sum") == 1
+    assert server.metric("orthrus_batch_texts_sum") == 1
 
 
 def test_the_ceiling(start):
@@ -70,7 +64,7 @@ def test_the_ceiling(start):
     for i in range(60):
         reply = server.post("/embed", {"inputs": [[5 + k % 30, 5 + k // 30, 5 + i] for k in range(100)]})
         assert reply.status == 200, reply.body
-        assert 0 < metric(server, "orthrus_cache_bytes") <= MIB
+        assert 0 < server.metric("orthrus_cache_bytes") <= MIB
     assert counts(server)[3] > 0
 
 

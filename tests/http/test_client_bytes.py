@@ -16,10 +16,7 @@ MIB = 1024 * 1024
 
 
 def gauge(server, name="orthrus_client_bytes"):
-    for line in server.get("/metrics", admin=True).body.decode().splitlines():
-        if line.startswith(name + " "):
-            return int(float(line.split()[1]))
-    raise AssertionError(name)
+    return server.metric(name, admin=True)
 
 
 def eventually(check, within_s=20):

@@ -213,9 +213,8 @@ def test_info_and_metrics_say_what_was_built(start):
     assert server.get("/info").json()["docker_label"] == "v1"
 
 
-def gauge(server, name, admin=True):
-    (value,) = re.findall(rf"^{name} (\S+)$", server.get("/metrics", admin=admin).body.decode(), re.M)
-    return float(value)
+def gauge(server, name):
+    return server.metric(name, admin=True)
 
 
 def test_gauges_have_their_limits_beside_them(start):

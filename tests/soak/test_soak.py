@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import random
-import re
 import signal
 import struct
 import threading
@@ -69,8 +68,7 @@ class Soak:
 
     def held(self):
         """Bytes of requests that are under way."""
-        metrics = self.server.get("/metrics", admin=True).body.decode()
-        return float(re.search(r"^orthrus_client_bytes (\S+)$", metrics, re.M)[1])
+        return self.server.metric("orthrus_client_bytes", admin=True)
 
     def put(self, file):
         reply = self.server.request("PUT", "/admin/heads", file, [("Authorization", f"Bearer {TOKEN}")], admin=True)
