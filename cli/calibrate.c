@@ -209,10 +209,9 @@ static enum err_code calibrate(const struct calibrate_flags *flags, struct err *
         code = offline_model_dir(flags->model_dir, &dir, err);
     }
     if (code == ERR_OK) {
-        code = model_load(dir, &options, &model, err);
+        code = command_load(dir, &options, &model, err);
     }
     if (code == ERR_OK) {
-        command_tell_warnings(&model->config);
         code = offline_heads(model, flags->heads, &heads, err);
     }
     if (code == ERR_OK) {

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "model/encoder/choice.h"
+#include "model/model.h"
 #include "server/queue/cpuset.h"
 
 bool command_begin(const struct command *command, int argc, char **argv, char ***ret_arguments,
@@ -101,6 +102,16 @@ enum err_code command_choose(const char *isa, const char *precision, unsigned th
     *ret_options = (struct encoder_options){
         .isa = choice.isa, .precision = choice.precision, .threads = threads};
     return ERR_OK;
+}
+
+enum err_code command_load(const char *dir, const struct encoder_options *options,
+                           struct model **ret_model, struct err *err)
+{
+    enum err_code code = model_load(dir, options, ret_model, err);
+    if (code == ERR_OK) {
+        command_tell_warnings(&(*ret_model)->config);
+    }
+    return code;
 }
 
 void command_tell_warnings(const struct config *config)

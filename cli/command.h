@@ -11,6 +11,8 @@
 #include "cli/manual.h"
 #include "model/encoder/encoder.h"
 
+struct model;
+
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 int command_serve(int argc, char **argv);
@@ -56,6 +58,9 @@ unsigned command_default_threads(void);
  * warning goes to stderr. */
 CHECK_RESULT enum err_code command_choose(const char *isa, const char *precision, unsigned threads,
                                           struct encoder_options *ret_options, struct err *err);
+/* model_load, and what it warned of to stderr. */
+CHECK_RESULT enum err_code command_load(const char *dir, const struct encoder_options *options,
+                                        struct model **ret_model, struct err *err);
 /* What loading a folder warned of, a line each to stderr. */
 void command_tell_warnings(const struct config *config);
 

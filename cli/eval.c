@@ -197,10 +197,9 @@ static enum err_code eval(const struct eval_flags *flags, struct err *err)
         code = offline_model_dir(flags->model_dir, &dir, err);
     }
     if (code == ERR_OK) {
-        code = model_load(dir, &options, &model, err);
+        code = command_load(dir, &options, &model, err);
     }
     if (code == ERR_OK && model) {
-        command_tell_warnings(&model->config);
         code = measure(model, &used, err);
         model_destroy(model);
     }

@@ -199,12 +199,11 @@ static enum err_code inspect_folder(const char *dir, struct report *report, stru
     struct err warning = ERR_INIT;
     enum err_code code = command_choose("auto", "auto", command_default_threads(), &options, err);
     if (code == ERR_OK) {
-        code = model_load(dir, &options, &model, err);
+        code = command_load(dir, &options, &model, err);
     }
     if (code != ERR_OK) {
         return code;
     }
-    command_tell_warnings(&model->config);
     char *shipped = command_shipped_heads();
     code = model_default_heads(model, model->config.pooling, shipped, &heads, &source, &warning,
                                err);

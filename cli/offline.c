@@ -82,14 +82,13 @@ static enum err_code load(const struct offline_flags *flags, struct offline *off
         code = offline_model_dir(flags->model_dir, &dir, err);
     }
     if (code == ERR_OK) {
-        code = model_load(dir, &options, &offline->model, err);
+        code = command_load(dir, &options, &offline->model, err);
     }
     free(dir);
     if (code != ERR_OK) {
         return code;
     }
     const struct config *config = &offline->model->config;
-    command_tell_warnings(config);
     offline->threads = options.threads;
     offline->max_length = flags->max_length ? flags->max_length : config->max_length;
     if (offline->max_length > config->positions) {

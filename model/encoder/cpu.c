@@ -19,7 +19,7 @@ enum feature {
     FEATURE_NEON_I8MM = 1 << 9,
 };
 
-enum { L2_DEFAULT = 1 << 20, L2_KIB_MAX = 1 << 20 };
+enum { L2_KIB_MAX = 1 << 20 };
 enum { FP32 = 1 << PRECISION_FP32, BF16 = 1 << PRECISION_BF16, INT8 = 1 << PRECISION_INT8 };
 
 static const struct isa_row {
@@ -258,5 +258,5 @@ size_t cpu_l2_bytes(void)
     if (bytes <= 0) {
         bytes = l2_of_sysfs();
     }
-    return bytes > 0 ? (size_t)bytes : L2_DEFAULT;
+    return bytes > 0 ? (size_t)bytes : CPU_L2_DEFAULT;
 }

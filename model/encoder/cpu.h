@@ -30,7 +30,8 @@ enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
 /* The best level of this machine, by what it says of itself; model/encoder/choice tries it.
  * Thread-safe. */
 enum isa cpu_detect(void);
-/* A core's L2 cache by what the C library or Linux says; 1 MiB where neither knows. */
+/* A core's L2 cache by what the C library or Linux says; the default where neither knows. */
+enum { CPU_L2_DEFAULT = 1 << 20 };
 size_t cpu_l2_bytes(void);
 /* True if this machine can run code of that level; where it has AMX, asks Linux for the permission
  * to use tiles (arch_prctl). */

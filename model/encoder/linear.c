@@ -12,7 +12,6 @@
 enum {
     /* A chunk of packed rows, which is multiplied with one panel after the other, should stay in
      * the L2 cache beside panels: half of it, of as much as one core may take for its own. */
-    L2_DEFAULT = 1 << 20,
     L2_MOST = 4 << 20,
     BLAS_COLUMNS = 64, /* a member's share is a multiple of it */
     ALIGN = PAGES_ALIGN,
@@ -76,7 +75,7 @@ void linear_layout(struct linear *linear, const struct kernels *ops,
                            ? region_take(region, size_div_up(in, 16), sizeof(uint16_t))
                            : NULL;
         note_keep(linear, 0);
-        size_t l2 = shape->l2 > 0 ? size_min(shape->l2, L2_MOST) : L2_DEFAULT;
+        size_t l2 = shape->l2 > 0 ? size_min(shape->l2, L2_MOST) : CPU_L2_DEFAULT;
         linear->chunk = size_max(l2 / 2 / operand_bytes(linear, kernel->rows_max), 1);
     }
     linear->bias = region_take(region, out, sizeof(float));

@@ -45,7 +45,7 @@ struct linear_shape {
     size_t out;   /* N */
     size_t wide;  /* ≤ K; 0 but for int8 */
     size_t group; /* see struct pack_args; read for int8 alone */
-    size_t l2;    /* bytes of a core's cache; 0: 1 MiB. Speed alone */
+    size_t l2;    /* bytes of a core's cache; 0: CPU_L2_DEFAULT. Speed alone */
 };
 
 /* Fills the sizes and takes the memory from region (none while that measures). kernel may be NULL

@@ -92,18 +92,21 @@ static void weigh(struct accept_weight *weight, int specificity, int thousandths
     }
 }
 
-/* One element of a list: what stands before its parameters, and its weight. False at the end. */
+/* The next element of a list that is well formed: what stands before its parameters, and its
+ * weight. False at the end. */
 static bool next_element(struct span *list, struct span *ret_range, int *ret_thousandths)
 {
-    if (list->size == 0) {
-        return false;
+    while (list->size) {
+        struct span element = until(*list, ',');
+        *list = after(*list, element);
+        struct span range = until(element, ';');
+        *ret_range = trim(range);
+        *ret_thousandths = find_weight(after(element, range));
+        if (*ret_thousandths >= 0) {
+            return true;
+        }
     }
-    struct span element = until(*list, ',');
-    *list = after(*list, element);
-    struct span range = until(element, ';');
-    *ret_thousandths = find_weight(after(element, range));
-    *ret_range = trim(range);
-    return true;
+    return false;
 }
 
 void accept_take(struct accept *accept, const char *line)
@@ -112,9 +115,6 @@ void accept_take(struct accept *accept, const char *line)
     struct span range;
     int thousandths;
     while (next_element(&list, &range, &thousandths)) {
-        if (thousandths < 0) {
-            continue;
-        }
         if (equals(range, "application/octet-stream")) {
             weigh(&accept->octets, 3, thousandths);
         } else if (equals(range, "application/json")) {
@@ -138,9 +138,6 @@ void accept_take_codings(struct accept *accept, const char *line)
     struct span coding;
     int thousandths;
     while (next_element(&list, &coding, &thousandths)) {
-        if (thousandths < 0) {
-            continue;
-        }
         if (equals(coding, "gzip") || equals(coding, "x-gzip")) {
             weigh(&accept->gzip, 2, thousandths);
         } else if (equals(coding, "identity")) {

@@ -45,6 +45,13 @@ size_t run_batch_texts(const struct run *run)
 
 /* ---- opening ---- */
 
+static void note_warnings(struct run *run, const struct config_lists *lists, size_t from)
+{
+    for (size_t i = from; i < lists->n_warnings; i++) {
+        run_note(run, "warning: %s", lists->warnings[i]);
+    }
+}
+
 static enum err_code open_model(struct run *run, struct err *err)
 {
     const struct train_options *options = run->options;
@@ -63,17 +70,11 @@ static enum err_code open_model(struct run *run, struct err *err)
         return err_set(err, ERR_USAGE, "--max-length: must be 2 to %zu, the model's positions",
                        run->config.positions);
     }
-    const struct config_lists *lists = run->checkpoint->config.lists;
-    for (size_t i = 0; i < lists->n_warnings; i++) {
-        run_note(run, "warning: %s", lists->warnings[i]);
-    }
-    lists = run->config.lists;
-    size_t noted = lists->n_warnings; /* the checkpoint read the same files */
+    note_warnings(run, run->checkpoint->config.lists, 0);
+    size_t noted = run->config.lists->n_warnings; /* the checkpoint read the same files */
     memcpy(run->encoder_sha256, run->checkpoint->encoder_sha256, sizeof run->encoder_sha256);
     code = model_open_tokenizer(options->model_dir, &run->config, &run->tokenizer, err);
-    for (size_t i = noted; i < lists->n_warnings; i++) {
-        run_note(run, "warning: %s", lists->warnings[i]);
-    }
+    note_warnings(run, run->config.lists, noted);
     if (code == ERR_OK && options->init_heads) {
         struct heads_fit fit = {
             .hidden = run->config.hidden,

@@ -13,7 +13,7 @@
 
 /* 3 rows × 16 columns: the integer sums of a group and the fp32 sums of all groups take 12 of the
  * 16 registers. */
-enum { ROWS = 3, KEPT_BITS = 16 };
+enum { ROWS = 3 };
 
 #define WORD_VECTOR       __m256i
 #define LOAD_WORDS(p)     _mm256_load_si256((const __m256i *)(p))
@@ -89,7 +89,6 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
     const vf inverse = vf_set1(grid.inverse);
     const vf zero = vf_set1(grid.zero);
     int sum = 0;
-    int count = 0;
     for (size_t i = 0; i < n; i += 32) {
         uint32_t words[8];
         __m256i bytes = quantize_32(args, x + i, k + i, inverse, zero);
@@ -99,10 +98,8 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
-    for (size_t i = 0; i < n; i += KEPT_BITS) {
-        count += __builtin_popcount(args->keep[(k + i) / KEPT_BITS]);
-    }
-    int8_note_group(args, k / args->group * args->rows + row, grid, sum, count, 0);
+    int8_note_group(args, k / args->group * args->rows + row, grid, sum,
+                    int8_count_kept(args, k, n), 0);
 }
 
 static void pack_rows(const struct pack_args *args)

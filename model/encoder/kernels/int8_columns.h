@@ -11,9 +11,6 @@
 #include "model/encoder/kernels/kernels.h"
 #include "model/encoder/kernels/unroll.h"
 
-/* Bits of a word of `keep`. */
-enum { KEEP_BITS = 16 };
-
 typedef int32_t lane_ints __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef int8_t lane_bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
@@ -21,12 +18,12 @@ typedef int8_t lane_bytes __attribute__((vector_size(LANES), aligned(1), may_ali
  * LANES. */
 INLINE lane_ints kept_lanes(const struct pack_args *args, size_t k)
 {
-    static const int32_t bits[KEEP_BITS] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,  1 << 5,
+    static const int32_t bits[KEPT_BITS] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,  1 << 5,
                                             1 << 6,  1 << 7,  1 << 8,  1 << 9, 1 << 10, 1 << 11,
                                             1 << 12, 1 << 13, 1 << 14, 1 << 15};
     lane_ints lane;
     memcpy(&lane, bits, sizeof lane);
-    return ((args->keep[k / KEEP_BITS] >> k % KEEP_BITS) & lane) != 0;
+    return ((args->keep[k / KEPT_BITS] >> k % KEPT_BITS) & lane) != 0;
 }
 
 /* a in the lanes that `where` has, b in the others. */

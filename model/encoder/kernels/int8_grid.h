@@ -23,6 +23,19 @@ enum { INT8_MOST = 127, INT8_MAGNITUDE_MAX = (1 << 22) / 255 - 1 };
 /* The last two bits of a scale: without them three times it is exact. */
 enum { INT8_SCALE_LOST = 3 };
 
+/* Bits of a word of `keep`. */
+enum { KEPT_BITS = 16 };
+
+/* How many of n inputs from k on are there and not wide; k begins a group, n ends it. */
+static inline int32_t int8_count_kept(const struct pack_args *args, size_t k, size_t n)
+{
+    int32_t count = 0;
+    for (size_t at = k; at < k + n; at += KEPT_BITS) {
+        count += __builtin_popcount(args->keep[at / KEPT_BITS]);
+    }
+    return count;
+}
+
 struct int8_grid {
     float scale;   /* NaN where an input is */
     float inverse; /* 1/scale; 0 where scale is 0 */

@@ -161,10 +161,8 @@ INLINE void note_group(const struct pack_args *args, size_t k, struct grids grid
 {
     __mmask16 there = (__mmask16)((1u << args->rows) - 1);
     size_t at = k / args->group * args->rows;
-    int count = 0;
-    for (size_t i = k; i < k + args->group && i < args->in; i += 16) {
-        count += __builtin_popcount(args->keep[i / 16]);
-    }
+    size_t n = args->in - k < args->group ? args->in - k : args->group;
+    int32_t count = int8_count_kept(args, k, n);
     __m256i zero = _mm256_cvtps_epi32(grids.zero);
     __m256i centred = _mm256_sub_epi32(sums, _mm256_mullo_epi32(zero, _mm256_set1_epi32(count)));
     __m256i pairs = _mm256_or_si256(_mm256_and_si256(zero, _mm256_set1_epi32(0xffff)),

@@ -13,7 +13,7 @@
 
 /* 6 rows × 8 columns: the integer sums of a group and the fp32 sums of all groups take 24 of the 32
  * registers. */
-enum { ROWS = 6, KEPT_BITS = 16 };
+enum { ROWS = 6 };
 
 /* Each lane of sum plus the two products of a's and b's int16_t. */
 static inline int32x4_t add_pairs(int32x4_t sum, int32x4_t a, int32x4_t b)
@@ -75,18 +75,17 @@ static void pack_group(const struct pack_args *args, size_t row, size_t k)
     const vf inverse = vf_set1(grid.inverse);
     const vf zero = vf_set1(grid.zero);
     int sum = 0;
-    int count = 0;
     for (size_t i = 0; i < n; i += KEPT_BITS) {
         uint32_t words[4];
         uint8x16_t bytes = quantize_16(args, x + i, k + i, n - i, inverse, zero);
         sum += vaddlvq_u8(bytes);
-        count += __builtin_popcount(args->keep[(k + i) / KEPT_BITS]);
         vst1q_u32(words, vreinterpretq_u32_u8(veorq_u8(bytes, vdupq_n_u8(ROW_BIAS))));
         for (size_t w = 0; w < 4 && i + 4 * w < n; w++) {
             args->words[((k + i) / 4 + w) * args->stride + row] = words[w];
         }
     }
-    int8_note_group(args, k / args->group * args->rows + row, grid, sum, count, ROW_BIAS);
+    int8_note_group(args, k / args->group * args->rows + row, grid, sum,
+                    int8_count_kept(args, k, n), ROW_BIAS);
 }
 
 static void pack_rows(const struct pack_args *args)
