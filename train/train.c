@@ -349,7 +349,10 @@ static enum err_code epochs(struct run *run, struct err *err)
         }
         code = output_write(run, err);
     }
-    return code == ERR_OK ? report_write(run, err) : code;
+    if (code == ERR_OK && report_write(run, err) != ERR_OK) {
+        code = err_prefix(err, "the heads are written, their report is not");
+    }
+    return code;
 }
 
 enum err_code train_run(const struct train_options *options,

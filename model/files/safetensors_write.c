@@ -109,10 +109,13 @@ enum err_code safetensors_write_file(const char *path, const struct tensor_sourc
     struct buf header;
     buf_init(&header, SAFETENSORS_HEADER_MAX);
     size_t data_size;
-    if (!append_header(tensors, n_tensors, metadata, n_metadata, &header, &data_size) ||
-        buf_failed(&header)) {
+    bool sized = append_header(tensors, n_tensors, metadata, n_metadata, &header, &data_size);
+    if (!sized || buf_failed(&header)) {
+        bool too_large = !sized || buf_full(&header);
+        size_t reached = header.size;
         buf_done(&header);
-        return err_set(err, ERR_LIMIT, "%s: its header is too large", path);
+        return too_large ? err_set(err, ERR_LIMIT, "%s: its header is too large", path)
+                         : err_nomem(err, reached);
     }
     struct file_writer writer;
     uint64_t length = header.size;

@@ -233,8 +233,18 @@ def environment(shim):
     return {**{k: v for k, v in os.environ.items() if not k.startswith("ORTHRUS_")}, **shim.env}
 
 
+# What OpenBLAS, and the Fortran library that it brings, say before they end the process.
+LIBRARIES_END = ("OpenBLAS", "Operating system error: Cannot allocate memory")
+# Heads that stand although their command failed: whole, and the message says what is missing.
+HEADS_STAND = r"the heads are written, their report is not|heads.safetensors: fsync of its folder"
+
+
+def message(done):
+    return done.stderr if isinstance(done.stderr, str) else done.stderr.decode("utf-8", "replace")
+
+
 def no_crash(done, at):
-    text = done.stderr if isinstance(done.stderr, str) else done.stderr.decode("utf-8", "replace")
+    text = message(done)
     assert done.returncode >= 0 and "Sanitizer" not in text and "CHECK" not in text, (at, done.returncode, text[-3000:])
     return text
 
@@ -309,6 +319,8 @@ def test_a_command(shim, files, tmp_path, name):
         fresh()
         done, _, struck = run(shim, arguments, at)
         tried += struck
+        if done.returncode < 0 and message(done).startswith(LIBRARIES_END):
+            continue
         text = no_crash(done, at)
         if done.returncode == 0:
             assert written() == results, at
@@ -320,8 +332,25 @@ def test_a_command(shim, files, tmp_path, name):
             left = [] if name.startswith("train") else [path for path, data in contents().items()
                                                         if path in wholes and data != wholes[path]]
             assert not left, (at, left, text)
-            assert "run/heads.safetensors" not in written(), (at, text)
+            assert "run/heads.safetensors" not in written() or re.search(HEADS_STAND, text), (at, text)
     tally(name, tried, seen)
+
+
+def test_a_report_that_finds_no_memory(shim, files, tmp_path):
+    """The heads were written before it: they are whole, and the error says so, with as many bytes as were asked for."""
+    out = tmp_path / "out"
+    arguments = [str(a).format(files=files, out=out) for a in COMMANDS["train, heads"]]
+    whole, seen, _ = run(shim, arguments)
+    heads = (out / "run/heads.safetensors").read_bytes()
+    said = 0
+    for at in range(max(1, seen - 180), seen, 9):
+        done, _, _ = run(shim, arguments, at)
+        text = no_crash(done, at)
+        if done.returncode and "their report is not" in text:
+            said += 1
+            assert int(re.search(r"out of memory \((\d+) bytes\)", text)[1]) < 1 << 20, text
+            assert (out / "run/heads.safetensors").read_bytes() == heads
+    assert said, whole.stderr
 
 
 FOLDERS = [TINY, *sorted(p for p in MODELS.iterdir() if p.is_dir())]

@@ -132,7 +132,7 @@ enum err_code report_write(struct run *run, struct err *err)
     enum err_code code = read_steps(run, &steps, &report.n_steps, err);
     report.steps = steps;
     if (code == ERR_OK && (!report_json(run, &json) || !report_html(&report, &page))) {
-        code = err_nomem(err, REPORT_BYTES_MAX);
+        code = err_nomem(err, json.size + page.size);
     }
     if (code == ERR_OK) {
         code = write_named(run, "report.json", &json, err);
