@@ -300,12 +300,15 @@ enum err_code watch_create(struct headstore *store, const char *dir, struct watc
     watch->dir = strdup(dir);
     watch->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     watch->stop = eventfd(0, EFD_CLOEXEC);
-    if (!watch->dir || watch->stop < 0) {
-        watch_destroy(watch);
-        return err_set(err, ERR_NOMEM, "no memory or descriptor to watch --heads-dir");
+    enum err_code code = ERR_OK;
+    if (!watch->dir) {
+        code = err_nomem(err, strlen(dir));
+    } else if (watch->stop < 0) {
+        code = err_set_errno(err, ERR_IO, errno, "eventfd to watch --heads-dir");
+    } else {
+        add_watch(watch); /* before the scan, so that no change falls between */
+        code = scan(watch, err);
     }
-    add_watch(watch); /* before the scan, so that no change falls between */
-    enum err_code code = scan(watch, err);
     if (code == ERR_OK) {
         int number = pthread_create(&watch->thread, NULL, watch_main, watch);
         watch->started = number == 0;

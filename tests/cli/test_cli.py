@@ -317,7 +317,7 @@ def test_bench_json_has_its_figures():
     if platform.machine() == "x86_64":
         # Nothing is faster than the limit; the tiny model is far from it.
         assert 0 < figures["peak_share"] < 1
-        assert figures["peak_share"] == pytest.approx(figures["gflops"] / figures["peak_gflops"], abs=1e-3)
+        assert figures["peak_share"] == pytest.approx(figures["gflops"] / figures["peak_gflops"], abs=1e-2)
     else:
         assert figures["peak_gflops"] is None and figures["peak_share"] is None
 

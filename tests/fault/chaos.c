@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <execinfo.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 enum { CHAIN = 12, SKIPPED = 3, CHAINS = 1 << 16 };
 
 static atomic_size_t countdown;
-static atomic_bool failed, by_chain;
+static atomic_bool failed, by_chain, counts_threads;
 static _Atomic(uint64_t) chains[CHAINS]; /* that have failed, by hash; 0: free */
 
 void chaos_fail_at(size_t n)
@@ -27,6 +28,11 @@ void chaos_fail_new(void)
     void *frames[CHAIN];
     (void)backtrace(frames, CHAIN); /* the first one allocates */
     atomic_store(&by_chain, true);
+}
+
+void chaos_count_threads(void)
+{
+    atomic_store(&counts_threads, true);
 }
 
 bool chaos_failed(void)
@@ -84,6 +90,8 @@ char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t size);
 char *__real_realpath(const char *path, char *resolved);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
@@ -92,6 +100,8 @@ char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t size);
 char *__wrap_realpath(const char *path, char *resolved);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument);
 
 void *__wrap_malloc(size_t size)
 {
@@ -135,4 +145,12 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
         return MAP_FAILED;
     }
     return __real_mmap(at, size, protection, flags, fd, offset);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument)
+{
+    return atomic_load(&counts_threads) && fails_now()
+               ? EAGAIN
+               : __real_pthread_create(thread, attributes, run, argument);
 }

@@ -12,6 +12,9 @@ void chaos_fail_at(size_t n);
  * Every place in every way to it, however often each is come by: what a loop or a second scenario
  * repeats costs nothing. */
 void chaos_fail_new(void);
+/* From here on a thread counts as an allocation: pthread_create ends with EAGAIN, as it does where
+ * there is no memory for a stack. */
+void chaos_count_threads(void);
 /* True if it has come to that. */
 bool chaos_failed(void);
 

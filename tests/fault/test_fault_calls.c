@@ -6,15 +6,23 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/reader.h"
 #include "model/model.h"
 #include "model/space.h"
 #include "server/exchange/auth.h"
+#include "server/heads/headstore.h"
 #include "server/http/listen.h"
+#include "server/metrics/metrics.h"
+#include "server/settings.h"
+#include "tests/support/heads_file.h"
 #include "tests/support/testing.h"
 
 enum { OUT_MAX = 1 << 20, ATTEMPTS_MAX = 10000, SHORT = -1, PATH_SIZE = 1024 };
@@ -34,8 +42,11 @@ static bool strikes(bool moves_bytes)
     }
     struck = true;
     repeats = moves_bytes;
+    if (fault == SHORT) {
+        return false;
+    }
     errno = fault;
-    return fault != SHORT;
+    return true;
 }
 
 /* The calls below stand before libc's for all code of this program. */
@@ -66,6 +77,15 @@ CALL(int, -1, listen, (int fd, int backlog), (fd, backlog))
 CALL(int, -1, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 CALL(int, -1, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
      (fd, level, name, value, size))
+
+CALL(DIR *, NULL, opendir, (const char *path), (path))
+CALL(struct dirent *, NULL, readdir, (DIR * folder), (folder))
+CALL(int, -1, inotify_init1, (int flags), (flags))
+CALL(int, -1, inotify_add_watch, (int fd, const char *path, uint32_t mask), (fd, path, mask))
+CALL(int, -1, eventfd, (unsigned initial, int flags), (initial, flags))
+CALL(int, fault > 0 ? fault : EAGAIN, pthread_create,
+     (pthread_t * thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument),
+     (thread, attributes, run, argument))
 
 int open(const char *path, int flags, ...)
 {
@@ -306,6 +326,46 @@ static enum err_code load_folder(struct buf *out, struct err *err)
     return code;
 }
 
+static struct model *watching;
+static struct metrics *counters;
+
+/* --heads-dir: the greatest name serves, or the start ends; an older file never takes its place. */
+static enum err_code watch_folder(struct buf *out, struct err *err)
+{
+    char path[PATH_SIZE];
+    const struct settings settings = {.heads_dir = in_scratch("watched", path)};
+    struct headstore *store = NULL;
+    enum err_code code = headstore_create(&settings, watching, POOLING_MEAN, 1, counters, &store,
+                                          err);
+    if (code == ERR_OK) {
+        struct heads_version version;
+        headstore_acquire(store, &version);
+        assert_true(buf_append_str(out, version.heads ? version.heads->sha256 : "no heads"));
+        heads_version_release(&version);
+    }
+    fail_at = 0; /* no kernel refuses a byte for an eventfd, with which the thread is ended */
+    headstore_destroy(store);
+    return code;
+}
+
+static void make_watched(void)
+{
+    static const char *const names[] = {"watched/a.safetensors", "watched/b.safetensors"};
+    const struct encoder_options options = {
+        .precision = PRECISION_FP32, .isa = cpu_detect(), .threads = 1};
+    struct err err = ERR_INIT;
+    scratch_mkdir(&scratch, "watched");
+    for (int i = 0; i < 2; i++) {
+        struct buf file = heads_file_make(32, 2, 3, (float)i, NULL);
+        scratch_write(&scratch, names[i], file.data, file.size);
+        buf_done(&file);
+    }
+    assert_int_equal(model_load(ORTHRUS_TEST_DATA "/golden/tiny-bert", &options, &watching, &err),
+                     ERR_OK);
+    counters = metrics_create("test", NULL);
+    assert_non_null(counters);
+}
+
 /* --- How it must end -------------------------------------------------------------------------- */
 
 static size_t open_descriptors(void)
@@ -400,6 +460,7 @@ static const struct work works[] = {
     {"keys", open_keys, NULL},
     {"listen", listen_tcp, NULL},
     {"listen, unix", listen_unix, NULL},
+    {"a watched folder", watch_folder, NULL},
     {"a plain folder", load_folder, "golden/tiny-bert"},
     {"shards", load_folder, "models/plain-sharded"},
     {"modules, Dense", load_folder, "models/st-dense"},
@@ -411,9 +472,11 @@ enum { WORKS = sizeof works / sizeof *works };
 
 int main(void)
 {
+    log_setup(LOG_ERROR, LOG_TEXT);
     scratch_make(&scratch);
     scratch_text(&scratch, "lines", "one\r\ntwo\nthree");
     scratch_text(&scratch, "tokens", "ops:" TOKEN "\n");
+    make_watched();
     struct CMUnitTest tests[WORKS];
     for (size_t i = 0; i < WORKS; i++) {
         tests[i] = (struct CMUnitTest){.name = works[i].name,
@@ -421,6 +484,8 @@ int main(void)
                                        .initial_state = (void *)(uintptr_t)&works[i]};
     }
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    model_destroy(watching);
+    metrics_destroy(counters);
     scratch_remove(&scratch);
     return failed;
 }

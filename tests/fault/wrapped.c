@@ -5,13 +5,31 @@
 
 #include "tests/fault/control.h"
 
+static atomic_bool ended;
+
+static void end(void)
+{
+    atomic_store(&ended, true);
+}
+
+/* What comes behind main is gcov's, which is linked in with us and does without no allocation. */
+__attribute__((constructor)) static void begin(void)
+{
+    (void)atexit(end);
+}
+
+static bool fails(size_t bytes)
+{
+    return !atomic_load(&ended) && control_allocation_fails(bytes);
+}
+
 /* The linker turns each call of NAME into __wrap_NAME and gives the real one as __real_NAME. */
-#define WRAP(result, name, failed, bytes, parameters, arguments)                     \
-    result __real_##name parameters;                                                 \
-    result __wrap_##name parameters;                                                 \
-    result __wrap_##name parameters                                                  \
-    {                                                                                \
-        return control_allocation_fails(bytes) ? (failed) : __real_##name arguments; \
+#define WRAP(result, name, failed, bytes, parameters, arguments)  \
+    result __real_##name parameters;                              \
+    result __wrap_##name parameters;                              \
+    result __wrap_##name parameters                               \
+    {                                                             \
+        return fails(bytes) ? (failed) : __real_##name arguments; \
     }
 
 WRAP(void *, malloc, NULL, size, (size_t size), (size))
@@ -27,7 +45,6 @@ void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    return fd < 0 && control_allocation_fails(size)
-               ? MAP_FAILED
-               : __real_mmap(at, size, protection, flags, fd, offset);
+    return fd < 0 && fails(size) ? MAP_FAILED
+                                 : __real_mmap(at, size, protection, flags, fd, offset);
 }
