@@ -5,10 +5,11 @@
  * width. What many cores do to each other (memory, barriers, waking) is not in it. Not part of the
  * product.
  *
- *   bench_teams MODEL_DIR TOKENS
+ *   bench_teams MODEL_DIR TOKENS [PRECISION]
  *
- * Prints one JSON object a precision and width. The linker sends the encoder's calls of
- * team_barrier here (--wrap). */
+ * Prints one JSON object a precision and width: the time, the efficiency, and what the phases of
+ * all layers take of the time. The linker sends the encoder's calls of team_barrier here (--wrap).
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static const unsigned widths[] = {1, 2, 4, 8, 16, 32, 64};
 enum { WIDTHS = sizeof widths / sizeof *widths };
 
 void __wrap_team_barrier(struct team *team);
+void __real_team_barrier(struct team *team);
 
 struct member {
     ucontext_t context;
@@ -67,6 +69,7 @@ static void phase_ended(struct member *member)
 void __wrap_team_barrier(struct team *team)
 {
     if (team != &run.team) { /* loading */
+        __real_team_barrier(team);
         return;
     }
     struct member *member = &run.members[running];
@@ -105,13 +108,33 @@ static void run_round(unsigned width)
     }
 }
 
-static double critical_ms(unsigned width)
+/* The phase that a barrier ends: a pass begins with one and ends with one, between them are five a
+ * layer, or seven. */
+static enum phase phase_of(size_t nth)
+{
+    static const enum phase five[] = {PHASE_QKV, PHASE_ATTENTION, PHASE_ATTENTION_OUT, PHASE_FFN_IN,
+                                      PHASE_FFN_OUT};
+    static const enum phase seven[] = {PHASE_QKV,           PHASE_ATTENTION, PHASE_ATTENTION_OUT,
+                                       PHASE_ATTENTION_OUT, PHASE_FFN_IN,    PHASE_FFN_OUT,
+                                       PHASE_FFN_OUT};
+    size_t phases = run.members[0].phase;
+    size_t each = (phases - 2) / encoder_config(run.encoder)->layers;
+    if (nth == 0 || nth + 1 == phases) {
+        return nth == 0 ? PHASE_EMBED : PHASE_POOL;
+    }
+    return each == 5 ? five[(nth - 1) % 5] : seven[(nth - 1) % 7];
+}
+
+static double critical_ms(unsigned width, double phase_ms[PHASE_COUNT])
 {
     memset(run.best_ns, 0, sizeof run.best_ns);
     for (int round = 0; round < ROUNDS; round++) {
         run_round(width);
     }
     uint64_t sum_ns = 0;
+    for (enum phase p = 0; p < PHASE_COUNT; p++) {
+        phase_ms[p] = 0;
+    }
     for (size_t phase = 0; phase < run.members[0].phase; phase++) {
         uint64_t slowest_ns = 0;
         for (unsigned m = 0; m < width; m++) {
@@ -119,6 +142,7 @@ static double critical_ms(unsigned width)
             slowest_ns = ns > slowest_ns ? ns : slowest_ns;
         }
         sum_ns += slowest_ns;
+        phase_ms[phase_of(phase)] += (double)slowest_ns / 1e6;
     }
     return (double)sum_ns / 1e6;
 }
@@ -146,11 +170,15 @@ static void measure(const char *dir, enum precision precision, size_t tokens)
     }
     double alone_ms = 0;
     for (size_t w = 0; w < WIDTHS; w++) {
-        double ms = critical_ms(widths[w]);
+        double phase_ms[PHASE_COUNT];
+        double ms = critical_ms(widths[w], phase_ms);
         alone_ms = w == 0 ? ms : alone_ms;
-        printf(
-            "{\"precision\":\"%s\",\"tokens\":%zu,\"width\":%u,\"ms\":%.3f,\"efficiency\":%.3f}\n",
-            precision_name(precision), tokens, widths[w], ms, alone_ms / ms / widths[w]);
+        printf("{\"precision\":\"%s\",\"tokens\":%zu,\"width\":%u,\"ms\":%.3f,\"efficiency\":%.3f",
+               precision_name(precision), tokens, widths[w], ms, alone_ms / ms / widths[w]);
+        for (enum phase p = 0; p < PHASE_COUNT; p++) {
+            printf(",\"%s_ms\":%.3f", phase_name(p), phase_ms[p]);
+        }
+        printf("}\n");
         (void)fflush(stdout);
     }
     for (unsigned m = 0; m < MEMBERS_MAX; m++) {
@@ -165,10 +193,12 @@ static void measure(const char *dir, enum precision precision, size_t tokens)
 
 int main(int argc, char **argv)
 {
-    size_t tokens = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
-    require(tokens >= 2 && tokens <= TOKENS_MAX, "usage: bench_teams MODEL_DIR TOKENS (2 to 512)");
+    size_t tokens = argc == 3 || argc == 4 ? strtoul(argv[2], NULL, 10) : 0;
+    require(tokens >= 2 && tokens <= TOKENS_MAX,
+            "usage: bench_teams MODEL_DIR TOKENS (2 to 512) [PRECISION]");
     for (enum precision p = PRECISION_FP32; p <= PRECISION_INT8; p++) {
-        if (p == PRECISION_FP32 || dispatch_tile(cpu_detect(), p)) {
+        bool asked = argc < 4 || strcmp(argv[3], precision_name(p)) == 0;
+        if (asked && (p == PRECISION_FP32 || dispatch_tile(cpu_detect(), p))) {
             measure(argv[1], p, tokens);
         }
     }

@@ -7,6 +7,8 @@
 #include "model/encoder/encoder_private.h"
 #include "model/encoder/pooling.h"
 
+enum { WIDE_TEAM = 4 };
+
 /* One member's view of a pass. */
 struct pass {
     const struct encoder *encoder;
@@ -167,24 +169,56 @@ static enum finish activation_finish(enum activation activation)
     return finishes[activation];
 }
 
-static void multiply(struct pass *pass, size_t layer, enum matrix matrix, struct linear_call call,
-                     enum phase phase)
+/* What this member reads first of the matrix after this one: nobody waits for memory behind a
+ * barrier. */
+static void fetch_next(const struct pass *pass, size_t layer, enum matrix matrix,
+                       struct linear_call *call)
+{
+    const struct encoder *encoder = pass->encoder;
+    bool last = matrix + 1 == MATRIX_COUNT;
+    if (last && layer + 1 == encoder->config.layers) {
+        return;
+    }
+    const struct linear *linears = encoder->layers[last ? layer + 1 : layer].linear;
+    enum matrix after = last ? MATRIX_QKV : matrix + 1;
+    const struct linear *packs = after == MATRIX_FFN_IN ? &linears[MATRIX_FFN_OUT] : NULL;
+    call->fetched = linear_first_panel(&linears[after], packs, pass->batch->total, pass->team,
+                                       pass->member);
+    call->fetched_bytes = linears[after].panel_bytes;
+}
+
+static void multiply(const struct pass *pass, size_t layer, enum matrix matrix,
+                     struct linear_call call)
 {
     const struct operand x = inputs_of(pass, layer, matrix);
     call.x = &x;
+    fetch_next(pass, layer, matrix, &call);
     linear_run(x.linear, &call, pass->team, pass->member, pass->scratch);
-    phase_end(pass, phase);
+}
+
+/* Row blocks → LayerNorm, shared evenly behind a barrier. */
+static void normalize_apart(const struct pass *pass, struct normalizing *normalizing)
+{
+    size_t from;
+    size_t to;
+    team_barrier(pass->team);
+    team_share(pass->team, pass->member, normalizing->next.blocks, 1, &from, &to);
+    for (size_t block = from; block < to; block++) {
+        normalize_block(normalizing, block);
+    }
 }
 
 /* hidden = LayerNorm(hidden + x · W): the matrix's outputs are added to the residual stream, and
- * who writes the last of a block's normalizes it. next_layer, next: what multiplies it, none behind
- * the last layer. */
+ * who writes the last of a block's normalizes it. In a wide team that is the slowest for all
+ * blocks, while the others wait, so there it is a step of its own. next_layer, next: what
+ * multiplies it, none behind the last layer. */
 static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
                          const struct norm *norm, size_t next_layer, enum matrix next,
                          enum phase phase)
 {
     const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
     bool packs = next_layer < pass->encoder->config.layers;
+    bool apart = pass->team->width >= WIDE_TEAM;
     struct normalizing normalizing = {
         .pass = pass,
         .norm = norm,
@@ -204,9 +238,13 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
         .residual_ld = linear->out,
         .out = pass->workspace->hidden,
         .out_ld = linear->out,
-        .completion = &completion,
+        .completion = apart ? NULL : &completion,
     };
-    multiply(pass, layer, matrix, call, phase);
+    multiply(pass, layer, matrix, call);
+    if (apart) {
+        normalize_apart(pass, &normalizing);
+    }
+    phase_end(pass, phase);
 }
 
 /* Attention's rows → packed for the matrix behind it. */
@@ -286,11 +324,13 @@ static void run_layer(struct pass *pass, size_t l)
         .finish = activation_finish(pass->encoder->config.activation),
         .next = &inner,
     };
-    multiply(pass, l, MATRIX_QKV, qkv, PHASE_QKV);
+    multiply(pass, l, MATRIX_QKV, qkv);
+    phase_end(pass, PHASE_QKV);
     attend(pass, l);
     multiply_add(pass, l, MATRIX_ATTENTION_OUT, &layer->attention_norm, l, MATRIX_FFN_IN,
                  PHASE_ATTENTION_OUT);
-    multiply(pass, l, MATRIX_FFN_IN, ffn_in, PHASE_FFN_IN);
+    multiply(pass, l, MATRIX_FFN_IN, ffn_in);
+    phase_end(pass, PHASE_FFN_IN);
     multiply_add(pass, l, MATRIX_FFN_OUT, &layer->ffn_norm, l + 1, MATRIX_QKV, PHASE_FFN_OUT);
 }
 

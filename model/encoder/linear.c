@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/size.h"
 #include "model/encoder/blas.h"
+#include "model/encoder/grid.h"
 #include "model/encoder/operand.h"
 
 enum {
@@ -258,10 +259,6 @@ struct share {
     const struct linear *linear;
     const struct linear_call *call;
     size_t span; /* panels */
-    size_t from_block;
-    size_t to_block;
-    size_t from_panel; /* a multiple of span, as is to_panel where it isn't the last */
-    size_t to_panel;
     float *tile; /* [rows_max,columns] */
     float *held; /* [held blocks][rows_max, span · columns]: outputs to be packed */
 };
@@ -335,18 +332,23 @@ static void pack_held(const struct share *share, size_t from_panel, size_t to_pa
                  from_panel * columns, size_min(to_panel * columns, share->linear->out));
 }
 
-/* Blocks [from,to) against one panel. While they are multiplied, the panel after it is fetched from
- * memory, a share with each block. */
-static void run_panel(const struct share *share, size_t panel, size_t from, size_t to)
+static const unsigned char *panel_of(const struct linear *linear, size_t panel)
+{
+    return linear->weight + panel * linear->panel_bytes;
+}
+
+/* Blocks [from,to) against one panel. While they are multiplied, what is multiplied behind them is
+ * fetched from memory, a share with each block; NULL: nothing. */
+static void run_panel(const struct share *share, size_t panel, size_t from, size_t to,
+                      const unsigned char *behind, size_t behind_bytes)
 {
     const struct linear *linear = share->linear;
     const struct operand *x = share->call->x;
     CHECK(linear->words > 0 && from < to);
-    const unsigned char *b = linear->weight + panel * linear->panel_bytes;
-    const unsigned char *next = b + linear->panel_bytes;
-    size_t step = panel + 1 < share->to_panel
-                      ? size_div_up(linear->panel_bytes, linear->words * (to - from))
-                      : 0;
+    const unsigned char *b = panel_of(linear, panel);
+    size_t most = linear->kernel->columns * sizeof(uint32_t);
+    size_t step = behind ? size_div_up(behind_bytes, linear->words * (to - from)) : 0;
+    step = size_min(step, most);
     for (size_t block = from; block < to; block++) {
         const struct multiply_args args = {
             .rows = operand_start(x, block + 1) - operand_start(x, block),
@@ -356,7 +358,7 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
             .wide = linear->wide,
             .a = operand_block(x, block),
             .b = b,
-            .next = step ? next + (block - from) * linear->words * step : b,
+            .next = step ? behind + (block - from) * linear->words * step : b,
             .next_step = step,
             .tile = share->tile,
             .ld = linear->kernel->columns,
@@ -374,17 +376,22 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
     }
 }
 
-/* Blocks [from,to), which stay in the L2 cache, against all of the member's panels. Where several
- * panels' outputs are packed at once, some blocks' outputs wait for the span's last. */
-static void run_chunk(const struct share *share, size_t from, size_t to)
+/* A chunk, blocks [from,to) of a piece, which stay in the L2 cache, against all of its panels.
+ * Where several panels' outputs are packed at once, some blocks' outputs wait for the span's last.
+ * behind: what comes after the chunk. */
+static void run_chunk(const struct share *share, const struct piece *chunk,
+                      const unsigned char *behind, size_t behind_bytes)
 {
-    size_t each = share->span > 1 ? HELD_BLOCKS : to - from;
-    for (size_t panel = share->from_panel; panel < share->to_panel; panel += share->span) {
-        size_t end_panel = size_min(panel + share->span, share->to_panel);
-        for (size_t block = from; block < to; block += each) {
-            size_t end = size_min(block + each, to);
+    const struct linear *linear = share->linear;
+    size_t each = share->span > 1 ? HELD_BLOCKS : chunk->to_block - chunk->from_block;
+    for (size_t panel = chunk->from_panel; panel < chunk->to_panel; panel += share->span) {
+        size_t end_panel = size_min(panel + share->span, chunk->to_panel);
+        for (size_t block = chunk->from_block; block < chunk->to_block; block += each) {
+            size_t end = size_min(block + each, chunk->to_block);
             for (size_t p = panel; p < end_panel; p++) {
-                run_panel(share, p, block, end);
+                bool last = p + 1 == chunk->to_panel;
+                run_panel(share, p, block, end, last ? behind : panel_of(linear, p + 1),
+                          last ? behind_bytes : linear->panel_bytes);
             }
             for (size_t held = block; share->span > 1 && held < end; held++) {
                 pack_held(share, panel, end_panel, held, held - block);
@@ -393,55 +400,69 @@ static void run_chunk(const struct share *share, size_t from, size_t to)
     }
 }
 
-/* Members share a grid of blocks × spans of panels: by panels as long as that leaves nobody with
- * more than he must have, because whoever shares a panel reads it once more. */
-static size_t grid_rows(size_t width, size_t blocks, size_t spans)
+/* behind: what comes after the piece. */
+static void run_piece(const struct share *share, const struct piece *piece,
+                      const unsigned char *behind, size_t behind_bytes)
 {
-    size_t best = 1;
-    size_t least = SIZE_MAX;
-    for (size_t rows = 1; rows <= size_min(width, blocks); rows++) {
-        size_t most = size_div_up(blocks, rows) * size_div_up(spans, width / rows);
-        if (most < least) {
-            least = most;
-            best = rows;
+    const struct linear *linear = share->linear;
+    size_t blocks = piece->to_block - piece->from_block;
+    size_t chunks = size_div_up(blocks, linear->chunk);
+    for (size_t nth = 0; nth < chunks; nth++) {
+        struct piece chunk = *piece;
+        chunk.from_block = piece->from_block + blocks * nth / chunks;
+        chunk.to_block = piece->from_block + blocks * (nth + 1) / chunks;
+        if (nth + 1 < chunks) {
+            run_chunk(share, &chunk, panel_of(linear, piece->from_panel), linear->panel_bytes);
+        } else {
+            run_chunk(share, &chunk, behind, behind_bytes);
         }
     }
-    return best;
 }
 
-/* Part `nth` of `parts` of n things. */
-static void share_out(size_t n, size_t parts, size_t nth, size_t *ret_from, size_t *ret_to)
+static size_t pieces_of(const struct linear *linear, const struct linear *next, size_t rows,
+                        const struct team *team, unsigned member, struct piece pieces[GRID_PIECES])
 {
-    *ret_from = n * nth / parts;
-    *ret_to = n * (nth + 1) / parts;
+    size_t blocks = operand_blocks(linear, rows);
+    CHECK(blocks > 0);
+    const struct grid grid = {
+        .blocks = blocks,
+        .block_rows = size_div_up(rows, blocks),
+        .panels = linear->panels,
+        .span = span_panels(linear, next),
+    };
+    return grid_share(&grid, team->width, member, pieces);
+}
+
+const void *linear_first_panel(const struct linear *linear, const struct linear *next, size_t rows,
+                               const struct team *team, unsigned member)
+{
+    struct piece pieces[GRID_PIECES];
+    if (!linear->kernel || rows == 0 || pieces_of(linear, next, rows, team, member, pieces) == 0) {
+        return NULL;
+    }
+    return panel_of(linear, pieces[0].from_panel);
 }
 
 static void run_tiles(const struct linear *linear, const struct linear_call *call,
                       const struct team *team, unsigned member, unsigned char *scratch)
 {
-    struct share share = {
+    const struct linear *next = call->next ? call->next->linear : NULL;
+    const struct share share = {
         .linear = linear,
         .call = call,
-        .span = span_panels(linear, call->next ? call->next->linear : NULL),
+        .span = span_panels(linear, next),
         .tile = (float *)scratch,
         .held = (float *)(scratch + tile_bytes(linear->kernel)),
     };
-    size_t spans = size_div_up(linear->panels, share.span);
-    size_t rows = grid_rows(team->width, call->x->blocks, spans);
-    if (member >= rows * (team->width / rows)) {
-        return;
-    }
-    share_out(call->x->blocks, rows, member % rows, &share.from_block, &share.to_block);
-    share_out(spans, team->width / rows, member / rows, &share.from_panel, &share.to_panel);
-    share.from_panel *= share.span;
-    share.to_panel = size_min(share.to_panel * share.span, linear->panels);
-    size_t blocks = share.to_block - share.from_block;
-    size_t chunks = size_div_up(blocks, linear->chunk);
-    for (size_t chunk = 0; chunk < chunks; chunk++) {
-        size_t from;
-        size_t to;
-        share_out(blocks, chunks, chunk, &from, &to);
-        run_chunk(&share, share.from_block + from, share.from_block + to);
+    struct piece pieces[GRID_PIECES];
+    size_t n = pieces_of(linear, next, call->x->rows, team, member, pieces);
+    for (size_t i = 0; i < n; i++) {
+        if (i + 1 < n) {
+            run_piece(&share, &pieces[i], panel_of(linear, pieces[i + 1].from_panel),
+                      linear->panel_bytes);
+        } else {
+            run_piece(&share, &pieces[i], call->fetched, call->fetched_bytes);
+        }
     }
 }
 

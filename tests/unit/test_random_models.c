@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/encoder/dispatch.h"
 #include "model/encoder/encoder.h"
 #include "tests/support/kernels_testing.h"
 
@@ -213,6 +214,19 @@ static void compare(struct pass *pass, enum isa isa, const struct texts *texts, 
     free(alone);
 }
 
+/* What decides an encoder's bits are its tables, and sets share some: the first that has them
+ * stands for the others. */
+static bool is_tried(enum isa isa, enum precision precision)
+{
+    for (enum isa before = ISA_GENERIC; before < isa; before++) {
+        if (cpu_has(before) && dispatch_kernels(before) == dispatch_kernels(isa) &&
+            dispatch_tile(before, precision) == dispatch_tile(isa, precision)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* False where the set can't multiply the precision. */
 static bool try_model(const struct model *model, size_t number, enum isa isa,
                       enum precision precision)
@@ -264,7 +278,7 @@ static void test_same_bits_whatever_the_shape(void **state)
         make_model(&model, number);
         for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
             for (enum precision p = PRECISION_FP32; cpu_has(isa) && p <= PRECISION_INT8; p++) {
-                tried += try_model(&model, number, isa, p);
+                tried += !is_tried(isa, p) && try_model(&model, number, isa, p);
             }
         }
         drop_model(&model);
