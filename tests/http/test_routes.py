@@ -52,7 +52,10 @@ def test_models(start):
     assert [model["id"] for model in listed["data"]] == ["team/my model"]
     assert server.get("/v1/models/team/my%20model").status == 200
     assert server.get("/v1/models/team%2fmy%20model").json()["id"] == "team/my model"
-    assert server.get("/v1/models/team").status == 404
+    assert server.get("/v1/models/%74%65am%2Fmy%20model").json()["id"] == "team/my model"
+    for other in ("team", "team/my%20models", "team/my%2", "team/my%2g", "team/my%g0model", "team%2fmy%20model%00", "%", "team/my%4Fmodel",
+                  "team/my%ffmodel"):
+        assert server.get(f"/v1/models/{other}").status == 404, other
 
 
 def test_headers_of_a_prediction(server):

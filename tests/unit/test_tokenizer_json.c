@@ -439,6 +439,114 @@ static void test_tokens_beside_a_vocabulary(void **state)
     scratch_remove(&scratch);
 }
 
+/* The ids with a space between. */
+static void expect_ids_text(const struct tokenizer *tokenizer, const char *text,
+                            const char *expected, size_t number)
+{
+    const struct encode_options options = {.max_length = SIZE_MAX};
+    struct tokens tokens = {0};
+    struct err err = ERR_INIT;
+    char got[256] = "";
+    assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), &options, &tokens, &err),
+                     ERR_OK);
+    for (size_t i = 0, used = 0; i < tokens.n && used < sizeof got; i++) {
+        used += (size_t)snprintf(got + used, sizeof got - used, "%s%d", i ? " " : "",
+                                 (int)tokens.ids[i]);
+    }
+    if (strcmp(got, expected) != 0) {
+        fail_msg("case %zu: %s instead of %s", number, got, expected);
+    }
+    tokens_done(&tokens);
+}
+
+/* Each of the three files in each of its forms: the ids of one text, or an error that names file
+ * and field. */
+static void test_files_beside_a_vocabulary(void **state)
+{
+    (void)state;
+#define DECODER(key, token) "{\"added_tokens_decoder\":{\"" key "\":" token "}}"
+    static const char *const config = "tokenizer_config.json";
+    static const char *const added = "added_tokens.json";
+    static const char *const map = "special_tokens_map.json";
+    static const char *const text = "the [X] x[Y]the";
+    const struct {
+        const char *name, *content;
+        enum err_code code;
+        const char *expected; /* ids, or what the error names beside the file */
+    } cases[] = {
+        {config, DECODER("7", "{\"content\":\"[X]\"}"), ERR_OK, "5 7 1 1 1 1 5"},
+        {config, DECODER("7", "{\"content\":\"[X]\",\"special\":false,\"normalized\":false}"),
+         ERR_OK, "5 7 1 1 1 1 5"},
+        {config,
+         DECODER("9", "{\"content\":\"[Y]\",\"lstrip\":true,\"rstrip\":true,\"special\":true}"),
+         ERR_OK, "5 1 1 1 1 9 5"},
+        {config, DECODER("7", "{\"content\":\"[Y]\",\"single_word\":true,\"special\":true}"),
+         ERR_OK, "5 1 1 1 1 1 1 1 5"},
+        {config, DECODER("7", "{\"content\":\"\"}"), ERR_OK, "5 1 1 1 1 1 1 1 5"},
+        {config, DECODER("5", "{\"content\":\"the\",\"special\":true}"), ERR_OK,
+         "5 1 1 1 1 1 1 1 5"},
+        {config, "{\"added_tokens_decoder\":null,\"unk_token\":null}", ERR_OK, "5 1 1 1 1 1 1 1 5"},
+        {config, DECODER("x", "{\"content\":\"[X]\"}"), ERR_INVALID, "no id"},
+        {config, DECODER("", "{\"content\":\"[X]\"}"), ERR_INVALID, "no id"},
+        {config, DECODER("-7", "{\"content\":\"[X]\"}"), ERR_INVALID, "no id"},
+        {config, DECODER("99999999999", "{\"content\":\"[X]\"}"), ERR_INVALID, "no id"},
+        {config, DECODER("5", "{\"content\":\"[X]\"}"), ERR_CONFLICT, "id 5"},
+        {config, DECODER("7", "{\"content\":\"the\"}"), ERR_CONFLICT, "id 7"},
+        {config, DECODER("7", "7"), ERR_INVALID, "added_tokens_decoder[7]"},
+        {config, DECODER("7", "{}"), ERR_INVALID, "content"},
+        {config, DECODER("7", "{\"content\":7}"), ERR_INVALID, "content"},
+        {config, DECODER("7", "{\"content\":\"a\",\"special\":1}"), ERR_INVALID, "special"},
+        {config, DECODER("7", "{\"content\":\"a\",\"lstrip\":1}"), ERR_INVALID, "lstrip"},
+        {config, DECODER("7", "{\"content\":\"a\",\"rstrip\":1}"), ERR_INVALID, "rstrip"},
+        {config, DECODER("7", "{\"content\":\"a\",\"normalized\":1}"), ERR_INVALID, "normalized"},
+        {config, DECODER("7", "{\"content\":\"a\",\"single_word\":1}"), ERR_INVALID, "single_word"},
+        {config, "{\"added_tokens_decoder\":7}", ERR_INVALID, "added_tokens_decoder"},
+        {config, "{\"tokenizer_class\":\"BertTokenizerFast\"}", ERR_OK, "5 1 1 1 1 1 1 1 5"},
+        {config, "{\"tokenizer_class\":\"Fast\"}", ERR_UNSUPPORTED, "tokenizer_class"},
+        {config, "{\"tokenizer_class\":7}", ERR_INVALID, "tokenizer_class"},
+        {config,
+         "{\"additional_special_tokens\":[\"[X]\",{\"content\":\"[Y]\"},null,\"\",\"[X]\"]}",
+         ERR_OK, "5 7 1 8 5"},
+        {config, "{\"extra_special_tokens\":{\"first\":\"[X]\",\"none\":null,\"second\":\"[Y]\"}}",
+         ERR_OK, "5 7 1 8 5"},
+        {config, "{\"additional_special_tokens\":[7]}", ERR_INVALID, "special_tokens"},
+        {config, "{\"extra_special_tokens\":{\"a\":[]}}", ERR_INVALID, "special_tokens"},
+        {config, "{\"mask_token\":{\"content\":\"[X]\"}}", ERR_OK, "5 7 1 1 1 1 5"},
+        {config, "{\"unk_token\":\"<unk>\"}", ERR_UNSUPPORTED, "unk_token"},
+        {added, "{\"[X]\":7,\"[Y]\":8}", ERR_OK, "5 7 1 8 5"},
+        {added, "{\"[X]\":7,\"[Y]\":7}", ERR_CONFLICT, "id 7"},
+        {added, "{\"[X]\":99999999999}", ERR_CONFLICT, "id 99999999999"},
+        {added, "{\"[X]\":-1}", ERR_INVALID, "added_tokens.json"},
+        {added, "{\"[X]\":\"7\"}", ERR_INVALID, "added_tokens.json"},
+        {added, "{\"\":7}", ERR_INVALID, "added_tokens.json"},
+        {added, "[", ERR_INVALID, "added_tokens.json"},
+        {map, "{\"sep_token\":\"</s>\"}", ERR_UNSUPPORTED, "sep_token"},
+        {map, "{\"pad_token\":\"[X]\"}", ERR_OK, "5 7 1 1 1 1 5"},
+        {map, "{\"additional_special_tokens\":[{}]}", ERR_INVALID, "content"},
+    };
+#undef DECODER
+    struct tokenizer_options options = tokenizer_options_default();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct scratch scratch;
+        struct tokenizer *tokenizer = NULL;
+        struct err err = ERR_INIT;
+        scratch_make(&scratch);
+        scratch_text(&scratch, "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n##m\n");
+        scratch_text(&scratch, cases[i].name, cases[i].content);
+        enum err_code code = tokenizer_open(scratch.dir, &options, &tokenizer, &err);
+        if (code != cases[i].code) {
+            fail_msg("case %zu: %s: %s", i, err_name(code), err.text);
+        }
+        if (code == ERR_OK) {
+            expect_ids_text(tokenizer, text, cases[i].expected, i);
+        } else {
+            expect_error(&err, code, cases[i].code, WORDS(cases[i].name, cases[i].expected));
+        }
+        tokenizer_destroy(tokenizer);
+        scratch_remove(&scratch);
+    }
+}
+
 /* --- Long texts ---------------------------------------------------------------------------------
  */
 
@@ -557,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_digest_is_of_the_rules),
         cmocka_unit_test(test_words_that_are_no_lines),
         cmocka_unit_test(test_tokens_beside_a_vocabulary),
+        cmocka_unit_test(test_files_beside_a_vocabulary),
         cmocka_unit_test(test_long_texts_are_cut_where_it_makes_no_difference),
         cmocka_unit_test(test_time_grows_as_n_log_n),
     };
