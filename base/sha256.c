@@ -4,9 +4,12 @@
 #include "base/sha256.h"
 
 #include <openssl/sha.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/kernels/sha256_lanes.h"
 
 struct sha256 {
     SHA256_CTX ctx;
@@ -24,6 +27,70 @@ struct sha256 *sha256_create(void)
 void sha256_update(struct sha256 *sha, const void *data, size_t size)
 {
     CHECK(SHA256_Update(&sha->ctx, data, size) == 1);
+}
+
+#if defined(__x86_64__)
+size_t sha256_lanes(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") ? LANES : 1;
+}
+
+/* The whole blocks of `size` bytes; returns their bytes. Lanes that nobody asked for repeat the
+ * first. */
+static size_t update_lanes(struct sha256 *const *shas, const void *const *data, size_t n,
+                           size_t size)
+{
+    uint32_t state[STATE_WORDS][LANES];
+    const unsigned char *from[LANES];
+    for (size_t lane = 0; lane < LANES; lane++) {
+        size_t i = lane < n ? lane : 0;
+        from[lane] = data[i];
+        for (size_t word = 0; word < STATE_WORDS; word++) {
+            state[word][lane] = shas[i]->ctx.h[word];
+        }
+    }
+    size_t blocks = size / BLOCK_BYTES;
+    sha256_lanes_avx512(state, from, blocks);
+    uint64_t bits = (uint64_t)blocks * BLOCK_BYTES * 8;
+    for (size_t i = 0; i < n; i++) {
+        SHA256_CTX *ctx = &shas[i]->ctx;
+        for (size_t word = 0; word < STATE_WORDS; word++) {
+            ctx->h[word] = state[word][i];
+        }
+        uint64_t sum = ((uint64_t)ctx->Nh << 32 | ctx->Nl) + bits;
+        ctx->Nl = (SHA_LONG)sum;
+        ctx->Nh = (SHA_LONG)(sum >> 32);
+    }
+    return blocks * BLOCK_BYTES;
+}
+#else
+size_t sha256_lanes(void)
+{
+    return 1;
+}
+
+static size_t update_lanes(struct sha256 *const *shas, const void *const *data, size_t n,
+                           size_t size)
+{
+    (void)shas, (void)data, (void)n, (void)size;
+    return 0;
+}
+#endif
+
+/* All lanes take as long as LANES_WORTH of libcrypto's. */
+enum { LANES_WORTH = 8 };
+
+void sha256_update_each(struct sha256 *const *shas, const void *const *data, size_t n, size_t size)
+{
+    CHECK(n <= SHA256_LANES);
+    bool whole = n >= LANES_WORTH && sha256_lanes() > 1;
+    for (size_t i = 0; i < n; i++) {
+        whole = whole && shas[i]->ctx.num == 0;
+    }
+    size_t done = whole ? update_lanes(shas, data, n, size) : 0;
+    for (size_t i = 0; i < n; i++) {
+        sha256_update(shas[i], (const unsigned char *)data[i] + done, size - done);
+    }
 }
 
 void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE])

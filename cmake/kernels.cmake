@@ -37,6 +37,7 @@ function(orthrus_kernels library folder)
   endforeach()
 endfunction()
 
+orthrus_kernels(base base/kernels)
 orthrus_kernels(model model/encoder/kernels)
 # Gradients may be contracted and comparisons assumed quiet: that is what makes them vectors.
 orthrus_kernels(train train/network/kernels -ffp-contract=fast -fno-trapping-math)

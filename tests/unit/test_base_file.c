@@ -192,14 +192,60 @@ static void test_sha256(void **state)
     sha256_destroy(NULL);
 }
 
+/* Several digests at once, over lengths that are whole blocks at first and then are not, are those
+ * of one after the other. */
+static void test_sha256_each(void **state)
+{
+    (void)state;
+    enum { SIZE_MAX_ONE = 1200, STEPS = 5, TRIES = 300 };
+    static unsigned char bytes[SHA256_LANES * SIZE_MAX_ONE];
+    uint32_t random = 1;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        random = random * 1664525 + 1013904223;
+        bytes[i] = (unsigned char)(random >> 24);
+    }
+    for (size_t try = 0; try < TRIES; try++) {
+        struct sha256 *together[SHA256_LANES];
+        struct sha256 *alone[SHA256_LANES];
+        size_t n = 1 + try % SHA256_LANES;
+        for (size_t i = 0; i < n; i++) {
+            together[i] = sha256_create();
+            alone[i] = sha256_create();
+            assert_true(together[i] && alone[i]);
+        }
+        for (size_t step = 0; step < STEPS; step++) {
+            random = random * 1664525 + 1013904223;
+            size_t size = (random >> 8) % SIZE_MAX_ONE;
+            size = step < 3 ? size - size % SHA256_BLOCK : size;
+            const void *data[SHA256_LANES];
+            for (size_t i = 0; i < n; i++) {
+                data[i] = bytes + ((random >> 4) + i * 977) % (sizeof bytes - SIZE_MAX_ONE);
+                sha256_update(alone[i], data[i], size);
+            }
+            sha256_update_each(together, data, n, size);
+        }
+        for (size_t i = 0; i < n; i++) {
+            unsigned char expected[SHA256_SIZE];
+            unsigned char found[SHA256_SIZE];
+            sha256_finish(alone[i], expected);
+            sha256_finish(together[i], found);
+            assert_memory_equal(found, expected, SHA256_SIZE);
+        }
+    }
+}
+
 #define FOLDER_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FOLDER_TEST(test_map),   FOLDER_TEST(test_map_refuses),
-        FOLDER_TEST(test_read),  FOLDER_TEST(test_write_atomic),
-        FOLDER_TEST(test_paths), cmocka_unit_test(test_sha256),
+        FOLDER_TEST(test_map),
+        FOLDER_TEST(test_map_refuses),
+        FOLDER_TEST(test_read),
+        FOLDER_TEST(test_write_atomic),
+        FOLDER_TEST(test_paths),
+        cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_sha256_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,6 +305,100 @@ static void test_digest(void **state)
     checkpoint_close(checkpoint);
 }
 
+/* A model whose tensors are several blocks of SHA-256 long, most with a rest behind the last. */
+enum { LARGE_VOCAB = 701, LARGE_HIDDEN = 36, LARGE_VALUES = LARGE_VOCAB * LARGE_HIDDEN };
+
+static void make_large(struct tiny *tiny, float *values)
+{
+    scratch_text(&tiny->scratch, "config.json",
+                 "{\"model_type\":\"bert\",\"hidden_size\":36,\"num_attention_heads\":4,"
+                 "\"intermediate_size\":53,\"num_hidden_layers\":3,\"vocab_size\":701,"
+                 "\"max_position_embeddings\":9}");
+    struct err err = ERR_INIT;
+    config_done(&tiny->config);
+    assert_int_equal(config_load(tiny->scratch.dir, &tiny->config, &err), ERR_OK);
+    for (size_t i = 0; i < LARGE_VALUES; i++) {
+        values[i] = (float)(i * 2654435761 % 65536) / 32768 - 1;
+    }
+    tiny->n = checkpoint_param_count(&tiny->config);
+    for (size_t i = 0; i < tiny->n; i++) {
+        struct checkpoint_param *param = &tiny->params[i];
+        checkpoint_param(&tiny->config, NULL, i, param);
+        (void)snprintf(tiny->names[i], sizeof tiny->names[i], "%s", param->name);
+        tiny->tensors[i] = (struct tensor_source){
+            tiny->names[i], param->rank, {param->shape[0], param->shape[1]}, values + i};
+    }
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* model/files/checkpoint.h's definition, tensor by tensor. */
+static void test_digest_by_its_definition(void **state)
+{
+    struct tiny *tiny = *state;
+    float *values = calloc(LARGE_VALUES, sizeof *values);
+    assert_non_null(values);
+    make_large(tiny, values);
+    write_model(tiny, NULL, NULL);
+    char *lines[TENSORS_MAX];
+    for (size_t i = 0; i < tiny->n; i++) {
+        const struct tensor_source *tensor = &tiny->tensors[i];
+        char shape[64];
+        char hex[SHA256_HEX_SIZE + 1];
+        size_t count = tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
+        (void)snprintf(shape, sizeof shape, tensor->rank == 2 ? "%zux%zu" : "%zu", tensor->shape[0],
+                       tensor->shape[1]);
+        sha256_of(tensor->data, count * sizeof(float), hex);
+        assert_true(asprintf(&lines[i], "%s %s %s\n", tensor->name, shape, hex) > 0);
+    }
+    qsort(lines, tiny->n, sizeof *lines, compare_lines);
+    struct buf all;
+    buf_init(&all, FILE_MAX);
+    for (size_t i = 0; i < tiny->n; i++) {
+        buf_append_str(&all, lines[i]);
+        free(lines[i]);
+    }
+    char expected[SHA256_HEX_SIZE + 1];
+    sha256_of(all.data, all.size, expected);
+    buf_done(&all);
+    for (unsigned threads = 1; threads < 4; threads++) {
+        struct checkpoint *checkpoint = open_model(tiny, threads);
+        assert_string_equal(checkpoint->encoder_sha256, expected);
+        checkpoint_close(checkpoint);
+    }
+    free(values);
+}
+
+/* In every tensor, in its first value, its last and one between. */
+static void test_nonfinite_anywhere(void **state)
+{
+    struct tiny *tiny = *state;
+    float *values = calloc(LARGE_VALUES, sizeof *values);
+    float *bad = calloc(LARGE_VALUES, sizeof *bad);
+    assert_true(values && bad);
+    make_large(tiny, values);
+    for (size_t i = 0; i < tiny->n; i++) {
+        struct tensor_source *tensor = &tiny->tensors[i];
+        size_t count = tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
+        const size_t places[] = {0, count / 2 + i % 5, count - 1};
+        size_t place = places[i % 3];
+        const void *good = tensor->data;
+        memcpy(bad, good, count * sizeof *bad);
+        bad[place] = i % 2 ? NAN : -INFINITY;
+        tensor->data = bad;
+        write_model(tiny, NULL, NULL);
+        char value[32];
+        (void)snprintf(value, sizeof value, "value %zu is not finite", place);
+        expect_refused(tiny, ERR_INVALID, WORDS(tensor->name, value));
+        tensor->data = good;
+    }
+    free(bad);
+    free(values);
+}
+
 static void test_absent_files(void **state)
 {
     struct tiny *tiny = *state;
@@ -335,6 +429,8 @@ int main(void)
         MODEL_TEST(test_nonfinite),
         MODEL_TEST(test_ignores_the_rest),
         MODEL_TEST(test_digest),
+        MODEL_TEST(test_digest_by_its_definition),
+        MODEL_TEST(test_nonfinite_anywhere),
         MODEL_TEST(test_absent_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,14 +1,8 @@
-/* Loops whose bodies must become straight code, so that arrays of vectors live in registers. */
+/* Code of its own for each number of rows, with base/unroll.h. */
 #ifndef ORTHRUS_MODEL_KERNELS_UNROLL_H
 #define ORTHRUS_MODEL_KERNELS_UNROLL_H
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
+#include "base/unroll.h"
 
 /* Calls f(rows, args) with the number of rows, 1 … most ≤ 14, as a constant: every count gets its
  * own code. */
