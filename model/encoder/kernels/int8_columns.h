@@ -48,6 +48,7 @@ INLINE bool weight_range(const struct pack_args *args, const float *row, size_t 
     vf strange = zero; /* NaN once a weight is none or infinite */
     for (size_t k = from; k < to; k += LANES) {
         vf v = columns_load(args, row, k);
+        __builtin_prefetch(row + args->ld + k); /* the next row, from memory */
         strange = vf_add(strange, vf_sub(v, v));
         v = lanes_or(kept_lanes(args, k), v, zero);
         minus_low = vf_max(vf_sub(zero, v), minus_low);
