@@ -116,6 +116,11 @@ void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
                     const struct batch *batch, enum pooling pooling, struct team *team,
                     unsigned member, struct scratch *scratch, const struct outputs *out);
 
+/* Some of a pass's work, for measuring what a whole one takes: the embeddings and one of the L
+ * layers on them, on this thread alone. The result is no text's vector. */
+void encoder_forward_layer(const struct encoder *encoder, struct workspace *workspace,
+                           const struct batch *batch, size_t layer);
+
 /* The same pass on up to `threads` threads, the caller's among them, which begin and end here: for
  * what is computed before anything is served. A thread that can't be had is one member less; there
  * are at most TOGETHER_MAX. */

@@ -18,7 +18,9 @@ struct pass {
     unsigned member;
     void *scratch;
     struct observer *observer; /* NULL for all but member 0 */
-    uint64_t since_ns;         /* when the running phase began */
+    size_t from_layer;         /* the first and behind the last that it runs */
+    size_t to_layer;
+    uint64_t since_ns; /* when the running phase began */
 };
 
 /* Every phase ends here: all members' output is there for all. */
@@ -143,7 +145,7 @@ static void embed(struct pass *pass)
     struct normalizing normalizing = {
         .pass = pass,
         .norm = &pass->encoder->embeddings_norm,
-        .next = inputs_of(pass, 0, MATRIX_QKV),
+        .next = inputs_of(pass, pass->from_layer, MATRIX_QKV),
         .packs = true,
     };
     size_t from;
@@ -217,7 +219,7 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
                          enum phase phase)
 {
     const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
-    bool packs = next_layer < pass->encoder->config.layers;
+    bool packs = next_layer < pass->to_layer;
     bool apart = pass->team->width >= WIDE_TEAM;
     struct normalizing normalizing = {
         .pass = pass,
@@ -354,12 +356,26 @@ static void leave(const struct pass *pass, enum pooling pooling, size_t from, si
     }
 }
 
+static void run_layers(struct pass *pass)
+{
+    const struct batch *batch = pass->batch;
+    CHECK(batch->n <= pass->workspace->max_texts && batch->total <= pass->workspace->max_tokens);
+    if (pass->observer && pass->observer->now_ns) {
+        pass->since_ns = pass->observer->now_ns();
+    }
+    embed(pass);
+    layer_done(pass, 0);
+    for (size_t l = pass->from_layer; l < pass->to_layer; l++) {
+        run_layer(pass, l);
+        layer_done(pass, l + 1);
+    }
+}
+
 void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
                     const struct batch *batch, enum pooling pooling, struct team *team,
                     unsigned member, struct scratch *scratch, const struct outputs *out)
 {
-    CHECK(batch->n <= workspace->max_texts && batch->total <= workspace->max_tokens &&
-          batch->total <= scratch->max_tokens);
+    CHECK(batch->total <= scratch->max_tokens);
     struct pass pass = {
         .encoder = encoder,
         .workspace = workspace,
@@ -368,16 +384,9 @@ void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
         .member = member,
         .scratch = scratch->memory,
         .observer = member == 0 ? workspace->observer : NULL,
+        .to_layer = encoder->config.layers,
     };
-    if (pass.observer && pass.observer->now_ns) {
-        pass.since_ns = pass.observer->now_ns();
-    }
-    embed(&pass);
-    layer_done(&pass, 0);
-    for (size_t l = 0; l < encoder->config.layers; l++) {
-        run_layer(&pass, l);
-        layer_done(&pass, l + 1);
-    }
+    run_layers(&pass);
     size_t from;
     size_t to;
     team_share(team, member, batch->n, 1, &from, &to);
@@ -390,6 +399,25 @@ void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
                      const struct outputs *out)
 {
     encoder_assist(encoder, workspace, batch, pooling, team, 0, workspace->scratch, out);
+}
+
+void encoder_forward_layer(const struct encoder *encoder, struct workspace *workspace,
+                           const struct batch *batch, size_t layer)
+{
+    CHECK(layer < encoder->config.layers);
+    struct team team;
+    team_init(&team, 1);
+    struct pass pass = {
+        .encoder = encoder,
+        .workspace = workspace,
+        .batch = batch,
+        .team = &team,
+        .scratch = workspace->scratch->memory,
+        .observer = workspace->observer,
+        .from_layer = layer,
+        .to_layer = layer + 1,
+    };
+    run_layers(&pass);
 }
 
 const char *phase_name(enum phase phase)

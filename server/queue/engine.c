@@ -110,8 +110,7 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
 static enum err_code choose_budgets(struct engine *engine, struct err *err)
 {
     size_t asked = engine->settings->max_batch_tokens;
-    enum err_code code = measure_speed(engine->model, engine->pooling, engine->threads,
-                                       &engine->measured, err);
+    enum err_code code = measure_speed(engine->model, engine->threads, &engine->measured, err);
     engine->max_batch_tokens = asked ? asked : engine->measured.batch_tokens;
     return code;
 }

@@ -13,10 +13,9 @@ struct measured {
     double pass_tokens;  /* what a pass costs whatever its size, in tokens of a full batch */
 };
 
-/* Takes at most about 100 ms, but at least a pass of each of the two smallest sizes. */
-CHECK_RESULT enum err_code measure_speed(const struct model *model, enum pooling pooling,
-                                         unsigned threads, struct measured *ret_measured,
-                                         struct err *err);
+/* Takes at most about 80 ms, but at least a layer of each of the two smallest sizes. */
+CHECK_RESULT enum err_code measure_speed(const struct model *model, unsigned threads,
+                                         struct measured *ret_measured, struct err *err);
 
 /* The measurement's arithmetic: pass_s[MEASURE_SIZES] are the best times of passes of
  * measure_sizes tokens, 0 where a size was not tried (the first two always are); the first is too
