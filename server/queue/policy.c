@@ -33,7 +33,7 @@ enum { TRY_EVERY = 16 };
 #define PACE_WORST 2.0
 /* Refusals in a row that come at once; how late the next one comes, doubled each time up to the
  * most. */
-enum { PATIENT_REFUSALS = 8, DELAY_FIRST_MS = 8, DELAY_MAX_MS = 250 };
+enum { PATIENT_REFUSALS = 8, DELAY_FIRST_MS = 64, DELAY_MAX_MS = 250 };
 
 static bool has_work(const struct policy *policy)
 {
@@ -607,7 +607,7 @@ uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s
     uint64_t delay_ms = 0;
     if (patience->refused > PATIENT_REFUSALS) {
         unsigned doublings = patience->refused - PATIENT_REFUSALS - 1;
-        delay_ms = doublings < 5 ? (uint64_t)DELAY_FIRST_MS << doublings : DELAY_MAX_MS;
+        delay_ms = doublings < 2 ? (uint64_t)DELAY_FIRST_MS << doublings : DELAY_MAX_MS;
     }
     patience->until_ns = now_ns + delay_ms * NS_PER_MS + retry_after_s * NS_PER_S;
     return delay_ms * NS_PER_MS;

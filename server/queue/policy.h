@@ -147,7 +147,7 @@ struct policy_patience {
 };
 
 /* A 429 with that Retry-After is about to go out: returns for how many ns to keep it back. Clients
- * that wait, and the first eight that don't, get it at once; then it comes 8, 16, 32 … 250 ms late.
+ * that wait, and the first eight that don't, get it at once; then it comes 64, 128 and 250 ms late.
  */
 uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s, uint64_t now_ns);
 /* True if this client's next refusal comes late. */

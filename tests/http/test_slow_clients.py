@@ -162,7 +162,7 @@ def test_who_comes_back_at_once_over_the_limit_waits(start):
     for connection in held:
         assert connection.request("GET", "/health").status == 200
     began = time.monotonic()
-    for _ in range(40):  # of each I/O thread 8 at once, 8 to 128 ms for the next 5, 7 with 250
+    for _ in range(40):  # of each I/O thread 8 at once, then 64, 128 and ten times 250 ms late
         with server.connect() as extra:
             assert extra.post("/embed", {"inputs": "a"}).status == 429
     assert time.monotonic() - began > 1.5
