@@ -77,6 +77,20 @@ void exchange_destroy(struct exchange *x)
     free(x);
 }
 
+void exchange_again(struct exchange *x)
+{
+    struct reply *reply = &x->reply;
+    x->arrived_ns = clock_now_ns();
+    make_request_id(x->request_id, sizeof x->request_id);
+    buf_clear(&reply->body);
+    reply->status = 0;
+    reply->fixed = NULL;
+    reply->n_headers = 0;
+    reply->text_size = 0;
+    x->problem = PROBLEM_NONE;
+    x->queued = false;
+}
+
 /* RFC 9110: a field name is a token, a value has no controls but tabs. */
 static bool header_ok(const char *name, const char *value)
 {

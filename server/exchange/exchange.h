@@ -143,6 +143,9 @@ struct exchange {
 struct exchange *exchange_create(struct server *server, const char *target);
 void exchange_destroy(struct exchange *x);
 
+/* A request like that of x, whose reply is over, has come: a new id, and no reply. */
+void exchange_again(struct exchange *x);
+
 /* Takes one request header; name and value live as long as the exchange. */
 void exchange_take_header(struct exchange *x, const char *name, const char *value);
 

@@ -110,13 +110,14 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         struct conn *conn = reaper_open(io->http->reaper, info->connect_fd, io->listener,
                                         io->limit);
         if (conn) {
-            tap_watch(conn->fd, &conn->framing);
+            tap_watch(conn->fd, conn);
             metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), 1);
         }
         *slot = conn;
     } else if (*slot) {
         warn_of_tls(connection, *slot);
         tap_watch(((struct conn *)*slot)->fd, NULL);
+        repeat_done(*slot);
         metrics_gauge_add(io->http->server->metrics, gauge_of(io->listener), -1);
         reaper_close(io->http->reaper, *slot);
         *slot = NULL;
@@ -290,7 +291,9 @@ static uint64_t lateness_ns(struct io *io, struct exchange *x)
         return 0;
     }
     struct policy_patience *patience = x->conn->over_limit ? &io->over_limit : &x->conn->patience;
-    uint64_t late_ns = policy_refused(patience, x->retry_after_s, clock_now_ns());
+    uint64_t now_ns = clock_now_ns();
+    uint64_t late_ns = policy_refused(patience, x->retry_after_s, now_ns);
+    x->conn->repeat.armed = policy_impatient(&x->conn->patience, now_ns);
     return server_phase(x->server) >= SERVER_DRAINING ? 0 : late_ns;
 }
 
@@ -482,7 +485,9 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
         count_request(x, status);
     }
     accesslog_write(x, status, complete);
-    exchange_destroy(x);
+    if (!complete || !repeat_keep(x->conn, io->http->reaper, x)) {
+        exchange_destroy(x);
+    }
 }
 
 static bool start_io(struct io *io)

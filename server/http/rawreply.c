@@ -1,6 +1,7 @@
 #include "server/http/rawreply.h"
 
 #include <sys/socket.h>
+#include <time.h>
 
 #include "api/problem.h"
 #include "base/buf.h"
@@ -35,31 +36,62 @@ static const char *reason(int status)
     }
 }
 
-static void send_raw(const struct exchange *x, int status, const struct reply *reply,
+/* first: a header. */
+static void begin_raw(struct buf *out, int status, const char *first, const struct buf *body)
+{
+    buf_init(out, RAW_MAX);
+    buf_printf(out,
+               "HTTP/1.1 %d %s\r\n%s\r\nContent-Length: %zu\r\n"
+               "Content-Type: application/json\r\n",
+               status, reason(status), first, body->size);
+}
+
+/* Headers are those of the reply so far. */
+static bool send_raw(const struct exchange *x, struct buf *out, const struct reply *reply,
                      const struct buf *body)
 {
-    struct buf out;
-    buf_init(&out, RAW_MAX);
-    buf_printf(&out, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", status,
-               reason(status), body->size);
-    buf_printf(&out, "Content-Type: application/json\r\nX-Request-Id: %s\r\n", x->request_id);
     for (size_t i = 0; reply && i < reply->n_headers; i++) {
-        buf_printf(&out, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
+        buf_printf(out, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
     }
-    buf_append_str(&out, "\r\n");
+    buf_append_str(out, "\r\n");
     if (x->method != HTTP_HEAD) {
-        buf_append(&out, body->data, body->size);
+        buf_append(out, body->data, body->size);
     }
-    if (!buf_failed(&out)) {
-        (void)send(x->fd, out.data, out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-    buf_done(&out);
+    bool sent = !buf_failed(out) && send(x->fd, out->data, out->size,
+                                         MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)out->size;
+    buf_done(out);
+    return sent;
+}
+
+static void send_last(const struct exchange *x, int status, const struct reply *reply,
+                      const struct buf *body)
+{
+    struct buf out;
+    begin_raw(&out, status, "Connection: close", body);
+    buf_printf(&out, "X-Request-Id: %s\r\n", x->request_id);
+    (void)send_raw(x, &out, reply, body);
 }
 
 void rawreply_send(struct exchange *x)
 {
     x->raw_status = x->reply.status;
-    send_raw(x, x->reply.status, &x->reply, &x->reply.body);
+    send_last(x, x->reply.status, &x->reply, &x->reply.body);
+}
+
+bool rawreply_refusal(const struct exchange *x)
+{
+    struct buf out;
+    char date[40];
+    struct tm tm = {0};
+    time_t now = time(NULL);
+    (void)gmtime_r(&now, &tm);
+    (void)strftime(date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S GMT", &tm);
+    begin_raw(&out, x->reply.status, date, &x->reply.body);
+    bool sent = send_raw(x, &out, &x->reply, &x->reply.body);
+    if (!sent) {
+        (void)shutdown(x->fd, SHUT_RDWR); /* half an answer would be the next one's beginning */
+    }
+    return sent;
 }
 
 void rawreply_timeout(struct exchange *x)
@@ -74,6 +106,6 @@ void rawreply_timeout(struct exchange *x)
     } else {
         problem_write(&problem, x->request_id, &text);
     }
-    send_raw(x, x->raw_status, NULL, &text);
+    send_last(x, x->raw_status, NULL, &text);
     buf_done(&text);
 }

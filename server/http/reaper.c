@@ -22,7 +22,7 @@ struct tally {
     size_t ending;  /* of the open ones: ended for a newcomer, soon closed */
     size_t refused; /* of the open ones: over the limit, refused late and then closed */
     /* Those that have no whole header section yet; all have as long, so the first waits longest. */
-    TAILQ_HEAD(, conn) headless;
+    struct conns headless;
 };
 
 struct reaper {
@@ -35,14 +35,17 @@ struct reaper {
     pthread_cond_t wake;
     bool stopping;
     uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
-    TAILQ_HEAD(, conn) conns;
+    struct conns conns;
+    struct conns working;
+    struct conns delayed; /* by their deadlines, the next one first */
+    uint64_t next_end_ns; /* no phase ends before, but those of delayed ones */
     struct tally main, admin;
     struct arrivals arrivals; /* announced, not yet open */
 };
 
 /* Phase → bits of those that may follow. A completed request leads back to idle from anywhere. */
 static const unsigned followers[CONN_PHASES] = {
-    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_IDLE,
+    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_DELAYED | 1 << CONN_IDLE,
     [CONN_HEADERS] = 1 << CONN_BODY | 1 << CONN_DISCARD | 1 << CONN_SENDING | 1 << CONN_IDLE,
     [CONN_BODY] = 1 << CONN_DISCARD | 1 << CONN_HANDLING | 1 << CONN_IDLE,
     [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
@@ -63,6 +66,31 @@ static bool headless(const struct conn *conn)
 }
 
 /* Lock held. */
+static void list_delayed(struct reaper *reaper, struct conn *conn, uint64_t release_ns)
+{
+    struct conn *before = TAILQ_LAST(&reaper->delayed, conns);
+    while (before && before->deadline_ns > release_ns) {
+        before = TAILQ_PREV(before, conns, in_suspended);
+    }
+    conn->deadline_ns = release_ns;
+    conn->suspended = &reaper->delayed;
+    if (before) {
+        TAILQ_INSERT_AFTER(&reaper->delayed, before, conn, in_suspended);
+    } else {
+        TAILQ_INSERT_HEAD(&reaper->delayed, conn, in_suspended);
+    }
+}
+
+/* Lock held. */
+static void unlist(struct conn *conn)
+{
+    if (conn->suspended) {
+        TAILQ_REMOVE(conn->suspended, conn, in_suspended);
+        conn->suspended = NULL;
+    }
+}
+
+/* Lock held. */
 static void set_phase(struct reaper *reaper, struct conn *conn, enum conn_phase phase)
 {
     struct tally *tally = tally_of(reaper, conn->listener);
@@ -73,6 +101,12 @@ static void set_phase(struct reaper *reaper, struct conn *conn, enum conn_phase 
         TAILQ_REMOVE(&tally->headless, conn, in_headless);
     } else if (!before && headless(conn)) {
         TAILQ_INSERT_TAIL(&tally->headless, conn, in_headless);
+    }
+    unlist(conn);
+    if (phase == CONN_WORKING) {
+        conn->suspended = &reaper->working;
+        conn->poll_slot = SIZE_MAX;
+        TAILQ_INSERT_TAIL(&reaper->working, conn, in_suspended);
     }
 }
 
@@ -128,6 +162,11 @@ static void see(struct reaper *reaper, struct conn *conn, short seen, bool look_
     }
 }
 
+static struct conn *after(const struct conn *conn, bool of_all)
+{
+    return of_all ? TAILQ_NEXT(conn, in_conns) : TAILQ_NEXT(conn, in_suspended);
+}
+
 /* Looks after every client. The lock is held at entry and exit, but not while polling. */
 static void look(struct reaper *reaper, bool look_for_ends)
 {
@@ -142,10 +181,11 @@ static void look(struct reaper *reaper, bool look_for_ends)
         reaper->polled = grown;
         reaper->polled_room = room;
     }
-    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
+    /* Who has work that is to be dropped is asked each time, the others with the ends. */
+    struct conn *first = TAILQ_FIRST(look_for_ends ? &reaper->conns : &reaper->working);
+    for (conn = first; conn; conn = after(conn, look_for_ends)) {
         conn->poll_slot = SIZE_MAX;
-        /* Who has work that is to be dropped is asked each time, the others with the ends. */
-        if (conn->phase == CONN_WORKING || (look_for_ends && conn->phase != CONN_ENDED)) {
+        if (conn->phase != CONN_ENDED) {
             conn->poll_slot = n;
             reaper->polled[n++] = (struct pollfd){.fd = conn->fd, .events = POLLRDHUP};
         }
@@ -156,51 +196,141 @@ static void look(struct reaper *reaper, bool look_for_ends)
     if (ready < 0) {
         return;
     }
-    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
-        /* One that was opened meanwhile has no slot, one that was closed is not here. */
+    first = TAILQ_FIRST(look_for_ends ? &reaper->conns : &reaper->working);
+    for (conn = first; conn; conn = after(conn, look_for_ends)) {
+        /* One that came meanwhile has no slot, one that was closed is not here. */
         if (conn->poll_slot != SIZE_MAX && conn->phase != CONN_ENDED) {
             see(reaper, conn, reaper->polled[conn->poll_slot].revents, look_for_ends);
         }
     }
 }
 
-/* Lets a delayed connection go on: at the last tick before its time. Lock held. */
-static void release(struct conn *conn, uint64_t now_ns)
+/* When the phase that begins now must be over. Lock held. */
+static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *conn,
+                             enum conn_phase phase, const struct exchange *x)
 {
-    if (conn->deadline_ns != UINT64_MAX && now_ns + TICK_MS * NS_PER_MS >= conn->deadline_ns) {
-        conn->deadline_ns = UINT64_MAX; /* once */
-        exchange_resume(conn->exchange);
+    const struct settings *settings = reaper->settings;
+    uint64_t now_ns = clock_now_ns();
+    switch (phase) {
+    case CONN_IDLE:
+        return now_ns + settings->idle_timeout_ms * NS_PER_MS;
+    case CONN_HEADERS:
+        /* The first request's headers have been due since the connection began. */
+        return conn->had_headers ? now_ns + settings->header_timeout_ms * NS_PER_MS
+                                 : conn->deadline_ns;
+    case CONN_BODY:
+        return now_ns + settings->body_timeout_ms * NS_PER_MS +
+               size_min(x->content_length, x->body_max) * NS_PER_S / PEER_BYTES_PER_S;
+    case CONN_DISCARD:
+        return now_ns + DISCARD_TIMEOUT_MS * NS_PER_MS;
+    case CONN_SENDING:
+        return now_ns + settings->body_timeout_ms * NS_PER_MS +
+               x->reply_size * NS_PER_S / PEER_BYTES_PER_S;
+    case CONN_HANDLING:
+    case CONN_WORKING:
+    case CONN_DELAYED: /* until it is listed */
+    case CONN_ENDED:
+    case CONN_PHASES:
+        break;
+    }
+    return UINT64_MAX;
+}
+
+/* Lock held. */
+static void expect_end(struct reaper *reaper, uint64_t end_ns)
+{
+    if (end_ns < reaper->next_end_ns) {
+        reaper->next_end_ns = end_ns;
+    }
+}
+
+/* Lock held. */
+static void enter(struct reaper *reaper, struct conn *conn, enum conn_phase phase,
+                  struct exchange *x)
+{
+    CHECK(followers[conn->phase] & 1u << phase);
+    conn->exchange = x;
+    if (phase == CONN_DELAYED && conn->over_limit && !conn->refused) {
+        conn->refused = true;
+        tally_of(reaper, conn->listener)->refused++;
+    }
+    conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
+    expect_end(reaper, conn->deadline_ns);
+    expect_end(reaper, phase == CONN_IDLE ? reaper->idle_end_ns : UINT64_MAX);
+    set_phase(reaper, conn, phase);
+    conn->told = CLIENT_WAITS;
+    conn->at_end = false;
+}
+
+/* Lets a delayed connection go on. Lock held. */
+static void release(struct reaper *reaper, struct conn *conn)
+{
+    unlist(conn);
+    conn->deadline_ns = UINT64_MAX;
+    exchange_resume(conn->exchange);
+    if (conn->unseen) {
+        conn->unseen = false;
+        enter(reaper, conn, CONN_IDLE, NULL);
+    }
+}
+
+/* Those whose time comes before the next tick, each under the lock for itself: a thousand at once
+ * would keep others waiting. */
+static void release_due(struct reaper *reaper, uint64_t until_ns)
+{
+    struct conn *conn = TAILQ_FIRST(&reaper->delayed);
+    while (conn && conn->deadline_ns <= until_ns) {
+        release(reaper, conn);
+        (void)pthread_mutex_unlock(&reaper->lock);
+        (void)pthread_mutex_lock(&reaper->lock);
+        conn = TAILQ_FIRST(&reaper->delayed);
+    }
+}
+
+/* Lock held. */
+static void end_phases(struct reaper *reaper, uint64_t now_ns)
+{
+    struct conn *conn;
+    reaper->next_end_ns = UINT64_MAX;
+    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
+        uint64_t end_ns = conn->deadline_ns;
+        if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
+            end_ns = reaper->idle_end_ns;
+        }
+        if (conn->phase == CONN_DELAYED || conn->phase == CONN_ENDED) {
+            continue;
+        }
+        if (now_ns >= end_ns) {
+            reap(reaper, conn);
+        }
+        if (conn->phase != CONN_ENDED) {
+            expect_end(reaper, end_ns);
+        }
     }
 }
 
 static void *run(void *argument)
 {
     struct reaper *reaper = argument;
-    struct conn *conn;
     unsigned ticks = 0;
+    uint64_t tick_ns = clock_now_ns();
     (void)pthread_setname_np(pthread_self(), "reaper");
     (void)pthread_mutex_lock(&reaper->lock);
     while (!reaper->stopping) {
-        look(reaper, ++ticks % TICKS_PER_END == 0);
+        /* Ticks keep their distance: what is due at one is early by no more. */
         uint64_t now_ns = clock_now_ns();
+        tick_ns += (now_ns - tick_ns) / (TICK_MS * NS_PER_MS) * TICK_MS * NS_PER_MS;
+        release_due(reaper, tick_ns + TICK_MS * NS_PER_MS);
+        look(reaper, ++ticks % TICKS_PER_END == 0);
+        now_ns = clock_now_ns();
         arrivals_forget_lost(&reaper->arrivals, now_ns);
-        TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
-            uint64_t end_ns = conn->deadline_ns;
-            if (conn->phase == CONN_DELAYED) {
-                release(conn, now_ns);
-                continue;
-            }
-            if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
-                end_ns = reaper->idle_end_ns;
-            }
-            if (conn->phase != CONN_ENDED && now_ns >= end_ns) {
-                reap(reaper, conn);
-            }
+        if (now_ns >= reaper->next_end_ns) {
+            end_phases(reaper, now_ns);
         }
+        uint64_t next_ns = tick_ns + TICK_MS * NS_PER_MS;
         struct timespec until;
-        now_ns += TICK_MS * NS_PER_MS;
-        until.tv_sec = (time_t)(now_ns / NS_PER_S);
-        until.tv_nsec = (long)(now_ns % NS_PER_S);
+        until.tv_sec = (time_t)(next_ns / NS_PER_S);
+        until.tv_nsec = (long)(next_ns % NS_PER_S);
         (void)pthread_cond_timedwait(&reaper->wake, &reaper->lock, &until);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
@@ -216,8 +346,10 @@ enum err_code reaper_create(const struct settings *settings, struct reaper **ret
     }
     pthread_condattr_t monotonic;
     reaper->settings = settings;
-    reaper->idle_end_ns = UINT64_MAX;
+    reaper->idle_end_ns = reaper->next_end_ns = UINT64_MAX;
     TAILQ_INIT(&reaper->conns);
+    TAILQ_INIT(&reaper->working);
+    TAILQ_INIT(&reaper->delayed);
     TAILQ_INIT(&reaper->main.headless);
     TAILQ_INIT(&reaper->admin.headless);
     (void)pthread_mutex_init(&reaper->lock, NULL);
@@ -321,6 +453,7 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     if (tally->placed >= limit) {
         evict(reaper, listener, true);
     }
+    expect_end(reaper, conn->deadline_ns);
     conn->over_limit = tally->placed >= limit;
     tally->placed += !conn->over_limit;
     TAILQ_INSERT_TAIL(&reaper->conns, conn, in_conns);
@@ -338,6 +471,7 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
     tally->refused -= conn->refused;
     tally->placed -= !conn->over_limit && !conn->evicted;
     TAILQ_REMOVE(&reaper->conns, conn, in_conns);
+    unlist(conn);
     if (headless(conn)) {
         TAILQ_REMOVE(&tally->headless, conn, in_headless);
     }
@@ -354,37 +488,6 @@ size_t reaper_count(struct reaper *reaper, enum listener listener)
     return count;
 }
 
-/* When the phase that begins now must be over. Lock held. */
-static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *conn,
-                             enum conn_phase phase, const struct exchange *x)
-{
-    const struct settings *settings = reaper->settings;
-    uint64_t now_ns = clock_now_ns();
-    switch (phase) {
-    case CONN_IDLE:
-        return now_ns + settings->idle_timeout_ms * NS_PER_MS;
-    case CONN_HEADERS:
-        /* The first request's headers have been due since the connection began. */
-        return conn->had_headers ? now_ns + settings->header_timeout_ms * NS_PER_MS
-                                 : conn->deadline_ns;
-    case CONN_BODY:
-        return now_ns + settings->body_timeout_ms * NS_PER_MS +
-               size_min(x->content_length, x->body_max) * NS_PER_S / PEER_BYTES_PER_S;
-    case CONN_DISCARD:
-        return now_ns + DISCARD_TIMEOUT_MS * NS_PER_MS;
-    case CONN_SENDING:
-        return now_ns + settings->body_timeout_ms * NS_PER_MS +
-               x->reply_size * NS_PER_S / PEER_BYTES_PER_S;
-    case CONN_HANDLING:
-    case CONN_WORKING:
-    case CONN_DELAYED:
-    case CONN_ENDED:
-    case CONN_PHASES:
-        break;
-    }
-    return UINT64_MAX;
-}
-
 bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phase,
                   struct exchange *x)
 {
@@ -392,15 +495,7 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     bool alive = conn->phase != CONN_ENDED;
     conn->exchange = x;
     if (alive) {
-        CHECK(followers[conn->phase] & 1u << phase);
-        if (phase == CONN_DELAYED && conn->over_limit && !conn->refused) {
-            conn->refused = true;
-            tally_of(reaper, conn->listener)->refused++;
-        }
-        conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
-        set_phase(reaper, conn, phase);
-        conn->told = CLIENT_WAITS;
-        conn->at_end = false;
+        enter(reaper, conn, phase, x);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return alive;
@@ -410,8 +505,33 @@ void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t releas
 {
     (void)pthread_mutex_lock(&reaper->lock);
     CHECK(conn->phase == CONN_DELAYED);
-    conn->deadline_ns = release_ns;
+    list_delayed(reaper, conn, release_ns);
     (void)pthread_mutex_unlock(&reaper->lock);
+}
+
+bool reaper_keep_back(struct reaper *reaper, struct conn *conn, struct exchange *x,
+                      uint64_t release_ns)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    bool idle = conn->phase == CONN_IDLE;
+    if (idle) {
+        enter(reaper, conn, CONN_DELAYED, x);
+        conn->unseen = true;
+        list_delayed(reaper, conn, release_ns);
+    }
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return idle;
+}
+
+bool reaper_let_go(struct reaper *reaper, struct conn *conn)
+{
+    (void)pthread_mutex_lock(&reaper->lock);
+    bool kept = conn->unseen;
+    if (kept) {
+        release(reaper, conn);
+    }
+    (void)pthread_mutex_unlock(&reaper->lock);
+    return kept;
 }
 
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn)
@@ -443,6 +563,7 @@ void reaper_drain(struct reaper *reaper, uint64_t deadline_ns)
 {
     (void)pthread_mutex_lock(&reaper->lock);
     reaper->idle_end_ns = deadline_ns;
+    expect_end(reaper, deadline_ns);
     (void)pthread_cond_signal(&reaper->wake);
     (void)pthread_mutex_unlock(&reaper->lock);
 }

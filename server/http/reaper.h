@@ -8,9 +8,10 @@
  *   discard   a refused request's body: DISCARD_TIMEOUT_MS
  *   handling  none: its handler runs on the I/O thread
  *   working   none: suspended, with the request's own deadline, kept by the scheduler
- *   delayed   none: suspended, with a refusal that is kept back until the reaper lets it go
- *   sending   body_timeout plus a second for each PEER_BYTES_PER_S of the answer
- *   ended     nothing more is read or sent; the last one
+ *   delayed   none: with a refusal that is kept back until the reaper lets it go; suspended, or
+ * idle for the library, which has not seen the request (repeat.h) sending   body_timeout plus a
+ * second for each PEER_BYTES_PER_S of the answer ended     nothing more is read or sent; the last
+ * one
  *
  * libmicrohttpd knows idle timeouts alone, which a client that sends one byte now and then never
  * meets; here each phase ends at a fixed time, and the connection with it: it is shut down, in the
@@ -38,11 +39,13 @@
 #include "base/err.h"
 #include "server/exchange/exchange.h"
 #include "server/http/framing.h"
+#include "server/http/repeat.h"
 #include "server/queue/policy.h"
 
 enum { DISCARD_TIMEOUT_MS = 10000, PEER_BYTES_PER_S = 64 * 1024 };
 
 struct reaper;
+TAILQ_HEAD(conns, conn);
 
 enum conn_phase {
     CONN_IDLE,
@@ -66,12 +69,15 @@ struct conn {
     struct framing framing; /* told by tap.c */
     uint64_t requests;      /* begun */
     struct policy_patience patience;
+    struct repeat repeat;
     /* The reaper's, under its lock. */
-    TAILQ_ENTRY(conn) in_conns, in_headless;
+    TAILQ_ENTRY(conn) in_conns, in_headless, in_suspended;
     enum conn_phase phase;
     bool had_headers;          /* a whole header section has come */
     bool evicted;              /* ended for a newcomer */
     bool refused;              /* over the limit; its refusal is kept back, or was */
+    struct conns *suspended;   /* the list of its phase, or NULL */
+    bool unseen;               /* delayed, and the library knows of no request */
     struct exchange *exchange; /* under way, or NULL */
     uint64_t deadline_ns;
     enum policy_client client; /* as last seen */
@@ -108,6 +114,13 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
                   struct exchange *x);
 /* Lets a delayed connection, suspended by now, go on at that time or up to TICK_MS sooner. */
 void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t release_ns);
+/* Delays an idle connection whose request the library has not seen: x is resumed at that time or up
+ * to TICK_MS sooner, by the reaper under its lock, and the connection is idle again. False where it
+ * is not idle. */
+bool reaper_keep_back(struct reaper *reaper, struct conn *conn, struct exchange *x,
+                      uint64_t release_ns);
+/* The same now; false where nothing is kept back (any more). */
+bool reaper_let_go(struct reaper *reaper, struct conn *conn);
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn);
 enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn);
 

@@ -3,12 +3,15 @@
 
 #include "server/http/tap.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "server/http/reaper.h"
+
 /* Process lifetime: recv() is told nothing but the descriptor. */
-static _Atomic(struct framing *) *watched; /* [n_watched], by descriptor */
+static _Atomic(struct conn *) *watched; /* [n_watched], by descriptor */
 static size_t n_watched;
 
 enum err_code tap_init(size_t descriptors, struct err *err)
@@ -28,27 +31,41 @@ void tap_done(void)
     watched = NULL;
 }
 
-void tap_watch(int fd, struct framing *framing)
+void tap_watch(int fd, struct conn *conn)
 {
     if (fd >= 0 && (size_t)fd < n_watched) {
-        atomic_store_explicit(&watched[fd], framing, memory_order_release);
+        atomic_store_explicit(&watched[fd], conn, memory_order_release);
     }
+}
+
+/* Tells the connection what has come; what the library is to see of it. */
+static ssize_t take(struct conn *conn, const char *bytes, ssize_t got)
+{
+    struct framing *framing = &conn->framing;
+    bool fresh = framing->state == FRAMING_BETWEEN;
+    if (framing->begun == 0 && framing_begins_tls(bytes, (size_t)got)) {
+        framing->tls = true;
+        return 0; /* as if the client had left: no request can come of it */
+    }
+    framing_feed(framing, bytes, (size_t)got);
+    if (repeat_take(conn, fresh, bytes, (size_t)got)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return got;
 }
 
 /* The library's, as far as the program is concerned: recvfrom() without an address is the same. */
 __attribute__((visibility("default"), used)) ssize_t recv(int fd, void *buffer, size_t size,
                                                           int flags)
 {
-    ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
-    if (got > 0 && !(flags & MSG_PEEK) && fd >= 0 && (size_t)fd < n_watched) {
-        struct framing *framing = atomic_load_explicit(&watched[fd], memory_order_acquire);
-        if (framing && framing->begun == 0 && framing_begins_tls(buffer, (size_t)got)) {
-            framing->tls = true;
-            return 0; /* as if the client had left: no request can come of it */
-        }
-        if (framing) {
-            framing_feed(framing, buffer, (size_t)got);
-        }
+    struct conn *conn = NULL;
+    if (!(flags & MSG_PEEK) && fd >= 0 && (size_t)fd < n_watched) {
+        conn = atomic_load_explicit(&watched[fd], memory_order_acquire);
     }
-    return got;
+    if (conn) {
+        repeat_make_way(conn);
+    }
+    ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
+    return conn && got > 0 ? take(conn, buffer, got) : got;
 }

@@ -3,7 +3,8 @@
  * The library reads with recv() and shows an application only what it made of the bytes. The
  * program therefore has a recv() of its own, which the dynamic linker finds first: it reads, and
  * tells the connection's framing (framing.h) what came. Where a library should read in another
- * way, nothing is told, no request is plain, and every connection closes after its answer.
+ * way, nothing is told, no request is plain, and every connection closes after its answer. A
+ * request that is refused without the library (repeat.h) is kept from it: nothing has come yet.
  *
  * Process lifetime. A descriptor is watched and read by one thread at a time. */
 #ifndef ORTHRUS_SERVER_TAP_H
@@ -12,14 +13,15 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "server/http/framing.h"
+
+struct conn;
 
 /* Room for descriptors below `descriptors`; those above are not watched. Once. */
 CHECK_RESULT enum err_code tap_init(size_t descriptors, struct err *err);
 /* After the last connection. Not initialized is fine. */
 void tap_done(void);
 
-/* From now on `framing` is told what is read from fd; NULL: nothing any more. */
-void tap_watch(int fd, struct framing *framing);
+/* From now on conn's framing is told what is read from fd; NULL: nothing any more. */
+void tap_watch(int fd, struct conn *conn);
 
 #endif

@@ -1,8 +1,10 @@
 """Refusals for want of room: the same words, honest and, for those who do not wait, late."""
 
 import contextlib
+import email.utils
 import json
 import re
+import socket
 import statistics
 import threading
 import time
@@ -65,11 +67,97 @@ def test_impatient_clients_are_refused_later_and_later(full):
         assert (time.monotonic() - begin) / 20 < last
 
 
+def impatient(connection):
+    """Makes the connection one whose refusals come late and, after the first of these, without the library."""
+    row = []
+    end = time.monotonic() + 60
+    while len(row) < 10 and time.monotonic() < end:
+        one = refused(connection)
+        row = [*row, one[0]] if one else []
+    assert len(row) == 10, "the queue was never full for long enough"
+    return row
+
+
+def counted(server):
+    text = server.get("/metrics", admin=True).body.decode()
+    return sum(map(int, re.findall(r'^orthrus_requests_total{route="/embed",code="(?:200|429|499)"} (\d+)$', text, re.M)))
+
+
+def test_repeated_requests_are_refused_in_the_same_words(full):
+    """They never reach libmicrohttpd; nobody can tell."""
+    with full.connect() as connection:
+        row = impatient(connection)
+        row += [one[0] for one in (refused(connection) for _ in range(3)) if one]
+        names = {tuple(sorted(name for name, _ in reply.headers)) for reply in row}
+        assert len(names) == 1, names
+        assert len({reply.header("x-request-id") for reply in row}) == len(row)
+        for reply in row:
+            assert reply.json()["request_id"] == reply.header("x-request-id")
+            assert email.utils.parsedate_to_datetime(reply.header("date"))
+        # Other lengths are the same request, other heads are another: they may bring their own id.
+        for inputs in ("b" * 20, "c" * 400, ""):
+            assert connection.post("/embed", {"inputs": inputs}).status in (200, 429)
+        body = b'{"inputs": "a"}'
+        connection.send(render("POST", "/embed", body, [*JSON, ("X-Request-Id", "mine")]))
+        assert connection.read_reply().header("x-request-id") == "mine"
+        assert connection.post("/classify", {"inputs": "a"}).status in (200, 404, 429)
+        assert connection.request("GET", "/livez").status == 200
+
+
+def test_what_comes_beside_a_repeated_request_is_answered_in_order(full):
+    body = b'{"inputs": "a"}'
+    request = render("POST", "/embed", body, JSON)
+    with full.connect() as connection:  # in pieces
+        impatient(connection)
+        for cut in (1, 30, len(request) - len(body), len(request) - 1):
+            connection.send(request[:cut])
+            time.sleep(0.02)
+            connection.send(request[cut:])
+            assert connection.read_reply().status in (200, 429)
+    with full.connect() as connection:  # two at once, and more while one is kept back
+        impatient(connection)
+        connection.send(request + render("GET", "/livez", b"", []))
+        assert [connection.read_reply().status, connection.read_reply().status][1] == 200
+        impatient(connection)
+        connection.send(request)
+        time.sleep(0.02)
+        connection.send(render("GET", "/livez", b"", []))
+        assert connection.read_reply().status in (200, 429)
+        assert connection.read_reply().status == 200
+        assert len(impatient(connection)) == 10
+    with full.connect() as connection:  # a body that ends like a request, and one behind it
+        impatient(connection)
+        connection.send(render("POST", "/embed", b" " * 100 + request, JSON)[:-len(request)])
+        time.sleep(0.02)
+        connection.send(request + request)
+        assert connection.read_reply().status in (400, 422, 429)
+        assert connection.read_reply().status in (200, 429)
+    with full.connect() as connection:  # nothing more will come
+        impatient(connection)
+        connection.send(request)
+        time.sleep(0.02)
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert connection.read_reply().status in (200, 429)
+        assert connection.closed(5)
+    before = counted(full)
+    for _ in range(3):  # who goes is forgotten
+        with full.connect() as connection:
+            impatient(connection)
+            connection.send(request)
+            time.sleep(0.02)
+    deadline = time.monotonic() + 10
+    while counted(full) < before + 3 * 11 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert counted(full) >= before + 3 * 11
+
+
 def test_drain_lets_kept_back_refusals_go(full):
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(full.connect()) for _ in range(8)]
+        connections = []
         end = time.monotonic() + 60
-        for connection in connections:
+        for _ in range(8):
+            connection = stack.enter_context(full.connect())
+            connections.append(connection)
             row = 0
             while row < 14 and time.monotonic() < end:
                 row = row + 1 if refused(connection) else 0
