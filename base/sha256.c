@@ -32,7 +32,9 @@ void sha256_update(struct sha256 *sha, const void *data, size_t size)
 #if defined(__x86_64__)
 size_t sha256_lanes(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") ? LANES : 1;
+    bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return has ? SHA256_LANES : 1;
 }
 
 /* The whole blocks of `size` bytes; returns their bytes. Lanes that nobody asked for repeat the
@@ -40,18 +42,18 @@ size_t sha256_lanes(void)
 static size_t update_lanes(struct sha256 *const *shas, const void *const *data, size_t n,
                            size_t size)
 {
-    uint32_t state[STATE_WORDS][LANES];
-    const unsigned char *from[LANES];
-    for (size_t lane = 0; lane < LANES; lane++) {
+    uint32_t state[STATE_WORDS][SHA256_LANES];
+    const unsigned char *from[SHA256_LANES];
+    for (size_t lane = 0; lane < SHA256_LANES; lane++) {
         size_t i = lane < n ? lane : 0;
         from[lane] = data[i];
         for (size_t word = 0; word < STATE_WORDS; word++) {
             state[word][lane] = shas[i]->ctx.h[word];
         }
     }
-    size_t blocks = size / BLOCK_BYTES;
+    size_t blocks = size / SHA256_BLOCK;
     sha256_lanes_avx512(state, from, blocks);
-    uint64_t bits = (uint64_t)blocks * BLOCK_BYTES * 8;
+    uint64_t bits = (uint64_t)blocks * SHA256_BLOCK * 8;
     for (size_t i = 0; i < n; i++) {
         SHA256_CTX *ctx = &shas[i]->ctx;
         for (size_t word = 0; word < STATE_WORDS; word++) {
@@ -61,7 +63,7 @@ static size_t update_lanes(struct sha256 *const *shas, const void *const *data, 
         ctx->Nl = (SHA_LONG)sum;
         ctx->Nh = (SHA_LONG)(sum >> 32);
     }
-    return blocks * BLOCK_BYTES;
+    return blocks * SHA256_BLOCK;
 }
 #else
 size_t sha256_lanes(void)
@@ -77,7 +79,7 @@ static size_t update_lanes(struct sha256 *const *shas, const void *const *data, 
 }
 #endif
 
-/* All lanes take as long as LANES_WORTH of libcrypto's. */
+/* Digests that libcrypto makes one after the other in the time that all lanes take. */
 enum { LANES_WORTH = 8 };
 
 void sha256_update_each(struct sha256 *const *shas, const void *const *data, size_t n, size_t size)

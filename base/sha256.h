@@ -15,7 +15,7 @@ void sha256_update(struct sha256 *sha, const void *data, size_t size);
  * AVX-512 they go side by side, twice as fast as the CPU's SHA instructions one after the other, as
  * long as every digest stands at a multiple of SHA256_BLOCK. */
 void sha256_update_each(struct sha256 *const *shas, const void *const *data, size_t n, size_t size);
-/* How many digests at once are worth while on this machine: SHA256_LANES or 1. */
+/* How many digests at once are worthwhile on this machine: SHA256_LANES or 1. */
 size_t sha256_lanes(void);
 /* Writes the digest and frees sha. */
 void sha256_finish(struct sha256 *sha, unsigned char out[SHA256_SIZE]);

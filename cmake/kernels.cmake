@@ -1,5 +1,5 @@
-# Kernels: one file per instruction set, compiled with that set's own flags and called only after
-# model/encoder/cpu has seen the feature bits. The rest of the tree stays at the architecture's baseline.
+# Kernels: one file per instruction set, compiled with that set's own flags and called only after model/encoder/cpu
+# (of base/kernels: base/sha256) has seen the feature bits. The rest of the tree stays at the architecture's baseline.
 set(kernel_flags_generic -O3)
 set(kernel_flags_avx2 -O3 -mavx2 -mfma -mf16c)
 set(kernel_flags_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)

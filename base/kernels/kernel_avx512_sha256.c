@@ -65,10 +65,10 @@ INLINE void rounds(__m512i s[STATE_WORDS], __m512i words[WORDS])
     }
 }
 
-void sha256_lanes_avx512(uint32_t state[STATE_WORDS][LANES], const unsigned char *const data[LANES],
-                         size_t n)
+void sha256_lanes_avx512(uint32_t state[STATE_WORDS][SHA256_LANES],
+                         const unsigned char *const data[SHA256_LANES], size_t n)
 {
-    /* Big-endian words. */
+    /* The standard's words are big-endian. */
     const __m512i swap = _mm512_set4_epi32(0x0c0d0e0f, 0x08090a0b, 0x04050607, 0x00010203);
     __m512i sums[STATE_WORDS];
     UNROLL
@@ -79,9 +79,10 @@ void sha256_lanes_avx512(uint32_t state[STATE_WORDS][LANES], const unsigned char
         __m512i words[WORDS];
         __m512i s[STATE_WORDS];
         UNROLL
-        for (int i = 0; i < LANES; i++) {
-            _mm_prefetch((const char *)data[i] + block * BLOCK_BYTES + AHEAD, _MM_HINT_T0);
-            words[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(data[i] + block * BLOCK_BYTES), swap);
+        for (int i = 0; i < SHA256_LANES; i++) {
+            _mm_prefetch((const char *)data[i] + block * SHA256_BLOCK + AHEAD, _MM_HINT_T0);
+            words[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(data[i] + block * SHA256_BLOCK),
+                                           swap);
         }
         transpose_16x16(words);
         UNROLL
