@@ -23,6 +23,19 @@ struct tiny {
     float values[VALUES_MAX];
 };
 
+/* Gives the folder the tensors of its configuration, each as many values behind the one before. */
+static void set_tensors(struct tiny *tiny, const float *values, size_t apart)
+{
+    tiny->n = checkpoint_param_count(&tiny->config);
+    for (size_t i = 0; i < tiny->n; i++) {
+        struct checkpoint_param *param = &tiny->params[i];
+        checkpoint_param(&tiny->config, NULL, i, param);
+        (void)snprintf(tiny->names[i], sizeof tiny->names[i], "%s", param->name);
+        tiny->tensors[i] = (struct tensor_source){
+            tiny->names[i], param->rank, {param->shape[0], param->shape[1]}, values + apart * i};
+    }
+}
+
 static int set_up(void **state)
 {
     struct tiny *tiny = calloc(1, sizeof *tiny);
@@ -34,14 +47,7 @@ static int set_up(void **state)
     for (size_t i = 0; i < VALUES_MAX; i++) {
         tiny->values[i] = (float)i / 7;
     }
-    tiny->n = checkpoint_param_count(&tiny->config);
-    for (size_t i = 0; i < tiny->n; i++) {
-        struct checkpoint_param *param = &tiny->params[i];
-        checkpoint_param(&tiny->config, NULL, i, param);
-        (void)snprintf(tiny->names[i], sizeof tiny->names[i], "%s", param->name);
-        tiny->tensors[i] = (struct tensor_source){
-            tiny->names[i], param->rank, {param->shape[0], param->shape[1]}, tiny->values};
-    }
+    set_tensors(tiny, tiny->values, 0);
     *state = tiny;
     return 0;
 }
@@ -320,14 +326,12 @@ static void make_large(struct tiny *tiny, float *values)
     for (size_t i = 0; i < LARGE_VALUES; i++) {
         values[i] = (float)(i * 2654435761 % 65536) / 32768 - 1;
     }
-    tiny->n = checkpoint_param_count(&tiny->config);
-    for (size_t i = 0; i < tiny->n; i++) {
-        struct checkpoint_param *param = &tiny->params[i];
-        checkpoint_param(&tiny->config, NULL, i, param);
-        (void)snprintf(tiny->names[i], sizeof tiny->names[i], "%s", param->name);
-        tiny->tensors[i] = (struct tensor_source){
-            tiny->names[i], param->rank, {param->shape[0], param->shape[1]}, values + i};
-    }
+    set_tensors(tiny, values, 1);
+}
+
+static size_t count_of(const struct tensor_source *tensor)
+{
+    return tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
 }
 
 static int compare_lines(const void *a, const void *b)
@@ -348,7 +352,7 @@ static void test_digest_by_its_definition(void **state)
         const struct tensor_source *tensor = &tiny->tensors[i];
         char shape[64];
         char hex[SHA256_HEX_SIZE + 1];
-        size_t count = tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
+        size_t count = count_of(tensor);
         (void)snprintf(shape, sizeof shape, tensor->rank == 2 ? "%zux%zu" : "%zu", tensor->shape[0],
                        tensor->shape[1]);
         sha256_of(tensor->data, count * sizeof(float), hex);
@@ -382,7 +386,7 @@ static void test_nonfinite_anywhere(void **state)
     make_large(tiny, values);
     for (size_t i = 0; i < tiny->n; i++) {
         struct tensor_source *tensor = &tiny->tensors[i];
-        size_t count = tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
+        size_t count = count_of(tensor);
         const size_t places[] = {0, count / 2 + i % 5, count - 1};
         size_t place = places[i % 3];
         const void *good = tensor->data;
