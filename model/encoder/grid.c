@@ -1,7 +1,5 @@
 #include "model/encoder/grid.h"
 
-#include <stdint.h>
-
 #include "base/check.h"
 #include "base/size.h"
 

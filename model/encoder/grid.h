@@ -7,7 +7,7 @@
 
 struct grid {
     size_t blocks;     /* 1 … */
-    size_t block_rows; /* of the longest */
+    size_t block_rows; /* of the longest block */
     size_t panels;     /* 1 … */
     size_t span;       /* panels that stay together */
 };
@@ -22,8 +22,8 @@ struct piece {
 
 enum { GRID_PIECES = 3 };
 
-/* The member's part → pieces, in the order of their panels; returns how many, 0 where nothing is
- * left for it. All members' together are the whole grid, each tile once. */
+/* The part of member 0 … width-1 of a team → pieces, in the order of their panels; returns how
+ * many, 0 where nothing is left for it. All parts together are the whole grid, each tile once. */
 size_t grid_share(const struct grid *grid, unsigned width, unsigned member,
                   struct piece pieces[GRID_PIECES]);
 

@@ -346,9 +346,11 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
     const struct operand *x = share->call->x;
     CHECK(linear->words > 0 && from < to);
     const unsigned char *b = panel_of(linear, panel);
-    size_t most = linear->kernel->columns * sizeof(uint32_t);
+    /* What is behind may be another matrix with longer panels: beside each word that is read no
+     * more than another one is asked for, so its end may have to come when it is multiplied. */
+    size_t word_bytes = linear->kernel->columns * sizeof(uint32_t);
     size_t step = behind ? size_div_up(behind_bytes, linear->words * (to - from)) : 0;
-    step = size_min(step, most);
+    step = size_min(step, word_bytes);
     for (size_t block = from; block < to; block++) {
         const struct multiply_args args = {
             .rows = operand_start(x, block + 1) - operand_start(x, block),
