@@ -6,6 +6,9 @@
 
 #include "server/exchange/exchange.h"
 
+/* Of an exchange whose client left before its answer: in logs and metrics, never on the wire. */
+enum { STATUS_CLIENT_GONE = 499 };
+
 /* Writes the line of an exchange that is over. complete: the answer went out whole. */
 void accesslog_write(const struct exchange *x, int status, bool complete);
 

@@ -26,7 +26,6 @@ enum {
     IO_THREADS = 2,                       /* of the main listener; the admin listener has one */
     CONNECTION_MEMORY_BYTES = 32 * 1024,  /* request line and headers */
     DISCARD_MAX_BYTES = 64 * 1024 * 1024, /* of a refused body */
-    STATUS_CLIENT_GONE = 499,             /* in logs and metrics, never on the wire */
     STATUS_BAD_REQUEST = 400,
     STATUS_INTERNAL = 500,
     WATCHED_MAX = 1 << 20, /* descriptors that the tap has room for */

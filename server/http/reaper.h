@@ -9,9 +9,9 @@
  *   handling  none: its handler runs on the I/O thread
  *   working   none: suspended, with the request's own deadline, kept by the scheduler
  *   delayed   none: with a refusal that is kept back until the reaper lets it go; suspended, or
- * idle for the library, which has not seen the request (repeat.h) sending   body_timeout plus a
- * second for each PEER_BYTES_PER_S of the answer ended     nothing more is read or sent; the last
- * one
+ *             idle for the library, which has not seen the request (repeat.h)
+ *   sending   body_timeout plus a second for each PEER_BYTES_PER_S of the answer
+ *   ended     nothing more is read or sent; the last one
  *
  * libmicrohttpd knows idle timeouts alone, which a client that sends one byte now and then never
  * meets; here each phase ends at a fixed time, and the connection with it: it is shut down, in the
@@ -22,10 +22,10 @@
  * send it; whoever moves the connection on has the reply for himself.
  *
  * It also asks, every TICK_MS (where no work waits for them every fifth time) and nowhere else,
- * whether clients are still there: libmicrohttpd does
- * not look at suspended connections and, polling edge-triggered, misses an end of stream that comes
- * together with the last bytes before it. A reset connection's client is gone; one that has only
- * closed its own side may still read an answer.
+ * whether clients are still there: libmicrohttpd does not look at suspended connections and,
+ * polling edge-triggered, misses an end of stream that comes together with the last bytes before
+ * it. A reset connection's client is gone; one that has only closed its own side may still read an
+ * answer.
  *
  * Process lifetime; thread-safe. */
 #ifndef ORTHRUS_SERVER_REAPER_H

@@ -12,7 +12,7 @@
 
 /* After so many refusals in a row one goes the long way: keys may have changed meanwhile. */
 enum { ROW_MAX = 32 };
-enum { HEAD_MAX = 2048, STATUS_CLIENT_GONE = 499 };
+enum { HEAD_MAX = 2048 };
 
 static const char length_name[] = "\r\nContent-Length:";
 
