@@ -1,6 +1,7 @@
 #include "server/exchange/auth.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct keyring {
     struct key *keys;     /* owned */
     size_t n;
     struct rate logs;
+    atomic_uint version; /* counted up when the keys have changed */
 };
 
 static bool id_ok(const char *id, size_t size)
@@ -128,6 +130,7 @@ static enum err_code load_keys(struct keyring *ring, bool first, size_t *ret_n, 
         struct key *old = ring->keys;
         ring->keys = keys;
         ring->n = n;
+        atomic_fetch_add(&ring->version, 1);
         (void)pthread_mutex_unlock(&ring->lock);
         keys = old;
         *ret_n = n;
@@ -165,6 +168,11 @@ enum err_code keyring_create(const char *path, const char *what, struct keyring 
     }
     *ret_ring = ring;
     return ERR_OK;
+}
+
+unsigned keyring_version(const struct keyring *ring)
+{
+    return ring ? atomic_load(&ring->version) : 0;
 }
 
 void keyring_destroy(struct keyring *ring)

@@ -28,6 +28,9 @@ void keyring_destroy(struct keyring *ring);
  * more is none: it revokes them all. *ret_n: how many are in force now. */
 CHECK_RESULT enum err_code keyring_reload(struct keyring *ring, size_t *ret_n, struct err *err);
 
+/* Another number after each reload. NULL (no ring) is fine. */
+unsigned keyring_version(const struct keyring *ring);
+
 /* Checks an Authorization header's value (NULL: none). On AUTH_OK the id is written. Failures
  * are logged, at most a few a second. */
 enum auth_result keyring_check(struct keyring *ring, const char *authorization, const char *remote,

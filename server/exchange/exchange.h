@@ -109,6 +109,7 @@ struct exchange {
     bool openai;                    /* problems in OpenAI's form */
     char request_id[REQUEST_ID_MAX + 2];
     char key_id[AUTH_ID_MAX + 1]; /* whose token it was, "" for none */
+    unsigned keys_version;        /* of the API keys, when it was checked */
     uint64_t arrived_ns;
     uint64_t timeout_ms;
     bool chunked;

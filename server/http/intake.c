@@ -126,6 +126,7 @@ static void check_key(struct exchange *x)
 {
     bool admin = x->route->flags & ROUTE_ADMIN_TOKEN;
     struct keyring *ring = admin ? x->server->admin_tokens : x->server->api_keys;
+    x->keys_version = keyring_version(x->server->api_keys);
     if (admin && !ring) {
         exchange_fail(
             x, PROBLEM_ADMIN_DISABLED, NULL,

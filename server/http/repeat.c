@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "server/http/accesslog.h"
@@ -10,7 +11,7 @@
 #include "server/http/reaper.h"
 #include "server/routes/routes.h"
 
-/* After so many refusals in a row one goes the long way: keys may have changed meanwhile. */
+/* After so many refusals in a row one goes the long way, whatever may have changed meanwhile. */
 enum { ROW_MAX = 32 };
 enum { HEAD_MAX = 2048 };
 
@@ -73,15 +74,41 @@ static bool same_head(const struct repeat *repeat, const char *bytes, size_t siz
            size - at - rest == length;
 }
 
-/* Called by the reaper, at its time. */
+static void count(const struct exchange *x, int status)
+{
+    metrics_request(x->server->metrics, x->label, status, x->replied_ns - x->arrived_ns);
+}
+
+/* Called by the reaper, at its time, under its lock. What http.c does with its replies: those of a
+ * drain are the last ones, and who reads an answer finds it in the next scrape. */
 static void send_refusal(struct exchange *x)
 {
+    bool last = server_phase(x->server) >= SERVER_DRAINING;
+    if (last) {
+        exchange_header(x, "Connection", "close");
+    }
     x->replied_ns = clock_now_ns();
     x->reply_size = x->reply.body.size;
-    x->queued = rawreply_refusal(x);
-    int status = x->queued ? x->reply.status : STATUS_CLIENT_GONE;
-    metrics_request(x->server->metrics, x->label, status, x->replied_ns - x->arrived_ns);
-    accesslog_write(x, status, x->queued);
+    x->queued = true;
+    x->counted = x->conn->client == CLIENT_WAITS;
+    if (x->counted) {
+        count(x, x->reply.status);
+    }
+    bool sent = rawreply_refusal(x);
+    int status = x->counted || sent ? x->reply.status : STATUS_CLIENT_GONE;
+    if (!x->counted) {
+        count(x, status);
+    }
+    if (last) {
+        (void)shutdown(x->fd, SHUT_WR);
+    }
+    accesslog_write(x, status, sent);
+}
+
+/* Whether the token of x may have been revoked since it was checked. */
+static bool keys_changed(const struct exchange *x)
+{
+    return x->keys_version != keyring_version(x->server->api_keys);
 }
 
 /* Asks the route about the request that has come again. True where it is refused, late. */
@@ -130,7 +157,7 @@ bool repeat_take(struct conn *conn, bool fresh, const char *bytes, size_t size)
         framing->begun != conn->requests + 1) {
         return false;
     }
-    if (!repeat->last || !same_head(repeat, bytes, size, &length)) {
+    if (!repeat->last || keys_changed(repeat->last) || !same_head(repeat, bytes, size, &length)) {
         keep_head(repeat, framing->begun, bytes, size);
         return false;
     }

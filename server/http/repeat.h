@@ -5,8 +5,9 @@
  * It is a short way to the same answer, and is taken only where nothing is left to decide: the
  * connection's last request went the long way and was refused late, before its body; this one has
  * come alone and whole, is plain (framing.h), has the same head to the byte but for
- * Content-Length's number; and the route's begin refuses it again, in its own words. tap.c then
- * keeps its bytes from the library. Whatever differs, and every so many of them, goes the long way.
+ * Content-Length's number; no keys were reloaded; and the route's begin refuses it again, in its
+ * own words. tap.c then keeps its bytes from the library. Whatever differs, and every so many of
+ * them, goes the long way.
  *
  * While a refusal is kept back nothing should come. What comes all the same (a second request, the
  * end) sends it off at once, so that answers keep their order, and the connection goes the long way

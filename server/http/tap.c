@@ -38,8 +38,9 @@ void tap_watch(int fd, struct conn *conn)
     }
 }
 
-/* Tells the connection what has come; what the library is to see of it. */
-static ssize_t take(struct conn *conn, const char *bytes, ssize_t got)
+/* Tells the connection what has come; what the library is to see of it. Where the room was filled
+ * there may be more, of which epoll would not tell again: it is the library's to read on. */
+static ssize_t take(struct conn *conn, const char *bytes, ssize_t got, size_t room)
 {
     struct framing *framing = &conn->framing;
     bool fresh = framing->state == FRAMING_BETWEEN;
@@ -48,7 +49,7 @@ static ssize_t take(struct conn *conn, const char *bytes, ssize_t got)
         return 0; /* as if the client had left: no request can come of it */
     }
     framing_feed(framing, bytes, (size_t)got);
-    if (repeat_take(conn, fresh, bytes, (size_t)got)) {
+    if ((size_t)got < room && repeat_take(conn, fresh, bytes, (size_t)got)) {
         errno = EAGAIN;
         return -1;
     }
@@ -67,5 +68,5 @@ __attribute__((visibility("default"), used)) ssize_t recv(int fd, void *buffer, 
         repeat_make_way(conn);
     }
     ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
-    return conn && got > 0 ? take(conn, buffer, got) : got;
+    return conn && got > 0 ? take(conn, buffer, got, size) : got;
 }

@@ -4,6 +4,8 @@ import contextlib
 import email.utils
 import json
 import re
+import select
+import signal
 import socket
 import statistics
 import threading
@@ -17,32 +19,42 @@ GIANT = json.dumps({"inputs": ["some words that take their time " * 8] * 2048}).
 ENOUGH = 24  # refusals in a row: the last ones come as late as they may
 
 
-@pytest.fixture
-def full(start):
-    """A server whose queue has no room, most of the time."""
-    server = start("--max-queue-requests", "1", "--max-batch-tokens", "64", "--threads", "1")
+@contextlib.contextmanager
+def filled(server, headers=JSON):
+    """The server's queue has no room, most of the time."""
     ended = threading.Event()
 
     def keep_busy():
         with contextlib.suppress(OSError), server.connect() as connection:
             reply = True
             while reply and not ended.is_set():
-                connection.send(render("POST", "/embed", GIANT, JSON))
+                connection.send(render("POST", "/embed", GIANT, headers))
                 reply = connection.read_reply()
 
     threads = [threading.Thread(target=keep_busy) for _ in range(4)]
     for thread in threads:
         thread.start()
-    yield server
-    ended.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield server
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
-def refused(connection):
+SMALL_QUEUE = ("--max-queue-requests", "1", "--max-batch-tokens", "64", "--threads", "1")
+
+
+@pytest.fixture
+def full(start):
+    with filled(start(*SMALL_QUEUE)) as server:
+        yield server
+
+
+def refused(connection, path="/embed", headers=()):
     """(reply, seconds) of a request that was, or None."""
     begin = time.monotonic()
-    reply = connection.post("/embed", {"inputs": "a"})
+    reply = connection.post(path, {"inputs": "a"}, headers)
     took = time.monotonic() - begin
     return (reply, took) if reply.status == 429 else None
 
@@ -67,12 +79,12 @@ def test_impatient_clients_are_refused_later_and_later(full):
         assert (time.monotonic() - begin) / 20 < last
 
 
-def impatient(connection):
+def impatient(connection, path="/embed", headers=()):
     """Makes the connection one whose refusals come late and, after the first of these, without the library."""
     row = []
     end = time.monotonic() + 60
     while len(row) < 10 and time.monotonic() < end:
-        one = refused(connection)
+        one = refused(connection, path, headers)
         row = [*row, one[0]] if one else []
     assert len(row) == 10, "the queue was never full for long enough"
     return row
@@ -149,6 +161,58 @@ def test_what_comes_beside_a_repeated_request_is_answered_in_order(full):
     while counted(full) < before + 3 * 11 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert counted(full) >= before + 3 * 11
+
+
+def test_what_fills_the_buffer_hides_nothing(full):
+    """libmicrohttpd's buffer takes a repeated request to the byte, and more has come behind it."""
+    for size in (16384, 32768):
+        with full.connect() as connection:
+            impatient(connection)
+            head = len(render("POST", "/embed", b" " * size, JSON)) - size
+            request = render("POST", "/embed", b" " * (size - head), JSON)
+            assert len(request) == size
+            connection.send(request + render("GET", "/livez", b"", []))
+            assert connection.read_reply().status in (200, 400, 422, 429)
+            assert connection.read_reply().status == 200
+
+
+def test_repeated_requests_are_counted_once(full):
+    with full.connect() as connection:
+        refusals = 'orthrus_requests_total{route="/similarity",code="429"}'
+        impatient(connection, "/similarity")
+        before = full.metric(refusals, admin=True)
+        for _ in range(5):
+            status = connection.post("/similarity", {"inputs": "a"}).status
+            before += status == 429
+            assert full.metric(refusals, admin=True) == before
+
+
+def test_a_revoked_key_is_refused_for_that(start, key_file):
+    with open(key_file) as file:
+        busy, revoked = (line.split(":")[1].strip() for line in file if ":" in line)
+    headers = [("Authorization", f"Bearer {revoked}")]
+    server = start(*SMALL_QUEUE, "--api-key-file", key_file)
+    with filled(server, [*JSON, ("Authorization", f"Bearer {busy}")]), server.connect() as connection:
+        impatient(connection, headers=headers)
+        with open(key_file, "w") as file:
+            file.write(f"team-a:{busy}\n")
+        server.signal(signal.SIGHUP)
+        server.wait_log("tokens reloaded")
+        assert connection.post("/embed", {"inputs": "a"}, headers).status == 401
+
+
+def test_a_refusal_kept_back_into_a_drain_is_the_last(full):
+    with full.connect() as connection:
+        impatient(connection)
+        connection.send(render("POST", "/embed", b'{"inputs": "a"}', JSON))
+        full.signal()
+        full.wait_log("draining")
+        late = not select.select([connection.sock], [], [], 0)[0]
+        reply = connection.read_reply()
+        if late:  # else it went out before
+            assert reply.header("connection") == "close"
+            assert connection.closed(10)
+    assert full.wait() == 0
 
 
 def test_drain_lets_kept_back_refusals_go(full):
