@@ -28,3 +28,10 @@ void heap_return(void)
     free(probe);
 #endif
 }
+
+void heap_return_all(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}

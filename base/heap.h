@@ -12,4 +12,8 @@ void heap_keep_no_large_blocks(void);
  * at the end of this thread's heap go back to the system. Microseconds where there are none. */
 void heap_return(void);
 
+/* Free pages in all threads' heaps, those between blocks in use too, go back to the system.
+ * Thread-safe; milliseconds where there are many, in which other threads may wait for memory. */
+void heap_return_all(void);
+
 #endif

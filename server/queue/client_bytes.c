@@ -4,12 +4,17 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/heap.h"
 #include "base/size.h"
 #include "server/queue/cgroup.h"
+
+/* What less than so much leaves in the heaps is not worth looking for. */
+enum { RETURN_FROM_BYTES = 16 << 20 };
 
 void client_bytes_init(struct client_bytes *budget, struct metrics *metrics)
 {
     atomic_init(&budget->used, 0);
+    atomic_init(&budget->most, 0);
     atomic_init(&budget->limit, SIZE_MAX);
     budget->metrics = metrics;
 }
@@ -27,13 +32,34 @@ size_t account_limit(const struct account *account)
                : SIZE_MAX;
 }
 
+static void note_most(struct client_bytes *budget, size_t used)
+{
+    size_t most = atomic_load_explicit(&budget->most, memory_order_relaxed);
+    while (used > most &&
+           !atomic_compare_exchange_weak_explicit(&budget->most, &most, used, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+    }
+}
+
+/* Nothing is held any more: what a storm has left free in the threads' heaps goes back. */
+static void rest(struct client_bytes *budget)
+{
+    if (atomic_exchange_explicit(&budget->most, 0, memory_order_relaxed) >= RETURN_FROM_BYTES) {
+        heap_return_all();
+    }
+}
+
 void account_shrink(struct account *account, size_t bytes)
 {
     CHECK(bytes <= account->bytes);
     size_t less = account->bytes - bytes;
     if (account->budget && less) {
-        (void)atomic_fetch_sub_explicit(&account->budget->used, less, memory_order_relaxed);
-        metrics_gauge_add(account->budget->metrics, METRICS_CLIENT_BYTES, -(int64_t)less);
+        struct client_bytes *budget = account->budget;
+        size_t used = atomic_fetch_sub_explicit(&budget->used, less, memory_order_relaxed);
+        metrics_gauge_add(budget->metrics, METRICS_CLIENT_BYTES, -(int64_t)less);
+        if (used == less) {
+            rest(budget);
+        }
     }
     account->bytes = bytes;
 }
@@ -58,6 +84,7 @@ enum account_verdict account_hold(struct account *account, size_t bytes)
             }
         } while (!atomic_compare_exchange_weak_explicit(
             used, &before, before + more, memory_order_relaxed, memory_order_relaxed));
+        note_most(account->budget, before + more);
         metrics_gauge_add(account->budget->metrics, METRICS_CLIENT_BYTES, (int64_t)more);
     }
     account->bytes = bytes;

@@ -17,6 +17,7 @@
 
 struct client_bytes {
     atomic_size_t used;
+    atomic_size_t most;  /* since nothing was held */
     atomic_size_t limit; /* SIZE_MAX until it is known; then constant */
     struct metrics *metrics;
 };
@@ -40,7 +41,8 @@ enum account_verdict {
 /* The account's owner holds that many bytes from now on. Fewer than before are always fine;
  * otherwise nothing changes unless the answer is ACCOUNT_OK. */
 CHECK_RESULT enum account_verdict account_hold(struct account *account, size_t bytes);
-/* The same where it can't be more than is held already; to 0 at the end. */
+/* The same where it can't be more than is held already; to 0 at the end. Whoever gives back the
+ * last of very much returns what the heaps keep of it (heap.h), which takes milliseconds. */
 void account_shrink(struct account *account, size_t bytes);
 /* The whole budget; SIZE_MAX where there is none. NULL is fine. */
 size_t account_limit(const struct account *account);

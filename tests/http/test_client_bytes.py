@@ -211,6 +211,19 @@ def test_a_tree_of_values_is_counted_before_it_is_made(start):
     eventually(lambda: gauge(server) == 0)
 
 
+def test_what_a_storm_leaves_in_the_heaps_goes_back(start):
+    """Answers, ids and vectors of a hundred large requests at once leave holes in every thread's heap."""
+    server = start("--max-client-batch", "2048", "--max-queue-tokens", "10000000", drop=("request",))
+    texts = ["the end of it hello world some more words"] * 1500
+    assert server.post("/embed", {"inputs": texts[:10]}).status == 200
+    before = resident(server)
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        replies = list(pool.map(lambda n: server.post(("/embed", "/classify")[n % 2], {"inputs": texts[:200 + 13 * n]}).status, range(96)))
+    assert set(replies) == {200}
+    print(f"{(resident(server) - before) // MIB} MiB more")
+    eventually(lambda: resident(server) - before < 12 * MIB)
+
+
 def test_admin_uploads_are_counted_too(start, token_file):
     server = start("--max-client-bytes", str(64 * MIB), "--admin-token-file", token_file, drop=("request",))
     upload = [("Authorization", f"Bearer {TOKEN}"), ("Content-Length", str(20 * MIB))]
