@@ -2,11 +2,11 @@
 
 import pathlib
 import re
-import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILES = [ROOT / name for name in subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, check=True,
-                                                capture_output=True, text=True).stdout.split()]
+# Not by git: a tree that was unpacked has none.
+OTHERS = (".", "build", "node_modules")
+FILES = [p for p in ROOT.rglob("*.md") if not any(part.startswith(OTHERS) for part in p.relative_to(ROOT).parts)]
 
 
 def anchors(file):
