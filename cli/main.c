@@ -33,8 +33,9 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands, NO_COMMAND = -1 };
 
 static void print_usage(FILE *to)
 {
-    (void)fprintf(to, "orthrus: sentence embeddings and predictions from one BERT, two heads.\n\n"
-                      "Usage: orthrus COMMAND [flags]\n\nCommands:\n");
+    (void)fprintf(to,
+                  "orthrus: sentence embeddings and predictions from one BERT and its heads.\n\n"
+                  "Usage: orthrus COMMAND [flags]\n\nCommands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
         (void)fprintf(to, "  %-13s%s\n", commands[i].name, commands[i].summary);
     }
