@@ -48,10 +48,10 @@ char *buf_reserve(struct buf *buf, size_t size)
         return NULL;
     }
     if (need + 1 > buf->room) {
-        size_t room = size_max(need + 1, BUF_FIRST_ROOM);
-        if (buf->room <= buf->ceiling / 2) {
-            room = size_max(room, buf->room * 2);
-        }
+        /* Doubled, to the ceiling in the last step: what grows by little pieces costs what it is.
+         */
+        size_t twice = buf->room <= buf->ceiling / 2 ? buf->room * 2 : buf->ceiling + 1;
+        size_t room = size_max(size_max(need + 1, BUF_FIRST_ROOM), twice);
         char *data = realloc(buf->data, room);
         if (!data) {
             buf->failed = true;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/mapped.h"
 
 /* What one write(2) takes at most; Linux stops at 2 GiB. */
 enum { WRITE_PIECE = 1 << 30 };
@@ -18,6 +19,12 @@ static enum err_code open_error(const char *path, int number, struct err *err)
 {
     enum err_code code = number == ENOENT || number == ENOTDIR ? ERR_NOT_FOUND : ERR_IO;
     return err_set_errno(err, code, number, "%s", path);
+}
+
+static enum err_code too_large(const char *path, off_t size, size_t max_size, struct err *err)
+{
+    return err_set(err, ERR_LIMIT, "%s: %lld bytes, at most %zu are allowed", path, (long long)size,
+                   max_size);
 }
 
 static enum err_code map_fd(int fd, const char *path, size_t max_size, struct file_map *ret_map,
@@ -31,16 +38,20 @@ static enum err_code map_fd(int fd, const char *path, size_t max_size, struct fi
         return err_set(err, ERR_INVALID, "%s: not a regular file", path);
     }
     if ((unsigned long long)st.st_size > max_size) {
-        return err_set(err, ERR_LIMIT, "%s: %lld bytes, at most %zu are allowed", path,
-                       (long long)st.st_size, max_size);
+        return too_large(path, st.st_size, max_size, err);
     }
-    struct file_map map = {.size = (size_t)st.st_size};
+    struct file_map map = {
+        .size = (size_t)st.st_size, .device = st.st_dev, .inode = st.st_ino, .changed = st.st_mtim};
     if (map.size) {
         void *data = mmap(NULL, map.size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
             return err_set_errno(err, ERR_IO, errno, "%s: mmap", path);
         }
         map.data = data;
+        if (!mapped_add(data, map.size, path)) {
+            file_map_close(&map);
+            return err_nomem(err, strlen(path) + 1);
+        }
     }
     *ret_map = map;
     return ERR_OK;
@@ -59,9 +70,22 @@ enum err_code file_map_open(const char *path, size_t max_size, struct file_map *
     return code;
 }
 
+enum err_code file_map_unchanged(const struct file_map *map, const char *path, struct err *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || st.st_dev != map->device || st.st_ino != map->inode) {
+        return ERR_OK;
+    }
+    bool same = (unsigned long long)st.st_size == map->size &&
+                st.st_mtim.tv_sec == map->changed.tv_sec &&
+                st.st_mtim.tv_nsec == map->changed.tv_nsec;
+    return same ? ERR_OK : err_set(err, ERR_IO, "%s: was written to while it was read", path);
+}
+
 void file_map_close(struct file_map *map)
 {
     if (map && map->data) {
+        mapped_remove(map->data);
         (void)munmap((void *)(size_t)map->data, map->size);
     }
     if (map) {
@@ -121,6 +145,10 @@ enum err_code file_read_regular(const char *path, size_t max_size, char **ret_da
         (void)close(fd);
         return number ? err_set_errno(err, ERR_IO, number, "%s", path)
                       : err_set(err, ERR_INVALID, "%s: not a regular file", path);
+    }
+    if ((unsigned long long)st.st_size > max_size) {
+        (void)close(fd); /* before it takes memory up to the bound */
+        return too_large(path, st.st_size, max_size, err);
     }
     return read_fd(fd, path, max_size, ret_data, ret_size, err);
 }

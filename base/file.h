@@ -4,6 +4,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "base/err.h"
 
@@ -11,12 +13,20 @@
 struct file_map {
     const unsigned char *data; /* page-aligned; NULL for an empty file */
     size_t size;
+    dev_t device; /* and the rest: which file it is, and when it was written to last */
+    ino_t inode;
+    struct timespec changed;
 };
 
 /* Maps a regular file of at most max_size bytes. Errors: ERR_NOT_FOUND, ERR_IO, ERR_LIMIT,
  * ERR_INVALID (not a regular file); the text names the path. */
 CHECK_RESULT enum err_code file_map_open(const char *path, size_t max_size,
                                          struct file_map *ret_map, struct err *err);
+/* ERR_IO where somebody has written into the file, or cut it, since it was mapped from path: what
+ * was read meanwhile may be of before and of now. One that was replaced by rename or removed is
+ * fine: the mapping is the old one's. */
+CHECK_RESULT enum err_code file_map_unchanged(const struct file_map *map, const char *path,
+                                              struct err *err);
 /* NULL and zeroed structs are fine. */
 void file_map_close(struct file_map *map);
 

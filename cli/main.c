@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/jval.h"
+#include "base/mapped.h"
 #include "cli/command.h"
 #include "cli/suggest.h"
 #include "model/encoder/blas.h"
@@ -125,6 +126,7 @@ int main(int argc, char **argv)
     /* A reader that went away is an error of write(2), not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* nor is a file that may not grow any more */
+    mapped_tell();                  /* nor one that has become shorter, without a word */
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;

@@ -173,6 +173,9 @@ static enum err_code load_parts(struct model *model, const struct encoder_option
         memcpy(model->encoder_sha256, checkpoint->encoder_sha256, sizeof model->encoder_sha256);
         code = load_own_heads(checkpoint, model, err);
     }
+    if (code == ERR_OK) {
+        code = weights_unchanged(checkpoint->weights, err);
+    }
     checkpoint->config.lists = NULL; /* the model's, on failure too */
     checkpoint_close(checkpoint);
     return code;

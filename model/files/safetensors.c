@@ -50,12 +50,26 @@ static enum err_code scan_header(const struct safetensors *file, const char *tex
     return ERR_OK;
 }
 
+/* What `git clone` leaves in the place of a large file where Git LFS is not installed. */
+static bool is_lfs_pointer(const struct safetensors *file)
+{
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    size_t size = sizeof begin - 1;
+    return file->size >= size && memcmp(file->bytes, begin, size) == 0;
+}
+
 /* Checks the length, parses the JSON, finds where the data begins. */
 static enum err_code read_header(struct safetensors *file, struct err *err)
 {
     if (file->size < LENGTH_SIZE) {
         return err_set(err, ERR_INVALID, "%s: %zu bytes are too few for a safetensors file",
                        file->label, file->size);
+    }
+    if (is_lfs_pointer(file)) {
+        return err_set(err, ERR_INVALID,
+                       "%s: a Git LFS pointer, not the file that it stands for: git lfs pull "
+                       "fetches it",
+                       file->label);
     }
     uint64_t length;
     memcpy(&length, file->bytes, sizeof length);
@@ -325,6 +339,11 @@ enum err_code safetensors_parse(const void *data, size_t size, const char *label
                                 struct safetensors **ret_file, struct err *err)
 {
     return create((struct file_map){0}, data, size, label, ret_file, err);
+}
+
+enum err_code safetensors_unchanged(const struct safetensors *file, struct err *err)
+{
+    return file->map.data ? file_map_unchanged(&file->map, file->label, err) : ERR_OK;
 }
 
 void safetensors_close(struct safetensors *file)

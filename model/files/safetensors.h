@@ -57,15 +57,18 @@ struct safetensors; /* immutable once made; any number of threads may read it */
  * end, no duplicate names, known dtypes, metadata of strings. Errors: ERR_NOT_FOUND, ERR_IO,
  * ERR_INVALID, ERR_LIMIT, ERR_NOMEM; the text names path and tensor.
  *
- * The file must keep its length while it is open: a process that touches a page which somebody has
- * cut off gets SIGBUS. Replace a model by rename, not in place. The encoder copies what it needs
- * and closes the file; heads are read into memory and never mapped. */
+ * The file must keep its bytes while it is open. Who is through asks safetensors_unchanged; a page
+ * that somebody has cut off ends the process (base/mapped). Replace a model by rename, not in
+ * place. The encoder copies what it needs and closes the file; heads are read into memory, not
+ * mapped. */
 CHECK_RESULT enum err_code safetensors_open(const char *path, struct safetensors **ret_file,
                                             struct err *err);
 /* The same over memory that the caller keeps alive and unchanged until safetensors_close. label
  * stands for the path in errors. */
 CHECK_RESULT enum err_code safetensors_parse(const void *data, size_t size, const char *label,
                                              struct safetensors **ret_file, struct err *err);
+/* ERR_IO where the file was written to since it was opened (file_map_unchanged). */
+CHECK_RESULT enum err_code safetensors_unchanged(const struct safetensors *file, struct err *err);
 /* NULL is fine. */
 void safetensors_close(struct safetensors *file);
 

@@ -16,6 +16,15 @@ struct weights {
     size_t n;
 };
 
+enum err_code weights_unchanged(const struct weights *weights, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < weights->n && code == ERR_OK; i++) {
+        code = safetensors_unchanged(weights->files[i], err);
+    }
+    return code;
+}
+
 void weights_close(struct weights *weights)
 {
     if (!weights) {

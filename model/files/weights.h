@@ -21,6 +21,8 @@ struct weights; /* immutable once made; any number of threads may read it */
  * tools/convert-checkpoint where there is a pytorch_model.bin; ERR_INVALID, ERR_LIMIT. */
 CHECK_RESULT enum err_code weights_open(const char *dir, struct weights **ret_weights,
                                         struct err *err);
+/* ERR_IO where a file was written to since it was opened. */
+CHECK_RESULT enum err_code weights_unchanged(const struct weights *weights, struct err *err);
 /* NULL is fine. */
 void weights_close(struct weights *weights);
 

@@ -292,6 +292,13 @@ def test_weights_of_torch_alone(folder):
     assert "tools/convert-checkpoint" in refused(folder)
 
 
+def test_a_pointer_in_the_weights_place(folder):
+    (folder / "model.safetensors").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 440449768\n")
+    line = refused(folder)
+    assert f"{folder}/model.safetensors" in line and "git lfs pull" in line
+
+
 def shard(folder):
     """model.safetensors cut into two shards and an index."""
     data = (folder / "model.safetensors").read_bytes()

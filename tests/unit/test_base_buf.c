@@ -47,6 +47,26 @@ static void test_ceiling(void **state)
     buf_done(&buf);
 }
 
+/* The last step is to the ceiling: up to it memory moves a few times, not with each piece. */
+static void test_growth_near_the_ceiling(void **state)
+{
+    (void)state;
+    enum { CEILING = 1000000 };
+    struct buf buf;
+    buf_init(&buf, CEILING);
+    size_t moves = 0;
+    for (size_t i = 0; i < CEILING; i++) {
+        size_t room = buf.room;
+        assert_true(buf_append_char(&buf, 'a'));
+        moves += buf.room != room;
+        assert_true(buf.room <= 2 * buf.size + 256);
+    }
+    assert_false(buf_append_char(&buf, 'a'));
+    assert_int_equal(buf.room, CEILING + 1);
+    assert_true(moves < 20);
+    buf_done(&buf);
+}
+
 /* Memory stays within twice what was appended, whatever the ceiling. */
 static void test_growth(void **state)
 {
@@ -140,9 +160,10 @@ static void test_arena_ceiling(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_appends), cmocka_unit_test(test_ceiling),
-        cmocka_unit_test(test_growth),  cmocka_unit_test(test_reserve),
-        cmocka_unit_test(test_arena),   cmocka_unit_test(test_arena_ceiling),
+        cmocka_unit_test(test_appends),       cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_growth),        cmocka_unit_test(test_growth_near_the_ceiling),
+        cmocka_unit_test(test_reserve),       cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_arena_ceiling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

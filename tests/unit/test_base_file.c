@@ -2,7 +2,11 @@
 #include "base/file.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 
+#include "base/mapped.h"
 #include "base/sha256.h"
 #include "tests/support/testing.h"
 
@@ -66,6 +70,119 @@ static void test_map_refuses(void **state)
     assert_int_equal(map.size, 9);
 }
 
+/* What is written into a mapped file is seen; what takes its place, or its name away, is not it. */
+static void test_map_unchanged(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch_text(scratch, "file", "hello");
+    struct file_map map;
+    struct err err = ERR_INIT;
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s", scratch_path(scratch, "file"));
+    assert_int_equal(file_map_open(path, 5, &map, &err), ERR_OK);
+    assert_int_equal(file_map_unchanged(&map, path, &err), ERR_OK);
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    expect_error(&err, file_map_unchanged(&map, path, &err), ERR_IO, WORDS("/file", "written to"));
+    file_map_close(&map);
+    err = ERR_INIT;
+    assert_int_equal(file_map_open(path, 5, &map, &err), ERR_OK);
+    assert_int_equal(truncate(path, 4), 0);
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    expect_error(&err, file_map_unchanged(&map, path, &err), ERR_IO, WORDS("/file", "written to"));
+    err = ERR_INIT;
+    scratch_text(scratch, "other", "other");
+    assert_int_equal(rename(scratch_path(scratch, "other"), path), 0);
+    assert_int_equal(file_map_unchanged(&map, path, &err), ERR_OK);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(file_map_unchanged(&map, path, &err), ERR_OK);
+    file_map_close(&map);
+}
+
+/* What a child writes to stderr; *ret_status as wait's. */
+static void run_child(void (*child)(const char *path), const char *path, char out[512],
+                      int *ret_status)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)dup2(ends[1], STDERR_FILENO);
+        mapped_tell();
+        child(path);
+        _exit(99);
+    }
+    (void)close(ends[1]);
+    size_t size = 0;
+    ssize_t got;
+    while ((got = read(ends[0], out + size, 511 - size)) > 0) {
+        size += (size_t)got;
+    }
+    out[size] = '\0';
+    (void)close(ends[0]);
+    assert_int_equal(waitpid(pid, ret_status, 0), pid);
+}
+
+static void read_what_is_cut(const char *path)
+{
+    struct file_map first;
+    struct file_map map;
+    if (file_map_open(path, SIZE_MAX, &first, NULL) != ERR_OK ||
+        file_map_open(path, SIZE_MAX, &map, NULL) != ERR_OK || truncate(path, 0) != 0) {
+        return;
+    }
+    file_map_close(&first);
+    const volatile unsigned char *data = map.data;
+    (void)data[map.size - 1];
+}
+
+static void die_of_the_signal(const char *path)
+{
+    struct file_map map;
+    if (file_map_open(path, SIZE_MAX, &map, NULL) == ERR_OK) {
+        (void)raise(SIGBUS);
+    }
+}
+
+/* A page that is gone is told by its file; the signal alone is what it was. */
+static void test_a_page_that_is_gone(void **state)
+{
+    struct scratch *scratch = *state;
+    static const char bytes[9000];
+    scratch_write(scratch, "file", bytes, sizeof bytes);
+    const char *path = scratch_path(scratch, "file");
+    char out[512];
+    int status;
+    run_child(die_of_the_signal, path, out, &status);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    assert_string_equal(out, "");
+    run_child(read_what_is_cut, path, out, &status);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE);
+    assert_non_null(strstr(out, path));
+    assert_non_null(strstr(out, "cut off"));
+    assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
+}
+
+/* More mappings at once than are noted: all are fine. */
+static void test_many_maps(void **state)
+{
+    enum { MANY = 600 };
+    struct scratch *scratch = *state;
+    scratch_text(scratch, "file", "hello");
+    static struct file_map maps[MANY];
+    struct err err = ERR_INIT;
+    for (size_t round = 0; round < 2; round++) {
+        for (size_t i = 0; i < MANY; i++) {
+            assert_int_equal(file_map_open(scratch_path(scratch, "file"), 5, &maps[i], &err),
+                             ERR_OK);
+        }
+        for (size_t i = 0; i < MANY; i++) {
+            file_map_close(&maps[i]);
+        }
+    }
+}
+
 static void test_read(void **state)
 {
     struct scratch *scratch = *state;
@@ -98,6 +215,11 @@ static void test_read(void **state)
     code = file_read_regular(scratch_path(scratch, "fifo"), 4, &data, &size,
                              &err); /* and does not wait */
     expect_error(&err, code, ERR_INVALID, WORDS("/fifo", "regular"));
+    assert_null(data);
+    err = ERR_INIT;
+    assert_int_equal(truncate(scratch_path(scratch, "big"), 1L << 40), 0); /* is not read first */
+    code = file_read_regular(scratch_path(scratch, "big"), SIZE, &data, &size, &err);
+    expect_error(&err, code, ERR_LIMIT, WORDS("/big", "1099511627776 bytes", "200000"));
     assert_null(data);
     scratch_text(scratch, "empty", "");
     assert_int_equal(file_read(scratch_path(scratch, "empty"), 0, &data, &size, &err), ERR_OK);
@@ -241,13 +363,11 @@ static void test_sha256_each(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FOLDER_TEST(test_map),
-        FOLDER_TEST(test_map_refuses),
-        FOLDER_TEST(test_read),
-        FOLDER_TEST(test_write_atomic),
-        FOLDER_TEST(test_paths),
-        cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_sha256_each),
+        FOLDER_TEST(test_map),           FOLDER_TEST(test_map_refuses),
+        FOLDER_TEST(test_map_unchanged), FOLDER_TEST(test_a_page_that_is_gone),
+        FOLDER_TEST(test_many_maps),     FOLDER_TEST(test_read),
+        FOLDER_TEST(test_write_atomic),  FOLDER_TEST(test_paths),
+        cmocka_unit_test(test_sha256),   cmocka_unit_test(test_sha256_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,6 +168,9 @@ static enum err_code embed_all(struct run *run, struct err *err)
             .precision = choice.precision, .isa = choice.isa, .threads = run->options->threads};
         struct encoder *encoder = NULL;
         code = encoder_create(run->checkpoint, &options, &encoder, err);
+        if (code == ERR_OK) {
+            code = weights_unchanged(run->checkpoint->weights, err); /* the encoder has its own */
+        }
         for (size_t i = 0; code == ERR_OK && i < 2; i++) {
             if (!found[i]) {
                 code = embed(run, encoder, &cache, sets[i], i * run->data.n, *rows[i], err);
@@ -212,6 +215,9 @@ static enum err_code open_learner(struct run *run, struct err *err)
     if (code == ERR_OK) {
         code = learner_create(&run->config, run->deep ? run->checkpoint : NULL, &run->tasks,
                               &learner_options, &run->learner, err);
+    }
+    if (code == ERR_OK && run->deep) {
+        code = weights_unchanged(run->checkpoint->weights, err); /* the learner has its own now */
     }
     checkpoint_close(run->checkpoint);
     run->checkpoint = NULL;
