@@ -21,7 +21,14 @@ static uint64_t mix(uint64_t z)
     return z ^ (z >> 31);
 }
 
-static void make_request_id(char *out, size_t size)
+static void write_hex(char *out, uint64_t value)
+{
+    for (int shift = 60; shift >= 0; shift -= 4) {
+        *out++ = "0123456789abcdef"[value >> shift & 15];
+    }
+}
+
+static void make_request_id(char out[REQUEST_ID_MAX + 1])
 {
     static atomic_uint_fast64_t next;
     uint64_t n = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
@@ -35,8 +42,9 @@ static void make_request_id(char *out, size_t size)
         uint64_t unset = 0;
         start = atomic_compare_exchange_strong(&seed, &unset, random | 1) ? random | 1 : unset;
     }
-    (void)snprintf(out, size, "%016llx%016llx", (unsigned long long)mix(start),
-                   (unsigned long long)mix(start + n * 0x9e3779b97f4a7c15u));
+    write_hex(out, mix(start));
+    write_hex(out + 16, mix(start + n * 0x9e3779b97f4a7c15u));
+    out[32] = '\0';
 }
 
 struct exchange *exchange_create(struct server *server, const char *target)
@@ -53,7 +61,7 @@ struct exchange *exchange_create(struct server *server, const char *target)
     x->timeout_ms = server->settings->request_timeout_ms;
     buf_init(&x->body, 0);
     buf_init(&x->reply.body, REPLY_BODY_MAX);
-    make_request_id(x->request_id, sizeof x->request_id);
+    make_request_id(x->request_id);
     const char *query = strchr(target, '?');
     if (query) {
         x->query_long = strlen(query + 1) > QUERY_MAX;
@@ -81,7 +89,7 @@ void exchange_again(struct exchange *x)
 {
     struct reply *reply = &x->reply;
     x->arrived_ns = clock_now_ns();
-    make_request_id(x->request_id, sizeof x->request_id);
+    make_request_id(x->request_id);
     buf_clear(&reply->body);
     reply->status = 0;
     reply->fixed = NULL;

@@ -441,6 +441,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     case CONN_DELAYED:
         return send_reply(io, x);
     case CONN_IDLE:
+    case CONN_ASLEEP:
     case CONN_HANDLING:
     case CONN_SENDING:
     case CONN_ENDED:

@@ -6,7 +6,7 @@
 #include "api/problem.h"
 #include "base/buf.h"
 
-enum { RAW_MAX = 64 * 1024 };
+enum { RAW_MAX = 64 * 1024, REFUSAL_MAX = 8 * 1024 };
 
 static const char *reason(int status)
 {
@@ -39,7 +39,6 @@ static const char *reason(int status)
 /* first: a header. */
 static void begin_raw(struct buf *out, int status, const char *first, const struct buf *body)
 {
-    buf_init(out, RAW_MAX);
     buf_printf(out,
                "HTTP/1.1 %d %s\r\n%s\r\nContent-Length: %zu\r\n"
                "Content-Type: application/json\r\n",
@@ -51,25 +50,28 @@ static bool send_raw(const struct exchange *x, struct buf *out, const struct rep
                      const struct buf *body)
 {
     for (size_t i = 0; reply && i < reply->n_headers; i++) {
-        buf_printf(out, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value);
+        buf_append_str(out, reply->headers[i].name);
+        buf_append_str(out, ": ");
+        buf_append_str(out, reply->headers[i].value);
+        buf_append_str(out, "\r\n");
     }
     buf_append_str(out, "\r\n");
     if (x->method != HTTP_HEAD) {
         buf_append(out, body->data, body->size);
     }
-    bool sent = !buf_failed(out) && send(x->fd, out->data, out->size,
-                                         MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)out->size;
-    buf_done(out);
-    return sent;
+    return !buf_failed(out) &&
+           send(x->fd, out->data, out->size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)out->size;
 }
 
 static void send_last(const struct exchange *x, int status, const struct reply *reply,
                       const struct buf *body)
 {
     struct buf out;
+    buf_init(&out, RAW_MAX);
     begin_raw(&out, status, "Connection: close", body);
     buf_printf(&out, "X-Request-Id: %s\r\n", x->request_id);
     (void)send_raw(x, &out, reply, body);
+    buf_done(&out);
 }
 
 void rawreply_send(struct exchange *x)
@@ -78,15 +80,27 @@ void rawreply_send(struct exchange *x)
     send_last(x, x->reply.status, &x->reply, &x->reply.body);
 }
 
+/* The header Date, made once a second. */
+static const char *date_header(void)
+{
+    static _Thread_local char text[40];
+    static _Thread_local time_t made;
+    time_t now = time(NULL);
+    if (now != made) {
+        struct tm tm = {0};
+        (void)gmtime_r(&now, &tm);
+        (void)strftime(text, sizeof text, "Date: %a, %d %b %Y %H:%M:%S GMT", &tm);
+        made = now;
+    }
+    return text;
+}
+
 bool rawreply_refusal(const struct exchange *x)
 {
+    char storage[REFUSAL_MAX];
     struct buf out;
-    char date[40];
-    struct tm tm = {0};
-    time_t now = time(NULL);
-    (void)gmtime_r(&now, &tm);
-    (void)strftime(date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S GMT", &tm);
-    begin_raw(&out, x->reply.status, date, &x->reply.body);
+    buf_over(&out, storage, sizeof storage);
+    begin_raw(&out, x->reply.status, date_header(), &x->reply.body);
     bool sent = send_raw(x, &out, &x->reply, &x->reply.body);
     if (!sent) {
         (void)shutdown(x->fd, SHUT_RDWR); /* half an answer would be the next one's beginning */

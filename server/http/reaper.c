@@ -38,14 +38,16 @@ struct reaper {
     struct conns conns;
     struct conns working;
     struct conns delayed; /* by their deadlines, the next one first */
-    uint64_t next_end_ns; /* no phase ends before, but those of delayed ones */
+    struct conns asleep;  /* the same */
+    uint64_t next_end_ns; /* no phase ends before, but of those two lists */
     struct tally main, admin;
     struct arrivals arrivals; /* announced, not yet open */
 };
 
 /* Phase → bits of those that may follow. A completed request leads back to idle from anywhere. */
 static const unsigned followers[CONN_PHASES] = {
-    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_DELAYED | 1 << CONN_IDLE,
+    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_ASLEEP | 1 << CONN_IDLE,
+    [CONN_ASLEEP] = 1 << CONN_IDLE,
     [CONN_HEADERS] = 1 << CONN_BODY | 1 << CONN_DISCARD | 1 << CONN_SENDING | 1 << CONN_IDLE,
     [CONN_BODY] = 1 << CONN_DISCARD | 1 << CONN_HANDLING | 1 << CONN_IDLE,
     [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
@@ -66,18 +68,18 @@ static bool headless(const struct conn *conn)
 }
 
 /* Lock held. */
-static void list_delayed(struct reaper *reaper, struct conn *conn, uint64_t release_ns)
+static void list_until(struct conns *list, struct conn *conn, uint64_t until_ns)
 {
-    struct conn *before = TAILQ_LAST(&reaper->delayed, conns);
-    while (before && before->deadline_ns > release_ns) {
+    struct conn *before = TAILQ_LAST(list, conns);
+    while (before && before->deadline_ns > until_ns) {
         before = TAILQ_PREV(before, conns, in_suspended);
     }
-    conn->deadline_ns = release_ns;
-    conn->suspended = &reaper->delayed;
+    conn->deadline_ns = until_ns;
+    conn->suspended = list;
     if (before) {
-        TAILQ_INSERT_AFTER(&reaper->delayed, before, conn, in_suspended);
+        TAILQ_INSERT_AFTER(list, before, conn, in_suspended);
     } else {
-        TAILQ_INSERT_HEAD(&reaper->delayed, conn, in_suspended);
+        TAILQ_INSERT_HEAD(list, conn, in_suspended);
     }
 }
 
@@ -185,7 +187,8 @@ static void look(struct reaper *reaper, bool look_for_ends)
     struct conn *first = TAILQ_FIRST(look_for_ends ? &reaper->conns : &reaper->working);
     for (conn = first; conn; conn = after(conn, look_for_ends)) {
         conn->poll_slot = SIZE_MAX;
-        if (conn->phase != CONN_ENDED) {
+        /* An end wakes a sleeping one without this. */
+        if (conn->phase != CONN_ENDED && conn->phase != CONN_ASLEEP) {
             conn->poll_slot = n;
             reaper->polled[n++] = (struct pollfd){.fd = conn->fd, .events = POLLRDHUP};
         }
@@ -228,7 +231,8 @@ static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *con
                x->reply_size * NS_PER_S / PEER_BYTES_PER_S;
     case CONN_HANDLING:
     case CONN_WORKING:
-    case CONN_DELAYED: /* until it is listed */
+    case CONN_ASLEEP:
+    case CONN_DELAYED: /* both until they are listed */
     case CONN_ENDED:
     case CONN_PHASES:
         break;
@@ -262,28 +266,69 @@ static void enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     conn->at_end = false;
 }
 
-/* Lets a delayed connection go on. Lock held. */
-static void release(struct reaper *reaper, struct conn *conn)
+/* The first of those whose time comes before the next tick, NULL: none; all of them in a drain.
+ * Each has the lock for itself: a thousand at once would keep others waiting. */
+static struct conn *next_due(struct reaper *reaper, const struct conns *list, uint64_t tick_ns)
 {
-    unlist(conn);
-    conn->deadline_ns = UINT64_MAX;
-    exchange_resume(conn->exchange);
-    if (conn->unseen) {
-        conn->unseen = false;
-        enter(reaper, conn, CONN_IDLE, NULL);
+    (void)pthread_mutex_unlock(&reaper->lock);
+    (void)pthread_mutex_lock(&reaper->lock);
+    struct conn *conn = TAILQ_FIRST(list);
+    bool due = conn && (conn->deadline_ns <= tick_ns + TICK_MS * NS_PER_MS ||
+                        reaper->idle_end_ns != UINT64_MAX);
+    return due ? conn : NULL;
+}
+
+static void release_delayed(struct reaper *reaper, uint64_t tick_ns)
+{
+    struct conn *conn;
+    while ((conn = next_due(reaper, &reaper->delayed, tick_ns))) {
+        unlist(conn);
+        conn->deadline_ns = UINT64_MAX;
+        exchange_resume(conn->exchange);
     }
 }
 
-/* Those whose time comes before the next tick, each under the lock for itself: a thousand at once
- * would keep others waiting. */
-static void release_due(struct reaper *reaper, uint64_t until_ns)
+/* Lock held. */
+static void wake(struct reaper *reaper, struct conn *conn)
 {
-    struct conn *conn = TAILQ_FIRST(&reaper->delayed);
-    while (conn && conn->deadline_ns <= until_ns) {
-        release(reaper, conn);
-        (void)pthread_mutex_unlock(&reaper->lock);
-        (void)pthread_mutex_lock(&reaper->lock);
-        conn = TAILQ_FIRST(&reaper->delayed);
+    if (conn->phase == CONN_ASLEEP) {
+        enter(reaper, conn, CONN_IDLE, NULL);
+        repeat_wake(conn);
+    }
+}
+
+static void pause_until(struct reaper *reaper, uint64_t until_ns)
+{
+    struct timespec until;
+    until.tv_sec = (time_t)(until_ns / NS_PER_S);
+    until.tv_nsec = (long)(until_ns % NS_PER_S);
+    (void)pthread_cond_timedwait(&reaper->wake, &reaper->lock, &until);
+}
+
+/* Where there is room for one, there seems to be for all behind it until the queue has taken it: so
+ * one goes, then two, four and so on, each time a moment later. */
+static void look_at_sleeping(struct reaper *reaper, uint64_t tick_ns)
+{
+    struct conn *conn;
+    size_t go = 1;
+    size_t gone = 0;
+    while ((conn = next_due(reaper, &reaper->asleep, tick_ns))) {
+        uint64_t next_ns;
+        enum repeat_look found = repeat_look(conn, &next_ns);
+        if (found == REPEAT_REFUSED) {
+            unlist(conn);
+            list_until(&reaper->asleep, conn, next_ns);
+            go = 1;
+            gone = 0;
+            continue;
+        }
+        wake(reaper, conn);
+        gone += found == REPEAT_ROOM;
+        if (gone == go) {
+            pause_until(reaper, clock_now_ns() + NS_PER_MS);
+            go *= 2;
+            gone = 0;
+        }
     }
 }
 
@@ -297,7 +342,8 @@ static void end_phases(struct reaper *reaper, uint64_t now_ns)
         if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
             end_ns = reaper->idle_end_ns;
         }
-        if (conn->phase == CONN_DELAYED || conn->phase == CONN_ENDED) {
+        if (conn->phase == CONN_ASLEEP || conn->phase == CONN_DELAYED ||
+            conn->phase == CONN_ENDED) {
             continue;
         }
         if (now_ns >= end_ns) {
@@ -320,18 +366,15 @@ static void *run(void *argument)
         /* Ticks keep their distance: what is due at one is early by no more. */
         uint64_t now_ns = clock_now_ns();
         tick_ns += (now_ns - tick_ns) / (TICK_MS * NS_PER_MS) * TICK_MS * NS_PER_MS;
-        release_due(reaper, tick_ns + TICK_MS * NS_PER_MS);
+        release_delayed(reaper, tick_ns);
+        look_at_sleeping(reaper, tick_ns);
         look(reaper, ++ticks % TICKS_PER_END == 0);
         now_ns = clock_now_ns();
         arrivals_forget_lost(&reaper->arrivals, now_ns);
         if (now_ns >= reaper->next_end_ns) {
             end_phases(reaper, now_ns);
         }
-        uint64_t next_ns = tick_ns + TICK_MS * NS_PER_MS;
-        struct timespec until;
-        until.tv_sec = (time_t)(next_ns / NS_PER_S);
-        until.tv_nsec = (long)(next_ns % NS_PER_S);
-        (void)pthread_cond_timedwait(&reaper->wake, &reaper->lock, &until);
+        pause_until(reaper, tick_ns + TICK_MS * NS_PER_MS);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return NULL;
@@ -350,6 +393,7 @@ enum err_code reaper_create(const struct settings *settings, struct reaper **ret
     TAILQ_INIT(&reaper->conns);
     TAILQ_INIT(&reaper->working);
     TAILQ_INIT(&reaper->delayed);
+    TAILQ_INIT(&reaper->asleep);
     TAILQ_INIT(&reaper->main.headless);
     TAILQ_INIT(&reaper->admin.headless);
     (void)pthread_mutex_init(&reaper->lock, NULL);
@@ -505,33 +549,27 @@ void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t releas
 {
     (void)pthread_mutex_lock(&reaper->lock);
     CHECK(conn->phase == CONN_DELAYED);
-    list_delayed(reaper, conn, release_ns);
+    list_until(&reaper->delayed, conn, release_ns);
     (void)pthread_mutex_unlock(&reaper->lock);
 }
 
-bool reaper_keep_back(struct reaper *reaper, struct conn *conn, struct exchange *x,
-                      uint64_t release_ns)
+bool reaper_sleep(struct reaper *reaper, struct conn *conn, uint64_t look_ns)
 {
     (void)pthread_mutex_lock(&reaper->lock);
     bool idle = conn->phase == CONN_IDLE;
     if (idle) {
-        enter(reaper, conn, CONN_DELAYED, x);
-        conn->unseen = true;
-        list_delayed(reaper, conn, release_ns);
+        enter(reaper, conn, CONN_ASLEEP, NULL);
+        list_until(&reaper->asleep, conn, look_ns);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return idle;
 }
 
-bool reaper_let_go(struct reaper *reaper, struct conn *conn)
+void reaper_wake(struct reaper *reaper, struct conn *conn)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    bool kept = conn->unseen;
-    if (kept) {
-        release(reaper, conn);
-    }
+    wake(reaper, conn);
     (void)pthread_mutex_unlock(&reaper->lock);
-    return kept;
 }
 
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn)

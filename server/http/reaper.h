@@ -8,8 +8,8 @@
  *   discard   a refused request's body: DISCARD_TIMEOUT_MS
  *   handling  none: its handler runs on the I/O thread
  *   working   none: suspended, with the request's own deadline, kept by the scheduler
- *   delayed   none: with a refusal that is kept back until the reaper lets it go; suspended, or
- *             idle for the library, which has not seen the request (repeat.h)
+ *   asleep    none: the reaper looks, at its time, what has come (repeat.h)
+ *   delayed   none: suspended, with a refusal that is kept back until the reaper lets it go
  *   sending   body_timeout plus a second for each PEER_BYTES_PER_S of the answer
  *   ended     nothing more is read or sent; the last one
  *
@@ -49,6 +49,7 @@ TAILQ_HEAD(conns, conn);
 
 enum conn_phase {
     CONN_IDLE,
+    CONN_ASLEEP,
     CONN_HEADERS,
     CONN_BODY,
     CONN_DISCARD,
@@ -65,7 +66,7 @@ struct conn {
     int fd;
     enum listener listener;
     bool over_limit; /* one too many: refused politely */
-    /* The I/O thread's. */
+    /* The I/O thread's; while it is asleep the reaper's, under its lock. */
     struct framing framing; /* told by tap.c */
     uint64_t requests;      /* begun */
     struct policy_patience patience;
@@ -77,7 +78,6 @@ struct conn {
     bool evicted;              /* ended for a newcomer */
     bool refused;              /* over the limit; its refusal is kept back, or was */
     struct conns *suspended;   /* the list of its phase, or NULL */
-    bool unseen;               /* delayed, and the library knows of no request */
     struct exchange *exchange; /* under way, or NULL */
     uint64_t deadline_ns;
     enum policy_client client; /* as last seen */
@@ -114,13 +114,11 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
                   struct exchange *x);
 /* Lets a delayed connection, suspended by now, go on at that time or up to TICK_MS sooner. */
 void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t release_ns);
-/* Delays an idle connection whose request the library has not seen: x is resumed at that time or up
- * to TICK_MS sooner, by the reaper under its lock, and the connection is idle again. False where it
- * is not idle. */
-bool reaper_keep_back(struct reaper *reaper, struct conn *conn, struct exchange *x,
-                      uint64_t release_ns);
-/* The same now; false where nothing is kept back (any more). */
-bool reaper_let_go(struct reaper *reaper, struct conn *conn);
+/* Puts an idle connection to sleep: looked at then or up to TICK_MS sooner. False where it is not
+ * idle. */
+bool reaper_sleep(struct reaper *reaper, struct conn *conn, uint64_t look_ns);
+/* It is idle again, where it still sleeps. */
+void reaper_wake(struct reaper *reaper, struct conn *conn);
 enum conn_phase reaper_phase(struct reaper *reaper, const struct conn *conn);
 enum policy_client reaper_client(struct reaper *reaper, const struct conn *conn);
 

@@ -1,5 +1,6 @@
 #include "server/http/repeat.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,8 +13,9 @@
 #include "server/routes/routes.h"
 
 /* After so many refusals in a row one goes the long way, whatever may have changed meanwhile. */
-enum { ROW_MAX = 32 };
-enum { HEAD_MAX = 2048 };
+enum { ROW_MAX = 128 };
+/* LOOK_MAX: bytes of a request that is refused here, and of the low-water mark. */
+enum { HEAD_MAX = 2048, LENGTH_DIGITS_MAX = 9, LOOK_MAX = 16 * 1024 };
 
 static const char length_name[] = "\r\nContent-Length:";
 
@@ -56,53 +58,35 @@ static void keep_head(struct repeat *repeat, uint64_t number, const char *bytes,
 
 /* Whether the bytes are one request with the head that is kept, whatever number Content-Length has;
  * that number. */
-static bool same_head(const struct repeat *repeat, const char *bytes, size_t size,
-                      size_t *ret_length)
+static bool same_request(const struct repeat *repeat, const char *bytes, size_t size,
+                         size_t *ret_length)
 {
-    size_t at = repeat->number_at;
+    size_t begin = repeat->number_at;
     size_t behind = repeat->number_at + repeat->number_size;
     size_t rest = repeat->head_size - behind;
     size_t length = 0;
-    if (size < repeat->head_size || memcmp(bytes, repeat->head, at) != 0) {
+    if (size < repeat->head_size || memcmp(bytes, repeat->head, begin) != 0) {
         return false;
     }
-    for (; at < size && bytes[at] >= '0' && bytes[at] <= '9' && length < size; at++) {
+    size_t at = begin;
+    for (; at < size && at - begin < LENGTH_DIGITS_MAX && bytes[at] >= '0' && bytes[at] <= '9';
+         at++) {
         length = length * 10 + (size_t)(bytes[at] - '0');
     }
     *ret_length = length;
-    return size - at >= rest && memcmp(bytes + at, repeat->head + behind, rest) == 0 &&
-           size - at - rest == length;
+    return at > begin && size - at >= rest &&
+           memcmp(bytes + at, repeat->head + behind, rest) == 0 && size - at - rest == length;
 }
 
-static void count(const struct exchange *x, int status)
-{
-    metrics_request(x->server->metrics, x->label, status, x->replied_ns - x->arrived_ns);
-}
-
-/* Called by the reaper, at its time, under its lock. What http.c does with its replies: those of a
- * drain are the last ones, and who reads an answer finds it in the next scrape. */
+/* Counted first: who reads an answer finds it in the next scrape. */
 static void send_refusal(struct exchange *x)
 {
-    bool last = server_phase(x->server) >= SERVER_DRAINING;
-    if (last) {
-        exchange_header(x, "Connection", "close");
-    }
     x->replied_ns = clock_now_ns();
     x->reply_size = x->reply.body.size;
     x->queued = true;
-    x->counted = x->conn->client == CLIENT_WAITS;
-    if (x->counted) {
-        count(x, x->reply.status);
-    }
+    metrics_request(x->server->metrics, x->label, x->reply.status, x->replied_ns - x->arrived_ns);
     bool sent = rawreply_refusal(x);
-    int status = x->counted || sent ? x->reply.status : STATUS_CLIENT_GONE;
-    if (!x->counted) {
-        count(x, status);
-    }
-    if (last) {
-        (void)shutdown(x->fd, SHUT_WR);
-    }
-    accesslog_write(x, status, sent);
+    accesslog_write(x, x->reply.status, sent);
 }
 
 /* Whether the token of x may have been revoked since it was checked. */
@@ -111,59 +95,82 @@ static bool keys_changed(const struct exchange *x)
     return x->keys_version != keyring_version(x->server->api_keys);
 }
 
-/* Asks the route about the request that has come again. True where it is refused, late. */
-static bool refuse(struct conn *conn, size_t length)
+/* Whether a refusal can be all that there is to say. */
+static bool undisturbed(const struct conn *conn, uint64_t now_ns)
 {
-    struct exchange *x = conn->repeat.last;
-    uint64_t now_ns = clock_now_ns();
+    const struct exchange *x = conn->repeat.last;
     unsigned most = x->server->settings->max_connection_requests;
-    if (conn->repeat.row == ROW_MAX || length > x->body_max ||
-        !policy_impatient(&conn->patience, now_ns) || server_phase(x->server) != SERVER_READY ||
-        (most && conn->requests + 1 >= most) ||
-        reaper_phase(conn->repeat.reaper, conn) != CONN_IDLE) {
-        return false;
+    return conn->repeat.row < ROW_MAX && policy_impatient(&conn->patience, now_ns) &&
+           server_phase(x->server) == SERVER_READY && !keys_changed(x) &&
+           (!most || conn->requests + 1 < most);
+}
+
+enum repeat_look repeat_look(struct conn *conn, uint64_t *ret_next_ns)
+{
+    struct repeat *repeat = &conn->repeat;
+    struct exchange *x = repeat->last;
+    char bytes[LOOK_MAX];
+    size_t length;
+    uint64_t now_ns = clock_now_ns();
+    if (!undisturbed(conn, now_ns)) {
+        return REPEAT_OTHER;
     }
+    ssize_t got = recvfrom(conn->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+    if (got <= 0 || got == sizeof bytes || !same_request(repeat, bytes, (size_t)got, &length) ||
+        length > x->body_max) {
+        return REPEAT_OTHER;
+    }
+    uint64_t since_ns = x->replied_ns;
     exchange_again(x);
+    x->arrived_ns = since_ns;
     x->content_length = length;
     x->received = length;
     x->route->handler->begin(x);
     if (x->problem != PROBLEM_OVERLOADED) {
-        return false;
+        return REPEAT_ROOM;
     }
     intake_common_headers(x);
-    uint64_t late_ns = policy_refused(&conn->patience, x->retry_after_s, now_ns);
-    if (!reaper_keep_back(conn->repeat.reaper, conn, x, now_ns + late_ns)) {
-        return false; /* it has ended meanwhile */
-    }
+    /* Nobody else reads here: what was seen is there. */
+    (void)recvfrom(conn->fd, bytes, (size_t)got, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+    conn->framing.begun++;
     conn->requests++;
-    conn->repeat.waiting = true;
+    repeat->row++;
+    (void)policy_refused(&conn->patience, x->retry_after_s, since_ns);
+    send_refusal(x);
+    *ret_next_ns = now_ns + policy_lateness_ns(&conn->patience);
+    return REPEAT_REFUSED;
+}
+
+static bool set_low_water(const struct conn *conn, int bytes)
+{
+    return setsockopt(conn->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) == 0;
+}
+
+void repeat_wake(const struct conn *conn)
+{
+    (void)set_low_water(conn, 1);
+}
+
+bool repeat_may_read(struct conn *conn)
+{
+    struct pollfd polled = {.fd = conn->fd, .events = POLLIN | POLLRDHUP};
+    if (conn->repeat.sleeps) {
+        if (poll(&polled, 1, 0) == 0) {
+            return false; /* the library looks on its own after an answer */
+        }
+        conn->repeat.sleeps = false;
+        reaper_wake(conn->repeat.reaper, conn);
+    }
     return true;
 }
 
-void repeat_make_way(struct conn *conn)
+void repeat_see(struct conn *conn, bool fresh, const char *bytes, size_t size)
 {
-    if (conn->repeat.waiting) {
-        conn->repeat.waiting = false;
-        conn->repeat.off |= reaper_let_go(conn->repeat.reaper, conn);
-    }
-}
-
-bool repeat_take(struct conn *conn, bool fresh, const char *bytes, size_t size)
-{
-    struct repeat *repeat = &conn->repeat;
     const struct framing *framing = &conn->framing;
-    size_t length;
-    if (!repeat->armed || repeat->off || !fresh || framing->state != FRAMING_BETWEEN ||
-        framing->begun != conn->requests + 1) {
-        return false;
+    if (conn->repeat.armed && fresh && framing->state == FRAMING_BETWEEN &&
+        framing->begun == conn->requests + 1) {
+        keep_head(&conn->repeat, framing->begun, bytes, size);
     }
-    if (!repeat->last || keys_changed(repeat->last) || !same_head(repeat, bytes, size, &length)) {
-        keep_head(repeat, framing->begun, bytes, size);
-        return false;
-    }
-    bool refused = refuse(conn, length);
-    repeat->row = refused ? repeat->row + 1 : 0;
-    return refused;
 }
 
 /* Whether nothing but the head decided about x, and neither its answer nor its line in the log says
@@ -171,12 +178,14 @@ bool repeat_take(struct conn *conn, bool fresh, const char *bytes, size_t size)
 static bool keepable(const struct conn *conn, const struct exchange *x)
 {
     const struct request_headers *headers = &x->headers;
-    return conn->repeat.head && conn->repeat.number == conn->requests && x->impatient &&
-           x->problem == PROBLEM_OVERLOADED && !x->job && x->counted && x->method == HTTP_POST &&
-           x->listener == LISTENER_MAIN && !conn->over_limit && !x->http_1_0 && !x->doubtful &&
-           !x->chunked && !x->reply.close && x->route->handler->begin && !headers->origin &&
-           !headers->request_id && !headers->traceparent && headers->n_forwarded == 0 &&
-           !headers->timeout_ms && !headers->if_space;
+    return conn->repeat.head && conn->repeat.number == conn->requests &&
+           conn->framing.state == FRAMING_BETWEEN && conn->framing.begun == conn->requests &&
+           strcmp(x->remote, "unix") != 0 && x->impatient && x->problem == PROBLEM_OVERLOADED &&
+           !x->job && x->counted && x->method == HTTP_POST && x->listener == LISTENER_MAIN &&
+           !conn->over_limit && !x->http_1_0 && !x->doubtful && !x->chunked && !x->reply.close &&
+           x->route->handler->begin && !headers->origin && !headers->request_id &&
+           !headers->traceparent && headers->n_forwarded == 0 && !headers->timeout_ms &&
+           !headers->if_space;
 }
 
 bool repeat_keep(struct conn *conn, struct reaper *reaper, struct exchange *x)
@@ -194,15 +203,19 @@ bool repeat_keep(struct conn *conn, struct reaper *reaper, struct exchange *x)
     x->headers = (struct request_headers){0};
     x->wire = NULL;
     account_shrink(&x->account, 0);
-    x->resume = send_refusal;
     repeat->last = x;
     repeat->reaper = reaper;
+    repeat->sleeps = set_low_water(conn, LOOK_MAX) &&
+                     reaper_sleep(reaper, conn,
+                                  x->replied_ns + policy_lateness_ns(&conn->patience));
     return true;
 }
 
 void repeat_done(struct conn *conn)
 {
-    repeat_make_way(conn);
+    if (conn->repeat.sleeps) {
+        reaper_wake(conn->repeat.reaper, conn);
+    }
     forget_last(&conn->repeat);
     free(conn->repeat.head);
     conn->repeat.head = NULL;

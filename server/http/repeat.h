@@ -1,19 +1,20 @@
-/* The same request again, of a client that does not wait as it was told: refused without
- * libmicrohttpd. A thousand such clients are refused four thousand times a second, and most of that
- * was the library's way of keeping an answer back: parse, suspend, resume, clear its memory.
+/* The same request again, of a client that does not wait as it was told: it is read late, and
+ * refused without libmicrohttpd. A thousand such clients are refused four thousand times a second;
+ * most of that was the way of each request to the library and of its answer back.
  *
- * It is a short way to the same answer, and is taken only where nothing is left to decide: the
- * connection's last request went the long way and was refused late, before its body; this one has
- * come alone and whole, is plain (framing.h), has the same head to the byte but for
- * Content-Length's number; no keys were reloaded; and the route's begin refuses it again, in its
- * own words. tap.c then keeps its bytes from the library. Whatever differs, and every so many of
- * them, goes the long way.
+ * A connection whose last request was refused late, before its body, sleeps: its socket's low-water
+ * mark is raised, so that its next request wakes nobody. When that one's refusal would be due, the
+ * reaper looks what has come, and refuses it on the spot where nothing is left to decide: it has
+ * come alone and whole, has the same head to the byte but for Content-Length's number; no keys were
+ * reloaded; and the route's begin refuses it again, in its own words. Then the connection sleeps
+ * on. Whatever else there is (nothing, another request, room for it) is left to the library: the
+ * mark is set back, and the connection is awake. So it is at the end of the stream, which wakes the
+ * I/O thread whatever the mark, and after so many refusals in a row.
  *
- * While a refusal is kept back nothing should come. What comes all the same (a second request, the
- * end) sends it off at once, so that answers keep their order, and the connection goes the long way
- * from then on.
+ * When a request came that lay unread is not known: its time counts from the refusal before it.
  *
- * In a connection's record, its I/O thread's; zeroed at its birth. */
+ * In a connection's record: its I/O thread's, and the reaper's, under its lock, while it sleeps;
+ * zeroed at its birth. */
 #ifndef ORTHRUS_SERVER_REPEAT_H
 #define ORTHRUS_SERVER_REPEAT_H
 
@@ -27,8 +28,7 @@ struct reaper;
 
 struct repeat {
     bool armed;   /* the next refusal comes late: heads are kept */
-    bool waiting; /* a refusal was handed to the reaper */
-    bool off;     /* something came while one was kept back */
+    bool sleeps;  /* it was put to sleep; the I/O thread's */
     unsigned row; /* refused so in a row */
     /* Of the request with this number on the connection. */
     uint64_t number;
@@ -42,14 +42,28 @@ struct repeat {
     struct reaper *reaper;
 };
 
-/* Before more is read of the connection: a refusal that is still kept back goes out. */
-void repeat_make_way(struct conn *conn);
-/* These bytes have come, and the framing was told; `fresh`: it was between requests before. True
- * where they are a request that is refused here: the library shall not see them. */
-bool repeat_take(struct conn *conn, bool fresh, const char *bytes, size_t size);
-/* x is over. True where it is kept, and belongs to the connection from now on. */
+/* What the reaper found when it looked at a sleeping connection. */
+enum repeat_look {
+    REPEAT_REFUSED, /* a request, now refused: it sleeps on */
+    REPEAT_ROOM,    /* a request that would not be refused */
+    REPEAT_OTHER,
+};
+
+/* Before the library reads from the connection. False: it sleeps, and nothing has come that could
+ * wake it. */
+bool repeat_may_read(struct conn *conn);
+/* These bytes go to the library, and the framing was told; `fresh`: it was between requests before.
+ */
+void repeat_see(struct conn *conn, bool fresh, const char *bytes, size_t size);
+/* x is over. True where it is kept, and belongs to the connection from now on, which sleeps. */
 bool repeat_keep(struct conn *conn, struct reaper *reaper, struct exchange *x);
-/* The connection ends: what is kept back goes out, what is kept is freed. */
+/* The connection ends: what is kept is freed. */
 void repeat_done(struct conn *conn);
+
+/* The reaper's, under its lock, of a sleeping connection. Looks what has come; *ret_next_ns, where
+ * it was refused: when to look again. */
+enum repeat_look repeat_look(struct conn *conn, uint64_t *ret_next_ns);
+/* It sleeps no longer: what has come, or comes, wakes its I/O thread. */
+void repeat_wake(const struct conn *conn);
 
 #endif

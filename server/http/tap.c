@@ -38,9 +38,8 @@ void tap_watch(int fd, struct conn *conn)
     }
 }
 
-/* Tells the connection what has come; what the library is to see of it. Where the room was filled
- * there may be more, of which epoll would not tell again: it is the library's to read on. */
-static ssize_t take(struct conn *conn, const char *bytes, ssize_t got, size_t room)
+/* Tells the connection what has come; what the library is to see of it. */
+static ssize_t take(struct conn *conn, const char *bytes, ssize_t got)
 {
     struct framing *framing = &conn->framing;
     bool fresh = framing->state == FRAMING_BETWEEN;
@@ -49,10 +48,7 @@ static ssize_t take(struct conn *conn, const char *bytes, ssize_t got, size_t ro
         return 0; /* as if the client had left: no request can come of it */
     }
     framing_feed(framing, bytes, (size_t)got);
-    if ((size_t)got < room && repeat_take(conn, fresh, bytes, (size_t)got)) {
-        errno = EAGAIN;
-        return -1;
-    }
+    repeat_see(conn, fresh, bytes, (size_t)got);
     return got;
 }
 
@@ -64,9 +60,10 @@ __attribute__((visibility("default"), used)) ssize_t recv(int fd, void *buffer, 
     if (!(flags & MSG_PEEK) && fd >= 0 && (size_t)fd < n_watched) {
         conn = atomic_load_explicit(&watched[fd], memory_order_acquire);
     }
-    if (conn) {
-        repeat_make_way(conn);
+    if (conn && !repeat_may_read(conn)) {
+        errno = EAGAIN;
+        return -1;
     }
     ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
-    return conn && got > 0 ? take(conn, buffer, got, size) : got;
+    return conn && got > 0 ? take(conn, buffer, got) : got;
 }

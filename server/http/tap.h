@@ -3,8 +3,8 @@
  * The library reads with recv() and shows an application only what it made of the bytes. The
  * program therefore has a recv() of its own, which the dynamic linker finds first: it reads, and
  * tells the connection's framing (framing.h) what came. Where a library should read in another
- * way, nothing is told, no request is plain, and every connection closes after its answer. A
- * request that is refused without the library (repeat.h) is kept from it: nothing has come yet.
+ * way, nothing is told, no request is plain, and every connection closes after its answer. Of a
+ * connection that sleeps (repeat.h) it reads nothing: nothing has come yet.
  *
  * Process lifetime. A descriptor is watched and read by one thread at a time. */
 #ifndef ORTHRUS_SERVER_TAP_H

@@ -601,16 +601,24 @@ void policy_step(struct policy *policy, const struct policy_event *event, uint64
     }
 }
 
-uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s, uint64_t now_ns)
+uint64_t policy_lateness_ns(const struct policy_patience *patience)
 {
-    patience->refused = now_ns < patience->until_ns ? patience->refused + 1 : 1;
-    uint64_t delay_ms = 0;
-    if (patience->refused > PATIENT_REFUSALS) {
-        unsigned doublings = patience->refused - PATIENT_REFUSALS - 1;
-        delay_ms = doublings < 2 ? (uint64_t)DELAY_FIRST_MS << doublings : DELAY_MAX_MS;
+    if (patience->refused < PATIENT_REFUSALS) {
+        return 0;
     }
-    patience->until_ns = now_ns + delay_ms * NS_PER_MS + retry_after_s * NS_PER_S;
-    return delay_ms * NS_PER_MS;
+    unsigned doublings = patience->refused - PATIENT_REFUSALS;
+    return (doublings < 2 ? (uint64_t)DELAY_FIRST_MS << doublings : DELAY_MAX_MS) * NS_PER_MS;
+}
+
+uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s, uint64_t asked_ns)
+{
+    if (asked_ns >= patience->until_ns) {
+        patience->refused = 0;
+    }
+    uint64_t late_ns = policy_lateness_ns(patience);
+    patience->refused++;
+    patience->until_ns = asked_ns + late_ns + retry_after_s * NS_PER_S;
+    return late_ns;
 }
 
 bool policy_impatient(const struct policy_patience *patience, uint64_t now_ns)

@@ -146,10 +146,13 @@ struct policy_patience {
     uint64_t until_ns; /* when that is */
 };
 
-/* A 429 with that Retry-After is about to go out: returns for how many ns to keep it back. Clients
- * that wait, and the first eight that don't, get it at once; then it comes 64, 128 and 250 ms late.
- */
-uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s, uint64_t now_ns);
+/* A request that came at asked_ns gets a 429 with that Retry-After: returns how many ns later. It
+ * may be decided as late, too. Clients that wait, and the first eight that don't, get it at once;
+ * then it comes 64, 128 and 250 ms late. */
+uint64_t policy_refused(struct policy_patience *patience, unsigned retry_after_s,
+                        uint64_t asked_ns);
+/* How late the next one in the row comes. */
+uint64_t policy_lateness_ns(const struct policy_patience *patience);
 /* True if this client's next refusal comes late. */
 bool policy_impatient(const struct policy_patience *patience, uint64_t now_ns);
 /* Any other answer went out. */

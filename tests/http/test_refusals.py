@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import statistics
+import struct
 import threading
 import time
 
@@ -80,7 +81,7 @@ def test_impatient_clients_are_refused_later_and_later(full):
 
 
 def impatient(connection, path="/embed", headers=()):
-    """Makes the connection one whose refusals come late and, after the first of these, without the library."""
+    """Makes the connection one whose refusals come late and, after the first of these, are all that is read."""
     row = []
     end = time.monotonic() + 60
     while len(row) < 10 and time.monotonic() < end:
@@ -174,6 +175,31 @@ def test_what_fills_the_buffer_hides_nothing(full):
             connection.send(request + render("GET", "/livez", b"", []))
             assert connection.read_reply().status in (200, 400, 422, 429)
             assert connection.read_reply().status == 200
+
+
+def test_a_sleeping_connection_wakes(start):
+    """For room, after silence, and when its client goes."""
+    server = start(*SMALL_QUEUE)
+    with contextlib.ExitStack() as stack:
+        with filled(server):
+            connections = [stack.enter_context(server.connect()) for _ in range(4)]
+            for connection in connections:
+                impatient(connection)
+            silent, asking, leaving, resetting = connections
+            asking.send(render("POST", "/embed", b'{"inputs": "a"}', JSON))
+            leaving.close()
+            resetting.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            resetting.close()
+        status = asking.read_reply().status
+        end = time.monotonic() + 60
+        while status == 429 and time.monotonic() < end:
+            status = asking.post("/embed", {"inputs": "a"}).status
+        assert status == 200
+        time.sleep(0.6)
+        assert silent.post("/embed", {"inputs": "a"}).status == 200
+        while server.metric("orthrus_connections", admin=True) > 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert server.metric("orthrus_connections", admin=True) == 2
 
 
 def test_repeated_requests_are_counted_once(full):

@@ -164,6 +164,7 @@ struct sim_worker {
 struct sim_client {
     struct dice dice;
     struct policy_patience patience;
+    uint64_t unread_until_ns;     /* what it sends is not looked at before */
     size_t starts[SIZES_MAX + 1]; /* its texts; a request takes a stretch of them */
     size_t n_sizes;
     uint64_t tokens; /* computed for it */

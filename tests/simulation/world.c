@@ -107,7 +107,9 @@ static void send_at(struct world *world, unsigned client, uint64_t at_ns)
 static void go_on(struct world *world, unsigned client, uint64_t wait_ns)
 {
     if (plan_of(world, client)->kind == CLIENT_CLOSED) {
-        send_at(world, client, world->now_ns + wait_ns + pause_of(world, client));
+        uint64_t sent_ns = world->now_ns + wait_ns + pause_of(world, client);
+        uint64_t unread_until_ns = world->clients[client].unread_until_ns;
+        send_at(world, client, sent_ns > unread_until_ns ? sent_ns : unread_until_ns);
     }
 }
 
@@ -117,6 +119,7 @@ static void make_client(struct world *world, unsigned client)
     struct sim_client *me = &world->clients[client];
     me->dice = (struct dice){.state = world->scenario->seed * 1000003 + client};
     me->patience = (struct policy_patience){0};
+    me->unread_until_ns = 0;
     me->n_sizes = plan->texts_max == 1 ? 16 : plan->texts_max;
     me->tokens = 0;
     me->answers = 0;
@@ -402,6 +405,18 @@ static void ask(struct world *world, unsigned worker)
     }
 }
 
+/* Returns for how long a refusal is kept back. The first late one is; those that follow in the row
+ * are decided late, as server/http/repeat does. */
+static uint64_t refused_late(struct world *world, struct sim_client *me, unsigned retry_after_s)
+{
+    bool unread = world->now_ns == me->unread_until_ns;
+    uint64_t asked_ns = world->now_ns - (unread ? policy_lateness_ns(&me->patience) : 0);
+    uint64_t late_ns = policy_refused(&me->patience, retry_after_s, asked_ns);
+    uint64_t told_ns = asked_ns + late_ns;
+    me->unread_until_ns = late_ns ? told_ns + policy_lateness_ns(&me->patience) : 0;
+    return told_ns - world->now_ns;
+}
+
 /* Asks the queue for room. False: it was refused and has ended. */
 static bool ask_for_room(struct world *world, struct request *request)
 {
@@ -418,7 +433,7 @@ static bool ask_for_room(struct world *world, struct request *request)
         bool obeys = plan_of(world, request->client)->obeys;
         uint64_t wait_ns = obeys ? actions.retry_after_s * NS_PER_S : 0;
         if (actions.why == POLICY_FULL) {
-            wait_ns += policy_refused(&me->patience, actions.retry_after_s, world->now_ns);
+            wait_ns += refused_late(world, me, actions.retry_after_s);
         }
         world->totals.full += actions.why == POLICY_FULL;
         world->totals.hopeless += actions.why == POLICY_HOPELESS;

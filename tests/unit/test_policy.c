@@ -557,7 +557,9 @@ static void test_impatient_connections_are_answered_late(void **state)
     assert_false(policy_impatient(&patience, now_ns + 2 * NS_PER_S));
     uint64_t last_ns = 0;
     for (int i = 0; i < 10; i++) {
+        uint64_t next_ns = policy_lateness_ns(&patience);
         uint64_t delay_ns = policy_refused(&patience, 1, now_ns++);
+        assert_int_equal(delay_ns, next_ns);
         assert_true(delay_ns > last_ns || delay_ns == 250 * NS_PER_MS);
         last_ns = delay_ns;
     }
