@@ -291,6 +291,10 @@ enum err_code persist_open(const char *dir, const struct heads_fit *fit, struct 
     if (mkdir(dir, 0755) != 0 && errno != EEXIST) {
         return err_set_errno(err, ERR_IO, errno, "--state-dir %s", dir);
     }
+    struct stat st;
+    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode)) {
+        return err_set_errno(err, ERR_IO, ENOTDIR, "--state-dir %s", dir);
+    }
     if (access(dir, R_OK | W_OK | X_OK) != 0) {
         return err_set_errno(err, ERR_IO, errno, "--state-dir %s", dir);
     }

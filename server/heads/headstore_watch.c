@@ -18,7 +18,8 @@
 #include "server/heads/headstore_parts.h"
 
 enum { QUIET_MS = 200, QUIET_MOST_MS = 2000, POLL_MS = 10000 };
-enum { FILES_MAX = 1024 };
+/* Of more files than that the ones with the lesser names are as good as not there. */
+enum { FILES_MAX = 1024, FILES_ROOM = 2 * FILES_MAX };
 
 struct candidate {
     char *name; /* owned */
@@ -54,6 +55,46 @@ static void free_candidates(struct candidate *candidates, size_t n)
     free(candidates);
 }
 
+/* Sorts them, the greatest name first, and drops those that are too many. */
+static size_t keep_greatest(struct candidate *candidates, size_t n)
+{
+    qsort(candidates, n, sizeof *candidates, descending);
+    while (n > FILES_MAX) {
+        free(candidates[--n].name);
+    }
+    return n;
+}
+
+static bool is_candidate(const char *name)
+{
+    return name[0] != '.' && has_suffix(name, ".safetensors");
+}
+
+/* The folder's *.safetensors into candidates [FILES_ROOM]. */
+static enum err_code read_folder(DIR *folder, const char *dir, struct candidate *candidates,
+                                 size_t *ret_n, struct err *err)
+{
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry) {
+            /* Half a list would bring an older file into service. */
+            return errno ? err_set_errno(err, ERR_IO, errno, "--heads-dir %s", dir) : ERR_OK;
+        }
+        if (!is_candidate(entry->d_name)) {
+            continue;
+        }
+        if (*ret_n == FILES_ROOM) {
+            *ret_n = keep_greatest(candidates, *ret_n);
+        }
+        candidates[*ret_n].name = strdup(entry->d_name);
+        if (!candidates[*ret_n].name) {
+            return err_nomem(err, strlen(entry->d_name));
+        }
+        ++*ret_n;
+    }
+}
+
 /* The folder's *.safetensors, the greatest name first. */
 static enum err_code list_candidates(const char *dir, struct candidate **ret_candidates,
                                      size_t *ret_n, struct err *err)
@@ -63,43 +104,20 @@ static enum err_code list_candidates(const char *dir, struct candidate **ret_can
         return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "--heads-dir %s",
                              dir);
     }
-    struct candidate *candidates = calloc(FILES_MAX, sizeof *candidates);
+    struct candidate *candidates = calloc(FILES_ROOM, sizeof *candidates);
     size_t n = 0;
     if (!candidates) {
         (void)closedir(folder);
-        return err_nomem(err, FILES_MAX * sizeof *candidates);
+        return err_nomem(err, FILES_ROOM * sizeof *candidates);
     }
-    enum err_code code = ERR_OK;
-    while (code == ERR_OK) {
-        errno = 0;
-        const struct dirent *entry = readdir(folder);
-        if (!entry) {
-            /* Half a list would bring an older file into service. */
-            code = errno ? err_set_errno(err, ERR_IO, errno, "--heads-dir %s", dir) : ERR_OK;
-            break;
-        }
-        if (entry->d_name[0] == '.' || !has_suffix(entry->d_name, ".safetensors")) {
-            continue;
-        }
-        if (n == FILES_MAX) {
-            code = err_set(err, ERR_LIMIT, "--heads-dir %s: more than %d files", dir, FILES_MAX);
-            break;
-        }
-        candidates[n].name = strdup(entry->d_name);
-        if (!candidates[n].name) {
-            code = err_nomem(err, strlen(entry->d_name));
-            break;
-        }
-        n++;
-    }
+    enum err_code code = read_folder(folder, dir, candidates, &n, err);
     (void)closedir(folder);
     if (code != ERR_OK) {
         free_candidates(candidates, n);
         return code;
     }
-    qsort(candidates, n, sizeof *candidates, descending);
+    *ret_n = keep_greatest(candidates, n);
     *ret_candidates = candidates;
-    *ret_n = n;
     return ERR_OK;
 }
 

@@ -207,6 +207,7 @@ def test_ipv6(start):
     (["--cors-origin", "https://a.example,https://b.example"], b"--cors-origin"),
     (["--max-queue-tokens", "automatic"], b"auto or a whole number from 1"),
     (["--model", "/nonexistent"], b"/nonexistent"),
+    (["--state-dir", str(TINY / "config.json")], b"config.json: Not a directory"),
 ])
 def test_start_errors_are_one_line(flags, words):
     command = [BIN, "serve", "--model", str(TINY), "--listen", "127.0.0.1:0", "--admin-listen", "off",

@@ -405,6 +405,23 @@ static void test_reload(void **state)
     assert_int_equal(swaps(fixture, "refused"), 1);
 }
 
+/* Keys are rotated by the same signal: without --heads it takes nothing back that was put in. */
+static void test_reload_keeps_what_was_put(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_path = NULL;
+    open_store(fixture);
+    headstore_reload(fixture->store);
+    assert_int_equal(active_version(fixture), 1);
+    assert_int_equal(put(fixture, usual_file(2)).version, 2);
+    headstore_reload(fixture->store);
+    assert_int_equal(active_version(fixture), 2);
+    assert_true(active_value(fixture) == 2);
+    assert_int_equal(rollback(fixture, 1).result, SWAP_OK);
+    headstore_reload(fixture->store); /* the defaults serve, and are as they were */
+    assert_int_equal(active_version(fixture), 1);
+}
+
 static unsigned count_files(const char *dir, const char *part)
 {
     unsigned n = 0;
@@ -664,6 +681,26 @@ static void test_watched_folder(void **state)
     assert_string_equal(refusal, "");
 }
 
+/* However many files there are, the greatest name counts, wherever the folder lists it. */
+static void test_a_folder_of_thousands(void **state)
+{
+    enum { FILES = 2100 }; /* more than are sorted at once */
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    write_heads(fixture, "d/00000.safetensors", usual_file(1));
+    write_heads(fixture, "d/99999.safetensors", usual_file(2));
+    for (int i = 1; i < FILES; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "d/%05d.safetensors", i);
+        scratch_text(&fixture->scratch, name, "old");
+    }
+    open_store(fixture);
+    assert_true(active_value(fixture) == 2);
+    write_heads(fixture, "d/99999a.safetensors", usual_file(3));
+    assert_true(comes_to(fixture, 3));
+}
+
 /* A FIFO by a heads file's name would be waited for for ever, and the exit with it. */
 static void test_a_fifo_in_the_folder(void **state)
 {
@@ -874,6 +911,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_start_without_heads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_explicit_file_must_fit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reload_keeps_what_was_put, setup, teardown),
         cmocka_unit_test_setup_teardown(test_swaps_survive_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_state_is_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_heads_are_set_aside, setup, teardown),
@@ -881,6 +919,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_failed_persistence_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watched_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_config_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_folder_of_thousands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fifo_in_the_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_folder_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heads_and_refusal_change_together, setup, teardown),
