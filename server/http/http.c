@@ -277,6 +277,13 @@ static enum MHD_Result send_reply(struct io *io, struct exchange *x)
     return ok;
 }
 
+/* x has its answer later; its request is whole. */
+static void suspend(struct exchange *x)
+{
+    x->conn->answering = true;
+    MHD_suspend_connection(x->wire);
+}
+
 /* For how long the reply is kept back: clients that don't wait as they were told get their refusals
  * late. Probes are no part of this. */
 static uint64_t lateness_ns(struct io *io, struct exchange *x)
@@ -307,7 +314,7 @@ static enum MHD_Result reply(struct io *io, struct exchange *x)
     if (!reaper_enter(reaper, x->conn, CONN_DELAYED, x)) {
         return MHD_NO;
     }
-    MHD_suspend_connection(x->wire);
+    suspend(x);
     reaper_release_at(reaper, x->conn, clock_now_ns() + late_ns);
     return MHD_YES;
 }
@@ -393,7 +400,7 @@ static enum MHD_Result last_call(struct io *io, struct exchange *x)
     }
     bool working = reaper_enter(reaper, x->conn, CONN_WORKING, x);
     CHECK(working); /* the reaper ends no connection whose handler runs */
-    MHD_suspend_connection(x->wire);
+    suspend(x);
     /* From here on x may be resumed, even before submit returns: it is not ours. */
     handler->submit(x);
     return MHD_YES;
@@ -472,6 +479,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
         return;
     }
     *slot = NULL;
+    x->conn->answering = false;
     (void)reaper_enter(io->http->reaper, x->conn, CONN_IDLE, NULL);
     bool complete = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     int status = x->reply.status;

@@ -69,6 +69,7 @@ struct conn {
     /* The I/O thread's; while it is asleep the reaper's, under its lock. */
     struct framing framing; /* told by tap.c */
     uint64_t requests;      /* begun */
+    bool answering; /* a request is whole and was suspended, its answer is not over: tap.h */
     struct policy_patience patience;
     struct repeat repeat;
     /* The reaper's, under its lock. */

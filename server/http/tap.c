@@ -60,7 +60,7 @@ __attribute__((visibility("default"), used)) ssize_t recv(int fd, void *buffer, 
     if (!(flags & MSG_PEEK) && fd >= 0 && (size_t)fd < n_watched) {
         conn = atomic_load_explicit(&watched[fd], memory_order_acquire);
     }
-    if (conn && !repeat_may_read(conn)) {
+    if (conn && (conn->answering || !repeat_may_read(conn))) {
         errno = EAGAIN;
         return -1;
     }

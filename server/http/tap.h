@@ -4,7 +4,9 @@
  * program therefore has a recv() of its own, which the dynamic linker finds first: it reads, and
  * tells the connection's framing (framing.h) what came. Where a library should read in another
  * way, nothing is told, no request is plain, and every connection closes after its answer. Of a
- * connection that sleeps (repeat.h) it reads nothing: nothing has come yet.
+ * connection that sleeps (repeat.h) it reads nothing: nothing has come yet. Nor before the answer
+ * of a request that was suspended is over: the library, resumed, looks first whether more has come,
+ * and takes the end of the stream for the client's.
  *
  * Process lifetime. A descriptor is watched and read by one thread at a time. */
 #ifndef ORTHRUS_SERVER_TAP_H

@@ -1,5 +1,6 @@
 """Refusals for want of room: the same words, honest and, for those who do not wait, late."""
 
+import concurrent.futures
 import contextlib
 import email.utils
 import json
@@ -175,6 +176,20 @@ def test_what_fills_the_buffer_hides_nothing(full):
             connection.send(request + render("GET", "/livez", b"", []))
             assert connection.read_reply().status in (200, 400, 422, 429)
             assert connection.read_reply().status == 200
+
+
+def test_a_late_refusal_reaches_who_has_closed_its_side(full):
+    """Some of them: before libmicrohttpd was resumed it had not looked for more, or it had."""
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(24) as threads:
+        connections = [stack.enter_context(full.connect()) for _ in range(24)]
+        list(threads.map(impatient, connections))
+        for connection in connections:
+            connection.send(render("POST", "/embed", b'{"inputs": "a"}', JSON))
+        time.sleep(0.02)
+        for connection in connections:
+            connection.sock.shutdown(socket.SHUT_WR)
+        replies = [connection.read_reply() for connection in connections]
+        assert {reply and reply.status for reply in replies} <= {200, 429}
 
 
 def test_a_sleeping_connection_wakes(start):
