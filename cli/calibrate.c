@@ -232,8 +232,8 @@ int command_calibrate(int argc, char **argv)
     const struct flag flags[] = {
         OFFLINE_FLAG_MODEL(f.model_dir),
         OFFLINE_FLAG_HEADS(f.heads),
-        {"data", 0, FLAG_STRING, &f.data, "FILE", "none",
-         "held-out labelled texts, as train reads them", 0, 0, false},
+        {"data", 0, FLAG_STRING, &f.data, "FILE", NULL,
+         "held-out labelled texts, as train reads them, needed", 0, 0, false},
         {"output", 'o', FLAG_STRING, &f.output, "FILE", "none: figures alone",
          "the heads file with its temperatures", 0, 0, false},
         {"svg", 0, FLAG_STRING, &f.svg, "FILE", "beside --output, as OUTPUT.svg",

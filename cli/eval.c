@@ -213,8 +213,8 @@ int command_eval(int argc, char **argv)
     const struct flag flags[] = {
         OFFLINE_FLAG_MODEL(f.model_dir),
         OFFLINE_FLAG_HEADS(f.heads),
-        {"data", 0, FLAG_STRING, &f.data, "FILE", "none", "labelled texts, as train reads them", 0,
-         0, false},
+        {"data", 0, FLAG_STRING, &f.data, "FILE", NULL,
+         "labelled texts, as train reads them, needed", 0, 0, false},
         OFFLINE_FLAGS_COLUMNS(f.format, f.text_column, f.label_columns),
         {"max-length", 0, FLAG_SIZE, &f.max_length, "N", "the model's, else 128", "tokens per text",
          2, 65536, true},

@@ -44,16 +44,19 @@ static bool parse_whole(const char *text, bool units, uint64_t *ret)
     return true;
 }
 
-/* "a whole number from 1 to 64", for error texts. */
+/* "a whole number from 1 to 64 is allowed", for error texts. */
 static void describe(const struct flag *flag, char *out, size_t size)
 {
     const char *kind = flag->type == FLAG_DOUBLE ? "a number"
                        : flag->type == FLAG_AUTO ? "auto or a whole number"
                                                  : "a whole number";
+    const char *end = strcmp(flag->value, "BYTES") == 0 ? ", or one with KiB, MiB or GiB behind it,"
+                                                        : "";
     if (flag->max > 0) {
-        (void)snprintf(out, size, "%s from %.15g to %.15g", kind, flag->min, flag->max);
+        (void)snprintf(out, size, "%s from %.15g to %.15g%s is allowed", kind, flag->min, flag->max,
+                       end);
     } else {
-        (void)snprintf(out, size, "%s", kind);
+        (void)snprintf(out, size, "%s is allowed", kind);
     }
 }
 
@@ -131,9 +134,9 @@ static enum err_code set_value(const struct flag *flag, const char *shown, const
         break;
     }
     if (!set_number(flag, text)) {
-        char allowed[96];
+        char allowed[128];
         describe(flag, allowed, sizeof allowed);
-        return err_set(err, ERR_USAGE, "%s: %s is allowed", shown, allowed);
+        return err_set(err, ERR_USAGE, "%s: %s", shown, allowed);
     }
     return ERR_OK;
 }
@@ -200,7 +203,7 @@ static void print_flag(const struct flag *flag)
     if (flag->letter) {
         (void)snprintf(letter, sizeof letter, "-%c, ", flag->letter);
     }
-    (void)snprintf(head, sizeof head, "  %s--%s %s", letter, flag->name,
+    (void)snprintf(head, sizeof head, "  %s--%s%s%s", letter, flag->name, flag->value ? " " : "",
                    flag->value ? flag->value : "");
     printf("%s\n          ", head);
     print_wrapped(flag->help, 10);
@@ -297,7 +300,10 @@ enum err_code flags_parse(const struct command *command, int argc, char **argv,
         }
     }
     if (n < command->min_arguments || n > command->max_arguments) {
-        return err_set(err, ERR_USAGE, "usage: orthrus %s [flags]%s%s", command->name,
+        bool many = n > command->max_arguments;
+        return err_set(err, ERR_USAGE, "%.64s%susage: orthrus %s [flags]%s%s",
+                       many ? argv[command->max_arguments] : "",
+                       many ? ": an argument too many; " : "", command->name,
                        *command->arguments ? " " : "", command->arguments);
     }
     *ret_arguments = argv;

@@ -58,10 +58,11 @@ static int run_command(const char *name, int argc, char **argv, const char **ret
     return NO_COMMAND;
 }
 
-static int no_command(const char *near)
+static int no_command(const char *name, const char *near)
 {
-    (void)fprintf(stderr, "orthrus: no such command%s%s; see orthrus --help\n",
-                  near ? ", did you mean " : "", near ? near : "");
+    (void)fprintf(stderr, "orthrus: %.64s: no such %s%s%s; see orthrus --help\n", name,
+                  *name == '-' ? "flag" : "command", near ? ", did you mean " : "",
+                  near ? near : "");
     return EXIT_USAGE;
 }
 
@@ -75,7 +76,7 @@ int command_manual(const char *name, enum manual_style style)
     (void)snprintf(word, sizeof word, "%s", words[style]);
     (void)snprintf(shown, sizeof shown, "%s", name);
     int status = run_command(name, 2, argv, &near);
-    return status == NO_COMMAND ? no_command(near) : status;
+    return status == NO_COMMAND ? no_command(name, near) : status;
 }
 
 void command_list(enum manual_style style)
@@ -144,7 +145,7 @@ int main(int argc, char **argv)
     const char *name = argv[1]; /* reading the flags reorders argv */
     int status = run_command(name, argc - 1, argv + 1, &near);
     if (status == NO_COMMAND) {
-        return no_command(near);
+        return no_command(name, near);
     }
     return printed(name, status);
 }

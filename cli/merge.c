@@ -107,8 +107,8 @@ int command_merge_heads(int argc, char **argv)
 {
     const char *output = NULL;
     const struct flag flags[] = {
-        {"output", 'o', FLAG_STRING, &output, "FILE", "none", "where the whole set goes", 0, 0,
-         false},
+        {"output", 'o', FLAG_STRING, &output, "FILE", NULL, "where the whole set goes, needed", 0,
+         0, false},
         {0},
     };
     const struct command command = {

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/revision.h"
+#include "model/encoder/cpu.h"
 #include "server/server.h"
 
 enum { LABEL_MAX = 128 };
@@ -45,6 +46,21 @@ static const char *label(const char *name)
     return size > 0 && size <= LABEL_MAX ? text : NULL;
 }
 
+/* Words that nobody knows are told before anything listens; what this machine can do, later. */
+static enum err_code check_words(const struct settings *settings, struct err *err)
+{
+    enum isa isa;
+    enum precision precision;
+    struct err found = ERR_INIT;
+    if (strcmp(settings->isa, "auto") != 0 && isa_parse(settings->isa, &isa, &found) != ERR_OK) {
+        return err_set(err, ERR_USAGE, "--isa: %s", found.text);
+    }
+    if (precision_parse(settings->precision, ISA_GENERIC, &precision, &found) == ERR_USAGE) {
+        return err_set(err, ERR_USAGE, "--precision: %s", found.text);
+    }
+    return ERR_OK;
+}
+
 static int serve(struct settings *settings, const struct log_choice *choice, struct err *err)
 {
     char *default_model = settings->model_dir ? NULL : command_default_model();
@@ -57,7 +73,7 @@ static int serve(struct settings *settings, const struct log_choice *choice, str
         err_set(err, ERR_USAGE, "--model: no folder given and no home folder known");
     } else if (settings->heads_dir && settings->state_dir) {
         err_set(err, ERR_USAGE, "--heads-dir and --state-dir exclude each other");
-    } else if (set_up_log(choice, err) == ERR_OK) {
+    } else if (check_words(settings, err) == ERR_OK && set_up_log(choice, err) == ERR_OK) {
         (void)!server_run(settings, err);
     }
     free(default_model);
@@ -115,7 +131,7 @@ int command_serve(int argc, char **argv)
          0, 0, true},
         {"threads", 0, FLAG_UINT, &s.threads, "N", "the CPUs allowed",
          "compute threads (affinity and cgroup quota set the default)", 1, 1024, true},
-        {"max-length", 0, FLAG_SIZE, &s.max_length, "N", "the folder's max_seq_length, else 128",
+        {"max-length", 0, FLAG_SIZE, &s.max_length, "N", "the model's, else 128",
          "tokens per text, at most the model's positions", 2, 65536, true},
         {"pooling", 0, FLAG_STRING, &s.pooling, "P", "the model's, else mean", "mean or cls", 0, 0,
          true},

@@ -214,12 +214,13 @@ int command_train(int argc, char **argv)
     o.threads = 0;
     const struct flag flags[] = {
         OFFLINE_FLAG_MODEL(o.model_dir),
-        {"data", 0, FLAG_STRING, &o.data, "FILE", "none", "labelled sentences", 0, 0, false},
-        {"output", 0, FLAG_STRING, &o.output, "DIR", "none", "where the result goes", 0, 0, false},
+        {"data", 0, FLAG_STRING, &o.data, "FILE", NULL, "labelled texts, needed", 0, 0, false},
+        {"output", 0, FLAG_STRING, &o.output, "DIR", NULL, "where the result goes, needed", 0, 0,
+         false},
         {"init-heads", 0, FLAG_STRING, &o.init_heads, "FILE", "random, by --seed",
          "heads to start from, and their labels", 0, 0, false},
-        {"eval-data", 0, FLAG_STRING, &o.eval_data, "FILE", "none",
-         "labelled sentences to measure on", 0, 0, false},
+        {"eval-data", 0, FLAG_STRING, &o.eval_data, "FILE", "none", "labelled texts to measure on",
+         0, 0, false},
         {"eval-split", 0, FLAG_DOUBLE, &o.eval_split, "SHARE", "0",
          "share of the data held back to measure on", 0, 0.999999, false},
         {"split-by", 0, FLAG_STRING, &o.split_by, "COLUMN", "none",

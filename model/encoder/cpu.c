@@ -195,8 +195,8 @@ enum err_code isa_parse(const char *word, enum isa *ret_isa, struct err *err)
         }
     }
     return err_set(err, ERR_USAGE,
-                   "instruction set: expected generic, avx2, avxvnni, avx512, avx512vnni, "
-                   "avx512bf16, amx, neon, neondot or neonbf16");
+                   "generic, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon, neondot or "
+                   "neonbf16 is allowed");
 }
 
 const char *precision_name(enum precision precision)
@@ -230,7 +230,7 @@ enum err_code precision_parse(const char *word, enum isa isa, enum precision *re
         *ret_precision = precision;
         return ERR_OK;
     }
-    return err_set(err, ERR_USAGE, "precision: expected auto, fp32, bf16 or int8");
+    return err_set(err, ERR_USAGE, "auto, fp32, bf16 or int8 is allowed");
 }
 
 /* Linux's own word, where the C library has none (glibc on arm64). */

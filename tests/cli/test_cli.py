@@ -96,6 +96,11 @@ def help_of(command):
     return found
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_line_of_help_ends_in_a_space(command):
+    assert b" \n" not in run(command, "--help").stdout
+
+
 def test_commands_of_help_are_all():
     assert re.findall(r"^  ([a-z-]+) ", run("--help").stdout.decode(), re.M) == COMMANDS
 
@@ -134,7 +139,13 @@ def test_the_manual_page_and_completions_say_what_help_says(command):
     (["serve", "--threads"], "--threads"),
     (["serve", "--heads-dir", "a", "--state-dir", "b"], "--heads-dir"),
     (["embed", "--format", "csv"], "--format"),
-    (["embed", "extra"], "usage"),
+    (["embed", "extra"], "extra: an argument too many; usage"),
+    (["frobnicate"], "frobnicate: no such command"),
+    (["--frobnicate"], "--frobnicate: no such flag"),
+    (["serve", "--isa", "mmx"], "--isa: generic, "),
+    (["serve", "--precision", "fp64"], "--precision: auto, fp32, bf16 or int8 is allowed"),
+    (["serve", "--max-body-bytes", "1KB"], "--max-body-bytes: a whole number from 1 to 1073741824, or one with KiB, MiB or GiB"),
+    (["train", "--output", "x"], "--data: must be a file of labelled texts"),
     (["inspect"], "usage"),
     (["embed", "--model", TINY, "--precision", "fp64"], "--precision"),
     (["embed", "--model", TINY, "--isa", "mmx"], "--isa"),

@@ -32,7 +32,7 @@ enum err_code options_check(const struct train_options *options, struct err *err
         const char *allowed;
     } rules[] = {
         {options->model_dir != NULL, "--model", "a folder"},
-        {options->data != NULL, "--data", "a JSONL file"},
+        {options->data != NULL, "--data", "a file of labelled texts"},
         {options->output != NULL, "--output", "a folder"},
         {options->epochs >= 1 && options->epochs <= STATE_EPOCHS_MAX, "--epochs", "1 to 100000"},
         {options->batch_size >= 1 && options->batch_size <= BATCH_SIZE_MAX, "--batch-size",
