@@ -38,14 +38,14 @@ enum err_code log_level_parse(const char *word, enum log_level *ret, struct err 
             return ERR_OK;
         }
     }
-    return err_set(err, ERR_USAGE, "log level: debug, info, warn or error is allowed");
+    return err_set(err, ERR_USAGE, "debug, info, warn or error is allowed");
 }
 
 enum err_code log_format_parse(const char *word, enum log_format *ret, struct err *err)
 {
     bool json = strcmp(word, "json") == 0;
     if (!json && strcmp(word, "text") != 0) {
-        return err_set(err, ERR_USAGE, "log format: text or json is allowed");
+        return err_set(err, ERR_USAGE, "text or json is allowed");
     }
     *ret = json ? LOG_JSON : LOG_TEXT;
     return ERR_OK;

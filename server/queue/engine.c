@@ -80,8 +80,8 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     const struct config *config = &engine->model->config;
     engine->pooling = config->pooling;
     if (settings->pooling) {
-        enum err_code code = pooling_parse(settings->pooling, &engine->pooling, err);
-        if (code == ERR_OK && engine->pooling != POOLING_MEAN && engine->pooling != POOLING_CLS) {
+        enum err_code code = pooling_parse(settings->pooling, &engine->pooling, NULL);
+        if (code != ERR_OK || (engine->pooling != POOLING_MEAN && engine->pooling != POOLING_CLS)) {
             code = err_set(err, ERR_USAGE, "mean or cls is allowed");
         }
         if (code == ERR_OK && pooling_count(config->pooling) != 1) {

@@ -142,6 +142,8 @@ def test_the_manual_page_and_completions_say_what_help_says(command):
     (["embed", "extra"], "extra: an argument too many; usage"),
     (["frobnicate"], "frobnicate: no such command"),
     (["--frobnicate"], "--frobnicate: no such flag"),
+    (["serve", "--pooling", "max"], "--pooling: mean or cls is allowed"),
+    (["serve", "--log-format", "xml"], "--log-format: text or json is allowed"),
     (["serve", "--isa", "mmx"], "--isa: generic, "),
     (["serve", "--precision", "fp64"], "--precision: auto, fp32, bf16 or int8 is allowed"),
     (["serve", "--max-body-bytes", "1KB"], "--max-body-bytes: a whole number from 1 to 1073741824, or one with KiB, MiB or GiB"),
