@@ -2,8 +2,8 @@
  *
  * The way of an exchange: headers → intake_check (may refuse) → body → handler->run (replies, or
  * waits for another thread) → handler->finish → reply. Where on it an exchange is, its connection
- * knows (http/reaper.h). Request lifetime; made and freed by http.c. One thread at a time: an I/O
- * thread, but between handler->submit and exchange_resume the thread that works on it. */
+ * knows (http/connections.h). Request lifetime; made and freed by http.c. One thread at a time: an
+ * I/O thread, but between handler->submit and exchange_resume the thread that works on it. */
 #ifndef ORTHRUS_SERVER_EXCHANGE_H
 #define ORTHRUS_SERVER_EXCHANGE_H
 

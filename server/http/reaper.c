@@ -5,28 +5,15 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/size.h"
-#include "server/http/arrivals.h"
 #include "server/http/rawreply.h"
 
 enum { TICK_MS = 50, TICKS_PER_END = 5 };
 
-struct tally {
-    size_t open;
-    size_t placed;  /* of the open ones: within the limit and not ended for a newcomer */
-    size_t ending;  /* of the open ones: ended for a newcomer, soon closed */
-    size_t refused; /* of the open ones: over the limit, refused late and then closed */
-    /* Those that have no whole header section yet; all have as long, so the first waits longest. */
-    struct conns headless;
-};
-
 struct reaper {
-    const struct settings *settings;
     pthread_t thread;
     bool started;
     struct pollfd *polled; /* [polled_room], the thread's */
@@ -34,96 +21,14 @@ struct reaper {
     pthread_mutex_t lock; /* of everything below */
     pthread_cond_t wake;
     bool stopping;
-    uint64_t idle_end_ns; /* while draining; UINT64_MAX otherwise */
-    struct conns conns;
-    struct conns working;
-    struct conns delayed; /* by their deadlines, the next one first */
-    struct conns asleep;  /* the same */
-    uint64_t next_end_ns; /* no phase ends before, but of those two lists */
-    struct tally main, admin;
-    struct arrivals arrivals; /* announced, not yet open */
+    struct connections connections;
 };
-
-/* Phase → bits of those that may follow. A completed request leads back to idle from anywhere. */
-static const unsigned followers[CONN_PHASES] = {
-    [CONN_IDLE] = 1 << CONN_HEADERS | 1 << CONN_ASLEEP | 1 << CONN_IDLE,
-    [CONN_ASLEEP] = 1 << CONN_IDLE,
-    [CONN_HEADERS] = 1 << CONN_BODY | 1 << CONN_DISCARD | 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_BODY] = 1 << CONN_DISCARD | 1 << CONN_HANDLING | 1 << CONN_IDLE,
-    [CONN_HANDLING] = 1 << CONN_WORKING | 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_DISCARD] = 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_WORKING] = 1 << CONN_DELAYED | 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_DELAYED] = 1 << CONN_SENDING | 1 << CONN_IDLE,
-    [CONN_SENDING] = 1 << CONN_IDLE,
-};
-
-static struct tally *tally_of(struct reaper *reaper, enum listener listener)
-{
-    return listener == LISTENER_ADMIN ? &reaper->admin : &reaper->main;
-}
-
-static bool headless(const struct conn *conn)
-{
-    return conn->phase == CONN_HEADERS || (conn->phase == CONN_IDLE && !conn->had_headers);
-}
-
-/* Lock held. */
-static void list_until(struct conns *list, struct conn *conn, uint64_t until_ns)
-{
-    struct conn *before = TAILQ_LAST(list, conns);
-    while (before && before->deadline_ns > until_ns) {
-        before = TAILQ_PREV(before, conns, in_suspended);
-    }
-    conn->deadline_ns = until_ns;
-    conn->suspended = list;
-    if (before) {
-        TAILQ_INSERT_AFTER(list, before, conn, in_suspended);
-    } else {
-        TAILQ_INSERT_HEAD(list, conn, in_suspended);
-    }
-}
-
-/* Lock held. */
-static void unlist(struct conn *conn)
-{
-    if (conn->suspended) {
-        TAILQ_REMOVE(conn->suspended, conn, in_suspended);
-        conn->suspended = NULL;
-    }
-}
-
-/* Lock held. */
-static void set_phase(struct reaper *reaper, struct conn *conn, enum conn_phase phase)
-{
-    struct tally *tally = tally_of(reaper, conn->listener);
-    bool before = headless(conn);
-    conn->phase = phase;
-    conn->had_headers |= phase != CONN_IDLE && phase != CONN_HEADERS && phase != CONN_ENDED;
-    if (before && !headless(conn)) {
-        TAILQ_REMOVE(&tally->headless, conn, in_headless);
-    } else if (!before && headless(conn)) {
-        TAILQ_INSERT_TAIL(&tally->headless, conn, in_headless);
-    }
-    unlist(conn);
-    if (phase == CONN_WORKING) {
-        conn->suspended = &reaper->working;
-        conn->poll_slot = SIZE_MAX;
-        TAILQ_INSERT_TAIL(&reaper->working, conn, in_suspended);
-    }
-}
-
-/* Nothing more goes out; the library closes what is shut down. Lock held. */
-static void end(struct reaper *reaper, struct conn *conn)
-{
-    set_phase(reaper, conn, CONN_ENDED);
-    (void)shutdown(conn->fd, SHUT_RDWR);
-}
 
 /* Its time is over. Lock held. */
 static void reap(struct reaper *reaper, struct conn *conn)
 {
     int unread = 0;
-    if (conn->phase == CONN_IDLE && reaper->idle_end_ns != UINT64_MAX &&
+    if (conn->phase == CONN_IDLE && reaper->connections.idle_end_ns != UINT64_MAX &&
         ioctl(conn->fd, FIONREAD, &unread) == 0 && unread > 0) {
         return; /* a request has just come in: it is answered before the drain ends */
     }
@@ -132,7 +37,7 @@ static void reap(struct reaper *reaper, struct conn *conn)
     } else if (conn->phase == CONN_DISCARD) {
         rawreply_send(conn->exchange);
     }
-    end(reaper, conn);
+    connections_end(&reaper->connections, conn);
 }
 
 /* What poll saw of a connection. Lock held. */
@@ -158,7 +63,7 @@ static void see(struct reaper *reaper, struct conn *conn, short seen, bool look_
         int unread = 0;
         bool at_end = seen != 0 && ioctl(conn->fd, FIONREAD, &unread) == 0 && unread == 0;
         if (at_end && conn->at_end) {
-            end(reaper, conn);
+            connections_end(&reaper->connections, conn);
         }
         conn->at_end = at_end;
     }
@@ -174,7 +79,7 @@ static void look(struct reaper *reaper, bool look_for_ends)
 {
     struct conn *conn;
     size_t n = 0;
-    size_t room = reaper->main.open + reaper->admin.open;
+    size_t room = reaper->connections.main.open + reaper->connections.admin.open;
     if (room > reaper->polled_room) {
         struct pollfd *grown = realloc(reaper->polled, room * sizeof *grown);
         if (!grown) {
@@ -184,7 +89,8 @@ static void look(struct reaper *reaper, bool look_for_ends)
         reaper->polled_room = room;
     }
     /* Who has work that is to be dropped is asked each time, the others with the ends. */
-    struct conn *first = TAILQ_FIRST(look_for_ends ? &reaper->conns : &reaper->working);
+    struct conn *first = TAILQ_FIRST(look_for_ends ? &reaper->connections.all
+                                                   : &reaper->connections.working);
     for (conn = first; conn; conn = after(conn, look_for_ends)) {
         conn->poll_slot = SIZE_MAX;
         /* An end wakes a sleeping one without this. */
@@ -199,71 +105,13 @@ static void look(struct reaper *reaper, bool look_for_ends)
     if (ready < 0) {
         return;
     }
-    first = TAILQ_FIRST(look_for_ends ? &reaper->conns : &reaper->working);
+    first = TAILQ_FIRST(look_for_ends ? &reaper->connections.all : &reaper->connections.working);
     for (conn = first; conn; conn = after(conn, look_for_ends)) {
         /* One that came meanwhile has no slot, one that was closed is not here. */
         if (conn->poll_slot != SIZE_MAX && conn->phase != CONN_ENDED) {
             see(reaper, conn, reaper->polled[conn->poll_slot].revents, look_for_ends);
         }
     }
-}
-
-/* When the phase that begins now must be over. Lock held. */
-static uint64_t phase_end_ns(const struct reaper *reaper, const struct conn *conn,
-                             enum conn_phase phase, const struct exchange *x)
-{
-    const struct settings *settings = reaper->settings;
-    uint64_t now_ns = clock_now_ns();
-    switch (phase) {
-    case CONN_IDLE:
-        return now_ns + settings->idle_timeout_ms * NS_PER_MS;
-    case CONN_HEADERS:
-        /* The first request's headers have been due since the connection began. */
-        return conn->had_headers ? now_ns + settings->header_timeout_ms * NS_PER_MS
-                                 : conn->deadline_ns;
-    case CONN_BODY:
-        return now_ns + settings->body_timeout_ms * NS_PER_MS +
-               size_min(x->content_length, x->body_max) * NS_PER_S / PEER_BYTES_PER_S;
-    case CONN_DISCARD:
-        return now_ns + DISCARD_TIMEOUT_MS * NS_PER_MS;
-    case CONN_SENDING:
-        return now_ns + settings->body_timeout_ms * NS_PER_MS +
-               x->reply_size * NS_PER_S / PEER_BYTES_PER_S;
-    case CONN_HANDLING:
-    case CONN_WORKING:
-    case CONN_ASLEEP:
-    case CONN_DELAYED: /* both until they are listed */
-    case CONN_ENDED:
-    case CONN_PHASES:
-        break;
-    }
-    return UINT64_MAX;
-}
-
-/* Lock held. */
-static void expect_end(struct reaper *reaper, uint64_t end_ns)
-{
-    if (end_ns < reaper->next_end_ns) {
-        reaper->next_end_ns = end_ns;
-    }
-}
-
-/* Lock held. */
-static void enter(struct reaper *reaper, struct conn *conn, enum conn_phase phase,
-                  struct exchange *x)
-{
-    CHECK(followers[conn->phase] & 1u << phase);
-    conn->exchange = x;
-    if (phase == CONN_DELAYED && conn->over_limit && !conn->refused) {
-        conn->refused = true;
-        tally_of(reaper, conn->listener)->refused++;
-    }
-    conn->deadline_ns = phase_end_ns(reaper, conn, phase, x);
-    expect_end(reaper, conn->deadline_ns);
-    expect_end(reaper, phase == CONN_IDLE ? reaper->idle_end_ns : UINT64_MAX);
-    set_phase(reaper, conn, phase);
-    conn->told = CLIENT_WAITS;
-    conn->at_end = false;
 }
 
 /* The first of those whose time comes before the next tick, NULL: none; all of them in a drain.
@@ -274,15 +122,15 @@ static struct conn *next_due(struct reaper *reaper, const struct conns *list, ui
     (void)pthread_mutex_lock(&reaper->lock);
     struct conn *conn = TAILQ_FIRST(list);
     bool due = conn && (conn->deadline_ns <= tick_ns + TICK_MS * NS_PER_MS ||
-                        reaper->idle_end_ns != UINT64_MAX);
+                        reaper->connections.idle_end_ns != UINT64_MAX);
     return due ? conn : NULL;
 }
 
 static void release_delayed(struct reaper *reaper, uint64_t tick_ns)
 {
     struct conn *conn;
-    while ((conn = next_due(reaper, &reaper->delayed, tick_ns))) {
-        unlist(conn);
+    while ((conn = next_due(reaper, &reaper->connections.delayed, tick_ns))) {
+        connections_unlist(conn);
         conn->deadline_ns = UINT64_MAX;
         exchange_resume(conn->exchange);
     }
@@ -292,7 +140,7 @@ static void release_delayed(struct reaper *reaper, uint64_t tick_ns)
 static void wake(struct reaper *reaper, struct conn *conn)
 {
     if (conn->phase == CONN_ASLEEP) {
-        enter(reaper, conn, CONN_IDLE, NULL);
+        connections_enter(&reaper->connections, conn, CONN_IDLE, NULL);
         repeat_wake(conn);
     }
 }
@@ -312,12 +160,12 @@ static void look_at_sleeping(struct reaper *reaper, uint64_t tick_ns)
     struct conn *conn;
     size_t go = 1;
     size_t gone = 0;
-    while ((conn = next_due(reaper, &reaper->asleep, tick_ns))) {
+    while ((conn = next_due(reaper, &reaper->connections.asleep, tick_ns))) {
         uint64_t next_ns;
         enum repeat_look found = repeat_look(conn, &next_ns);
         if (found == REPEAT_REFUSED) {
-            unlist(conn);
-            list_until(&reaper->asleep, conn, next_ns);
+            connections_unlist(conn);
+            connections_list(&reaper->connections.asleep, conn, next_ns);
             go = 1;
             gone = 0;
             continue;
@@ -336,11 +184,11 @@ static void look_at_sleeping(struct reaper *reaper, uint64_t tick_ns)
 static void end_phases(struct reaper *reaper, uint64_t now_ns)
 {
     struct conn *conn;
-    reaper->next_end_ns = UINT64_MAX;
-    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
+    reaper->connections.next_end_ns = UINT64_MAX;
+    TAILQ_FOREACH (conn, &reaper->connections.all, in_conns) {
         uint64_t end_ns = conn->deadline_ns;
-        if (conn->phase == CONN_IDLE && reaper->idle_end_ns < end_ns) {
-            end_ns = reaper->idle_end_ns;
+        if (conn->phase == CONN_IDLE && reaper->connections.idle_end_ns < end_ns) {
+            end_ns = reaper->connections.idle_end_ns;
         }
         if (conn->phase == CONN_ASLEEP || conn->phase == CONN_DELAYED ||
             conn->phase == CONN_ENDED) {
@@ -350,7 +198,7 @@ static void end_phases(struct reaper *reaper, uint64_t now_ns)
             reap(reaper, conn);
         }
         if (conn->phase != CONN_ENDED) {
-            expect_end(reaper, end_ns);
+            connections_expect_end(&reaper->connections, end_ns);
         }
     }
 }
@@ -370,8 +218,8 @@ static void *run(void *argument)
         look_at_sleeping(reaper, tick_ns);
         look(reaper, ++ticks % TICKS_PER_END == 0);
         now_ns = clock_now_ns();
-        arrivals_forget_lost(&reaper->arrivals, now_ns);
-        if (now_ns >= reaper->next_end_ns) {
+        arrivals_forget_lost(&reaper->connections.arrivals, now_ns);
+        if (now_ns >= reaper->connections.next_end_ns) {
             end_phases(reaper, now_ns);
         }
         pause_until(reaper, tick_ns + TICK_MS * NS_PER_MS);
@@ -388,14 +236,7 @@ enum err_code reaper_create(const struct settings *settings, struct reaper **ret
         return err_nomem(err, sizeof *reaper);
     }
     pthread_condattr_t monotonic;
-    reaper->settings = settings;
-    reaper->idle_end_ns = reaper->next_end_ns = UINT64_MAX;
-    TAILQ_INIT(&reaper->conns);
-    TAILQ_INIT(&reaper->working);
-    TAILQ_INIT(&reaper->delayed);
-    TAILQ_INIT(&reaper->asleep);
-    TAILQ_INIT(&reaper->main.headless);
-    TAILQ_INIT(&reaper->admin.headless);
+    connections_init(&reaper->connections, settings);
     (void)pthread_mutex_init(&reaper->lock, NULL);
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -425,34 +266,15 @@ void reaper_destroy(struct reaper *reaper)
     }
     (void)pthread_cond_destroy(&reaper->wake);
     (void)pthread_mutex_destroy(&reaper->lock);
-    arrivals_done(&reaper->arrivals);
+    connections_done(&reaper->connections);
     free(reaper->polled);
     free(reaper);
-}
-
-/* Makes room: ends the connection that waits longest for a whole header section (a kept one that
- * begins its next request is not old); with_place: one that holds a place. Lock held. */
-static void evict(struct reaper *reaper, enum listener listener, bool with_place)
-{
-    struct tally *tally = tally_of(reaper, listener);
-    struct conn *conn = TAILQ_FIRST(&tally->headless);
-    while (conn && with_place && conn->over_limit) {
-        conn = TAILQ_NEXT(conn, in_headless);
-    }
-    if (conn) {
-        end(reaper, conn);
-        conn->evicted = true;
-        tally->ending++;
-        tally->placed -= !conn->over_limit;
-    }
 }
 
 bool reaper_announce(struct reaper *reaper, int fd, enum listener listener, size_t most)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    struct tally *tally = tally_of(reaper, listener);
-    bool ok = tally->open + arrivals_count(&reaper->arrivals, listener) < most &&
-              arrivals_add(&reaper->arrivals, fd, listener, clock_now_ns());
+    bool ok = connections_announce(&reaper->connections, fd, listener, most);
     (void)pthread_mutex_unlock(&reaper->lock);
     return ok;
 }
@@ -460,12 +282,7 @@ bool reaper_announce(struct reaper *reaper, int fd, enum listener listener, size
 bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t most)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    struct tally *tally = tally_of(reaper, listener);
-    bool full = tally->open + arrivals_count(&reaper->arrivals, listener) >= most;
-    if (full && tally->ending + tally->refused == 0) {
-        evict(reaper, listener, false);
-    }
-    bool making = full && tally->ending + tally->refused > 0;
+    bool making = connections_making_room(&reaper->connections, listener, most);
     (void)pthread_mutex_unlock(&reaper->lock);
     return making;
 }
@@ -473,7 +290,7 @@ bool reaper_making_room(struct reaper *reaper, enum listener listener, size_t mo
 void reaper_withdraw(struct reaper *reaper, int fd)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    arrivals_remove(&reaper->arrivals, fd);
+    arrivals_remove(&reaper->connections.arrivals, fd);
     (void)pthread_mutex_unlock(&reaper->lock);
 }
 
@@ -486,22 +303,8 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
     }
     conn->fd = fd;
     conn->listener = listener;
-    conn->phase = CONN_IDLE;
-    conn->client = CLIENT_WAITS;
-    conn->poll_slot = SIZE_MAX;
-    conn->deadline_ns = clock_now_ns() + reaper->settings->header_timeout_ms * NS_PER_MS;
     (void)pthread_mutex_lock(&reaper->lock);
-    struct tally *tally = tally_of(reaper, listener);
-    arrivals_remove(&reaper->arrivals, fd);
-    tally->open++;
-    if (tally->placed >= limit) {
-        evict(reaper, listener, true);
-    }
-    expect_end(reaper, conn->deadline_ns);
-    conn->over_limit = tally->placed >= limit;
-    tally->placed += !conn->over_limit;
-    TAILQ_INSERT_TAIL(&reaper->conns, conn, in_conns);
-    TAILQ_INSERT_TAIL(&tally->headless, conn, in_headless);
+    connections_open(&reaper->connections, conn, limit);
     (void)pthread_mutex_unlock(&reaper->lock);
     return conn;
 }
@@ -509,16 +312,7 @@ struct conn *reaper_open(struct reaper *reaper, int fd, enum listener listener, 
 void reaper_close(struct reaper *reaper, struct conn *conn)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    struct tally *tally = tally_of(reaper, conn->listener);
-    tally->open--;
-    tally->ending -= conn->evicted;
-    tally->refused -= conn->refused;
-    tally->placed -= !conn->over_limit && !conn->evicted;
-    TAILQ_REMOVE(&reaper->conns, conn, in_conns);
-    unlist(conn);
-    if (headless(conn)) {
-        TAILQ_REMOVE(&tally->headless, conn, in_headless);
-    }
+    connections_close(&reaper->connections, conn);
     (void)pthread_mutex_unlock(&reaper->lock);
     free(conn);
 }
@@ -526,8 +320,7 @@ void reaper_close(struct reaper *reaper, struct conn *conn)
 size_t reaper_count(struct reaper *reaper, enum listener listener)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    struct tally *tally = tally_of(reaper, listener);
-    size_t count = tally->open + arrivals_count(&reaper->arrivals, listener);
+    size_t count = connections_count(&reaper->connections, listener);
     (void)pthread_mutex_unlock(&reaper->lock);
     return count;
 }
@@ -539,7 +332,7 @@ bool reaper_enter(struct reaper *reaper, struct conn *conn, enum conn_phase phas
     bool alive = conn->phase != CONN_ENDED;
     conn->exchange = x;
     if (alive) {
-        enter(reaper, conn, phase, x);
+        connections_enter(&reaper->connections, conn, phase, x);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return alive;
@@ -549,7 +342,7 @@ void reaper_release_at(struct reaper *reaper, struct conn *conn, uint64_t releas
 {
     (void)pthread_mutex_lock(&reaper->lock);
     CHECK(conn->phase == CONN_DELAYED);
-    list_until(&reaper->delayed, conn, release_ns);
+    connections_list(&reaper->connections.delayed, conn, release_ns);
     (void)pthread_mutex_unlock(&reaper->lock);
 }
 
@@ -558,8 +351,8 @@ bool reaper_sleep(struct reaper *reaper, struct conn *conn, uint64_t look_ns)
     (void)pthread_mutex_lock(&reaper->lock);
     bool idle = conn->phase == CONN_IDLE;
     if (idle) {
-        enter(reaper, conn, CONN_ASLEEP, NULL);
-        list_until(&reaper->asleep, conn, look_ns);
+        connections_enter(&reaper->connections, conn, CONN_ASLEEP, NULL);
+        connections_list(&reaper->connections.asleep, conn, look_ns);
     }
     (void)pthread_mutex_unlock(&reaper->lock);
     return idle;
@@ -600,8 +393,8 @@ void reaper_chunk(struct reaper *reaper, struct conn *conn, size_t size)
 void reaper_drain(struct reaper *reaper, uint64_t deadline_ns)
 {
     (void)pthread_mutex_lock(&reaper->lock);
-    reaper->idle_end_ns = deadline_ns;
-    expect_end(reaper, deadline_ns);
+    reaper->connections.idle_end_ns = deadline_ns;
+    connections_expect_end(&reaper->connections, deadline_ns);
     (void)pthread_cond_signal(&reaper->wake);
     (void)pthread_mutex_unlock(&reaper->lock);
 }
@@ -610,7 +403,7 @@ void reaper_cancel(struct reaper *reaper)
 {
     struct conn *conn;
     (void)pthread_mutex_lock(&reaper->lock);
-    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
+    TAILQ_FOREACH (conn, &reaper->connections.all, in_conns) {
         if (conn->phase == CONN_WORKING && conn->exchange->client_changed) {
             conn->exchange->client_changed(conn->exchange, CLIENT_GONE);
         }
@@ -620,13 +413,8 @@ void reaper_cancel(struct reaper *reaper)
 
 size_t reaper_busy(struct reaper *reaper, bool suspended_only)
 {
-    struct conn *conn;
-    size_t busy = 0;
     (void)pthread_mutex_lock(&reaper->lock);
-    TAILQ_FOREACH (conn, &reaper->conns, in_conns) {
-        busy += conn->exchange &&
-                (!suspended_only || conn->phase == CONN_WORKING || conn->phase == CONN_DELAYED);
-    }
+    size_t busy = connections_busy(&reaper->connections, suspended_only);
     (void)pthread_mutex_unlock(&reaper->lock);
     return busy;
 }

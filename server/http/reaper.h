@@ -1,28 +1,8 @@
-/* Connections: the one record of what each is doing, its deadline, and whether its client is there.
+/* The thread that ends what takes too long and looks after clients, and the lock around the
+ * connections (connections.h), which it and the I/O threads change.
  *
- * A connection is in one phase, changed by reaper_enter alone, under one lock:
- *
- *   idle      a new connection's first headers: header_timeout; between requests: idle_timeout
- *   headers   header_timeout
- *   body      body_timeout plus a second for each PEER_BYTES_PER_S of the body
- *   discard   a refused request's body: DISCARD_TIMEOUT_MS
- *   handling  none: its handler runs on the I/O thread
- *   working   none: suspended, with the request's own deadline, kept by the scheduler
- *   asleep    none: the reaper looks, at its time, what has come (repeat.h)
- *   delayed   none: suspended, with a refusal that is kept back until the reaper lets it go
- *   sending   body_timeout plus a second for each PEER_BYTES_PER_S of the answer
- *   ended     nothing more is read or sent; the last one
- *
- * libmicrohttpd knows idle timeouts alone, which a client that sends one byte now and then never
- * meets; here each phase ends at a fixed time, and the connection with it: it is shut down, in the
- * middle of a body after the answer (408, or the refusal that waited for the rest).
- *
- * Who may touch an exchange: its I/O thread, but from the hand-over to the resume of a working one
- * the thread that works on it. In discard its reply is complete and only read, for the reaper may
- * send it; whoever moves the connection on has the reply for himself.
- *
- * It also asks, every TICK_MS (where no work waits for them every fifth time) and nowhere else,
- * whether clients are still there: libmicrohttpd does not look at suspended connections and,
+ * It asks, every TICK_MS (where no work waits for them every fifth time) and nowhere else, whether
+ * clients are still there: libmicrohttpd does not look at suspended connections and,
  * polling edge-triggered, misses an end of stream that comes together with the last bytes before
  * it. A reset connection's client is gone; one that has only closed its own side may still read an
  * answer.
@@ -34,58 +14,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "base/err.h"
-#include "server/exchange/exchange.h"
-#include "server/http/framing.h"
-#include "server/http/repeat.h"
-#include "server/queue/policy.h"
-
-enum { DISCARD_TIMEOUT_MS = 10000, PEER_BYTES_PER_S = 64 * 1024 };
+#include "server/http/connections.h"
 
 struct reaper;
-TAILQ_HEAD(conns, conn);
-
-enum conn_phase {
-    CONN_IDLE,
-    CONN_ASLEEP,
-    CONN_HEADERS,
-    CONN_BODY,
-    CONN_DISCARD,
-    CONN_HANDLING,
-    CONN_WORKING,
-    CONN_DELAYED,
-    CONN_SENDING,
-    CONN_ENDED,
-    CONN_PHASES,
-};
-
-/* A connection. Lifetime: from reaper_open to reaper_close. */
-struct conn {
-    int fd;
-    enum listener listener;
-    bool over_limit; /* one too many: refused politely */
-    /* The I/O thread's; while it is asleep the reaper's, under its lock. */
-    struct framing framing; /* told by tap.c */
-    uint64_t requests;      /* begun */
-    bool answering; /* a request is whole and was suspended, its answer is not over: tap.h */
-    struct policy_patience patience;
-    struct repeat repeat;
-    /* The reaper's, under its lock. */
-    TAILQ_ENTRY(conn) in_conns, in_headless, in_suspended;
-    enum conn_phase phase;
-    bool had_headers;          /* a whole header section has come */
-    bool evicted;              /* ended for a newcomer */
-    bool refused;              /* over the limit; its refusal is kept back, or was */
-    struct conns *suspended;   /* the list of its phase, or NULL */
-    struct exchange *exchange; /* under way, or NULL */
-    uint64_t deadline_ns;
-    enum policy_client client; /* as last seen */
-    enum policy_client told;   /* what the exchange that is worked on has been told of it */
-    bool at_end;               /* between bytes, at the end of the stream when last looked at */
-    size_t poll_slot;          /* of the round that goes on, SIZE_MAX: none */
-};
 
 CHECK_RESULT enum err_code reaper_create(const struct settings *settings,
                                          struct reaper **ret_reaper, struct err *err);

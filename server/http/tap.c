@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "server/http/reaper.h"
+#include "server/http/connections.h"
 
 /* Process lifetime: recv() is told nothing but the descriptor. */
 static _Atomic(struct conn *) *watched; /* [n_watched], by descriptor */
