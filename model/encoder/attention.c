@@ -22,7 +22,7 @@ struct attend {
     float *values; /* [value panels][n][columns] */
     float *scores; /* [rows_max][key panels · columns] */
     float *packed; /* [max(n, D)][rows_max], and slack */
-    float *tile;   /* [rows_max][columns] */
+    float *tile;   /* [rows_max][panels · columns] */
 };
 
 static void attend_take(struct attend *attend, const struct kernels *ops, size_t n, size_t width,
@@ -36,7 +36,8 @@ static void attend_take(struct attend *attend, const struct kernels *ops, size_t
     attend->scores = region_take(region, padded * kernel->rows_max, sizeof(float));
     attend->packed = region_take(region, size_max(n, width) * kernel->rows_max + kernel->pack_max,
                                  sizeof(float));
-    attend->tile = region_take(region, (size_t)kernel->rows_max * kernel->columns, sizeof(float));
+    attend->tile = region_take(region, (size_t)kernel->rows_max * kernel->panels * kernel->columns,
+                               sizeof(float));
 }
 
 size_t attention_scratch_bytes(const struct kernels *ops, size_t n, size_t head_width)
@@ -91,10 +92,19 @@ static void pack_values(const struct attend *attend)
 }
 
 static void multiply(const struct tile_kernel *kernel, size_t rows, size_t words, const float *a,
-                     const float *b, float *tile, size_t ld)
+                     const float *b, size_t panels, float *tile, size_t ld)
 {
     const struct multiply_args args = {
-        .rows = rows, .words = words, .a = a, .b = b, .next = b, .tile = tile, .ld = ld};
+        .rows = rows,
+        .words = words,
+        .a = a,
+        .b = b,
+        .panels = panels,
+        .panel_bytes = words * kernel->columns * sizeof *b,
+        .next = b,
+        .tile = tile,
+        .ld = ld,
+    };
     kernel->multiply(&args);
 }
 
@@ -104,31 +114,34 @@ static void attend_rows(const struct attend *attend, size_t from, size_t to)
     const struct kernels *ops = attend->ops;
     const struct tile_kernel *kernel = ops->f32;
     size_t columns = kernel->columns;
+    size_t tile_columns = kernel->panels * columns;
     size_t rows = to - from;
     size_t padded = size_round_up(attend->n, columns);
     float scale = 1.0f / sqrtf((float)attend->width);
 
     pack_rows(kernel, attend->query + from * attend->ld, attend->ld, rows, attend->width,
               attend->packed);
-    for (size_t first = 0; first < padded; first += columns) {
+    for (size_t first = 0; first < padded; first += tile_columns) {
         multiply(kernel, rows, attend->width, attend->packed, attend->keys + first * attend->width,
-                 attend->scores + first, padded);
+                 size_min(padded - first, tile_columns) / columns, attend->scores + first, padded);
     }
     for (size_t r = 0; r < rows; r++) {
         ops->softmax(attend->scores + r * padded, attend->n, scale);
     }
     pack_rows(kernel, attend->scores, padded, rows, attend->n, attend->packed);
-    for (size_t first = 0; first < attend->width; first += columns) {
+    for (size_t first = 0; first < attend->width; first += tile_columns) {
         float *out = attend->out + from * attend->out_ld + first;
         const float *values = attend->values + first * attend->n;
-        size_t used = size_min(columns, attend->width - first);
-        if (used == columns) {
-            multiply(kernel, rows, attend->n, attend->packed, values, out, attend->out_ld);
+        size_t used = size_min(tile_columns, attend->width - first);
+        size_t panels = size_div_up(used, columns);
+        if (used == panels * columns) {
+            multiply(kernel, rows, attend->n, attend->packed, values, panels, out, attend->out_ld);
             continue;
         }
-        multiply(kernel, rows, attend->n, attend->packed, values, attend->tile, columns);
+        multiply(kernel, rows, attend->n, attend->packed, values, panels, attend->tile,
+                 tile_columns);
         for (size_t r = 0; r < rows; r++) {
-            memcpy(out + r * attend->out_ld, attend->tile + r * columns, used * sizeof *out);
+            memcpy(out + r * attend->out_ld, attend->tile + r * tile_columns, used * sizeof *out);
         }
     }
 }

@@ -184,9 +184,8 @@ static void fetch_next(const struct pass *pass, size_t layer, enum matrix matrix
     const struct linear *linears = encoder->layers[last ? layer + 1 : layer].linear;
     enum matrix after = last ? MATRIX_QKV : matrix + 1;
     const struct linear *packs = after == MATRIX_FFN_IN ? &linears[MATRIX_FFN_OUT] : NULL;
-    call->fetched = linear_first_panel(&linears[after], packs, pass->batch->total, pass->team,
-                                       pass->member);
-    call->fetched_bytes = linears[after].panel_bytes;
+    call->fetched = linear_first_panels(&linears[after], packs, pass->batch->total, pass->team,
+                                        pass->member, &call->fetched_bytes);
 }
 
 static void multiply(const struct pass *pass, size_t layer, enum matrix matrix,

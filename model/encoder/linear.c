@@ -242,7 +242,8 @@ static size_t held_blocks(size_t panels)
 
 static size_t tile_bytes(const struct tile_kernel *kernel)
 {
-    return size_round_up((size_t)kernel->rows_max * kernel->columns * sizeof(float), ALIGN);
+    return size_round_up((size_t)kernel->rows_max * kernel->panels * kernel->columns * sizeof(float),
+                         ALIGN);
 }
 
 size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next)
@@ -251,7 +252,8 @@ size_t linear_scratch_bytes(const struct linear *linear, const struct linear *ne
         return 0;
     }
     size_t panels = span_panels(linear, next);
-    return tile_bytes(linear->kernel) * (1 + (next ? panels * held_blocks(panels) : 0));
+    size_t tiles = next ? size_div_up(panels, linear->kernel->panels) * held_blocks(panels) : 0;
+    return tile_bytes(linear->kernel) * (1 + tiles);
 }
 
 /* What one member does of a product. */
@@ -259,13 +261,14 @@ struct share {
     const struct linear *linear;
     const struct linear_call *call;
     size_t span; /* panels */
-    float *tile; /* [rows_max,columns] */
+    float *tile; /* [rows_max, kernel->panels · columns] */
     float *held; /* [held blocks][rows_max, span · columns]: outputs to be packed */
 };
 
 static size_t held_ld(const struct share *share)
 {
-    return share->span * share->linear->kernel->columns;
+    const struct tile_kernel *kernel = share->linear->kernel;
+    return size_max(share->span, kernel->panels) * kernel->columns;
 }
 
 static float *held_block(const struct share *share, size_t nth)
@@ -273,7 +276,8 @@ static float *held_block(const struct share *share, size_t nth)
     return share->held + nth * share->linear->kernel->rows_max * held_ld(share);
 }
 
-static void finish_tile(const struct share *share, size_t block, size_t panel, size_t nth)
+static void finish_tile(const struct share *share, size_t block, size_t panel, size_t panels,
+                        size_t nth)
 {
     const struct linear *linear = share->linear;
     const struct linear_call *call = share->call;
@@ -283,9 +287,9 @@ static void finish_tile(const struct share *share, size_t block, size_t panel, s
     struct finish_args args = {
         .finish = call->finish,
         .rows = operand_start(call->x, block + 1) - from,
-        .columns = size_min(columns, linear->out - first),
+        .columns = size_min(panels * columns, linear->out - first),
         .sums = share->tile,
-        .sums_ld = columns,
+        .sums_ld = panels * columns,
         .bias = linear->bias + first,
         .residual = call->residual ? call->residual + from * call->residual_ld + first : NULL,
         .residual_ld = call->residual_ld,
@@ -302,7 +306,7 @@ static void finish_tile(const struct share *share, size_t block, size_t panel, s
 
 /* Asks for the lines that finish_tile will write (and read) while the tile is multiplied: stores to
  * lines that are far away stall it otherwise. */
-static void prefetch_tile(const struct share *share, size_t block, size_t panel)
+static void prefetch_tile(const struct share *share, size_t block, size_t panel, size_t panels)
 {
     const struct linear *linear = share->linear;
     const struct linear_call *call = share->call;
@@ -312,7 +316,7 @@ static void prefetch_tile(const struct share *share, size_t block, size_t panel)
         return;
     }
     size_t first = panel * linear->kernel->columns;
-    size_t columns = size_min(linear->kernel->columns, linear->out - first);
+    size_t columns = size_min(panels * linear->kernel->columns, linear->out - first);
     for (size_t row = from; row < to; row++) {
         for (size_t c = first; c < first + columns; c += FLOATS_A_LINE) {
             __builtin_prefetch(call->out + row * call->out_ld + c, 1);
@@ -332,15 +336,21 @@ static void pack_held(const struct share *share, size_t from_panel, size_t to_pa
                  from_panel * columns, size_min(to_panel * columns, share->linear->out));
 }
 
+/* Of the first tile of so many panels. */
+static size_t tile_panels_bytes(const struct linear *linear, size_t panels)
+{
+    return size_min(panels, linear->kernel->panels) * linear->panel_bytes;
+}
+
 static const unsigned char *panel_of(const struct linear *linear, size_t panel)
 {
     return linear->weight + panel * linear->panel_bytes;
 }
 
-/* Blocks [from,to) against one panel. While they are multiplied, what is multiplied behind them is
+/* Blocks [from,to) against the panels of a tile. While they are multiplied, what is multiplied behind them is
  * fetched from memory, a share with each block; NULL: nothing. */
-static void run_panel(const struct share *share, size_t panel, size_t from, size_t to,
-                      const unsigned char *behind, size_t behind_bytes)
+static void run_panels(const struct share *share, size_t panel, size_t panels, size_t from,
+                       size_t to, const unsigned char *behind, size_t behind_bytes)
 {
     const struct linear *linear = share->linear;
     const struct operand *x = share->call->x;
@@ -348,7 +358,7 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
     const unsigned char *b = panel_of(linear, panel);
     /* What is behind may be another matrix with longer panels: beside each word that is read no
      * more than another one is asked for, so its end may have to come when it is multiplied. */
-    size_t word_bytes = linear->kernel->columns * sizeof(uint32_t);
+    size_t word_bytes = panels * linear->kernel->columns * sizeof(uint32_t);
     size_t step = behind ? size_div_up(behind_bytes, linear->words * (to - from)) : 0;
     step = size_min(step, word_bytes);
     for (size_t block = from; block < to; block++) {
@@ -360,20 +370,22 @@ static void run_panel(const struct share *share, size_t panel, size_t from, size
             .wide = linear->wide,
             .a = operand_block(x, block),
             .b = b,
+            .panels = panels,
+            .panel_bytes = linear->panel_bytes,
             .next = step ? behind + (block - from) * linear->words * step : b,
             .next_step = step,
             .tile = share->tile,
-            .ld = linear->kernel->columns,
+            .ld = panels * linear->kernel->columns,
         };
         size_t nth = share->span > 1 ? block - from : 0;
-        prefetch_tile(share, block, panel);
+        prefetch_tile(share, block, panel, panels);
         linear->kernel->multiply(&args);
-        finish_tile(share, block, panel, nth);
+        finish_tile(share, block, panel, panels, nth);
         if (share->call->completion) {
-            completion_add(share->call->completion, block, 1);
+            completion_add(share->call->completion, block, (unsigned)panels);
         }
         if (share->call->next && share->span == 1) {
-            pack_held(share, panel, panel + 1, block, nth);
+            pack_held(share, panel, panel + panels, block, nth);
         }
     }
 }
@@ -386,14 +398,17 @@ static void run_chunk(const struct share *share, const struct piece *chunk,
 {
     const struct linear *linear = share->linear;
     size_t each = share->span > 1 ? HELD_BLOCKS : chunk->to_block - chunk->from_block;
-    for (size_t panel = chunk->from_panel; panel < chunk->to_panel; panel += share->span) {
-        size_t end_panel = size_min(panel + share->span, chunk->to_panel);
+    size_t step = size_max(share->span, linear->kernel->panels);
+    for (size_t panel = chunk->from_panel; panel < chunk->to_panel; panel += step) {
+        size_t end_panel = size_min(panel + step, chunk->to_panel);
         for (size_t block = chunk->from_block; block < chunk->to_block; block += each) {
             size_t end = size_min(block + each, chunk->to_block);
-            for (size_t p = panel; p < end_panel; p++) {
-                bool last = p + 1 == chunk->to_panel;
-                run_panel(share, p, block, end, last ? behind : panel_of(linear, p + 1),
-                          last ? behind_bytes : linear->panel_bytes);
+            size_t n;
+            for (size_t p = panel; p < end_panel; p += n) {
+                n = size_min(linear->kernel->panels, end_panel - p);
+                bool last = p + n == chunk->to_panel;
+                run_panels(share, p, n, block, end, last ? behind : panel_of(linear, p + n),
+                           last ? behind_bytes : tile_panels_bytes(linear, chunk->to_panel - p - n));
             }
             for (size_t held = block; share->span > 1 && held < end; held++) {
                 pack_held(share, panel, end_panel, held, held - block);
@@ -414,7 +429,8 @@ static void run_piece(const struct share *share, const struct piece *piece,
         chunk.from_block = piece->from_block + blocks * nth / chunks;
         chunk.to_block = piece->from_block + blocks * (nth + 1) / chunks;
         if (nth + 1 < chunks) {
-            run_chunk(share, &chunk, panel_of(linear, piece->from_panel), linear->panel_bytes);
+            run_chunk(share, &chunk, panel_of(linear, piece->from_panel),
+                      tile_panels_bytes(linear, piece->to_panel - piece->from_panel));
         } else {
             run_chunk(share, &chunk, behind, behind_bytes);
         }
@@ -435,13 +451,14 @@ static size_t pieces_of(const struct linear *linear, const struct linear *next, 
     return grid_share(&grid, team->width, member, pieces);
 }
 
-const void *linear_first_panel(const struct linear *linear, const struct linear *next, size_t rows,
-                               const struct team *team, unsigned member)
+const void *linear_first_panels(const struct linear *linear, const struct linear *next, size_t rows,
+                                const struct team *team, unsigned member, size_t *ret_bytes)
 {
     struct piece pieces[GRID_PIECES];
     if (!linear->kernel || rows == 0 || pieces_of(linear, next, rows, team, member, pieces) == 0) {
         return NULL;
     }
+    *ret_bytes = tile_panels_bytes(linear, pieces[0].to_panel - pieces[0].from_panel);
     return panel_of(linear, pieces[0].from_panel);
 }
 
@@ -460,8 +477,9 @@ static void run_tiles(const struct linear *linear, const struct linear_call *cal
     size_t n = pieces_of(linear, next, call->x->rows, team, member, pieces);
     for (size_t i = 0; i < n; i++) {
         if (i + 1 < n) {
-            run_piece(&share, &pieces[i], panel_of(linear, pieces[i + 1].from_panel),
-                      linear->panel_bytes);
+            const struct piece *after = &pieces[i + 1];
+            run_piece(&share, &pieces[i], panel_of(linear, after->from_panel),
+                      tile_panels_bytes(linear, after->to_panel - after->from_panel));
         } else {
             run_piece(&share, &pieces[i], call->fetched, call->fetched_bytes);
         }

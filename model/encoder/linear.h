@@ -78,15 +78,15 @@ struct linear_call {
     size_t out_ld;
     const struct operand *next;          /* [T,N] instead of out; NULL */
     const struct completion *completion; /* of the blocks in out, a part each panel; NULL */
-    /* Fetched from memory while the member's last panel is multiplied; NULL. Speed alone. */
+    /* Fetched from memory while the member's last panels are multiplied; NULL. Speed alone. */
     const void *fetched;
     size_t fetched_bytes;
 };
 
-/* The first panel that a member of the team will read of a product of so many rows, `panel_bytes`
- * of it; NULL where it has none. next: as in the call, or NULL. */
-const void *linear_first_panel(const struct linear *linear, const struct linear *next, size_t rows,
-                               const struct team *team, unsigned member);
+/* The panels of the first tile that a member of the team will make of a product of so many rows;
+ * NULL where it makes none. next: as in the call, or NULL. */
+const void *linear_first_panels(const struct linear *linear, const struct linear *next, size_t rows,
+                                const struct team *team, unsigned member, size_t *ret_bytes);
 
 /* Bytes of scratch, aligned to 64, that one member needs; next: as in the call, or NULL. */
 size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next);

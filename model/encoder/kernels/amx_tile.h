@@ -10,6 +10,7 @@
 #include "model/encoder/kernels/avx512_tile.h"
 
 enum {
+    TILE_COLUMNS = 32,   /* two tiles */
     AMX_ROWS = 16,       /* of a tile */
     AMX_STEP_WORDS = 16, /* of a tile's row: the inputs of one step */
     AMX_ROW_BYTES = 64,

@@ -1,5 +1,5 @@
-/* What the AVX-512 tiles of every precision share: 14 rows × 32 columns, two vectors of sums a
- * row (28 of the 32 registers), and the interleaving of 16 rows of words. */
+/* What the AVX-512 tiles of every precision share: 14 rows × two panels of 16 columns, two vectors of
+ * sums a row (28 of the 32 registers), or one panel, and the interleaving of 16 rows of words. */
 #ifndef ORTHRUS_MODEL_KERNELS_AVX512_TILE_H
 #define ORTHRUS_MODEL_KERNELS_AVX512_TILE_H
 
@@ -10,7 +10,7 @@
 #include "base/kernels/avx512_transpose.h"
 #include "model/encoder/kernels/unroll.h"
 
-enum { TILE_ROWS = 14, TILE_COLUMNS = 32, TILE_PACK = 16, TILE_LANES = 16 };
+enum { TILE_ROWS = 14, TILE_LANES = 16, TILE_PANELS = 2, TILE_PACK = 16, TILE_LINE = 64 };
 
 /* Writes words k … k+n-1 of 16 rows, or of the first `stride`. */
 INLINE void store_interleaved(__m512i rows[16], size_t n, uint32_t *words, size_t stride)

@@ -162,6 +162,7 @@ const struct tile_kernel tile_amx_bf16 = {
     .rows_max = AMX_ROWS_MAX,
     .row_unit = AMX_ROWS,
     .columns = TILE_COLUMNS,
+    .panels = 1,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .pack_columns = bf16_interleave,

@@ -19,42 +19,50 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
-INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
+INLINE void multiply_rows(const size_t rows, const size_t panels, const struct multiply_args *args)
 {
     const float *a = args->a;
-    const float *b = args->b;
+    const char *b = args->b;
     const char *next = args->next;
-    vf sums[TILE_ROWS][2];
+    vf sums[TILE_ROWS][TILE_PANELS];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = _mm512_setzero_ps();
-        sums[r][1] = _mm512_setzero_ps();
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            sums[r][p] = _mm512_setzero_ps();
+        }
     }
     for (size_t k = 0; k < args->words; k++) {
-        vf b0 = _mm512_load_ps(b);
-        vf b1 = _mm512_load_ps(b + TILE_LANES);
-        _mm_prefetch(next, _MM_HINT_T1);
-        _mm_prefetch(next + 64, _MM_HINT_T1);
+        vf words[TILE_PANELS];
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            words[p] = _mm512_load_ps(b + p * args->panel_bytes);
+            _mm_prefetch(next + p * TILE_LINE, _MM_HINT_T1);
+        }
         UNROLL
         for (size_t r = 0; r < rows; r++) {
             vf x = _mm512_set1_ps(a[r]);
-            sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
-            sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
+            UNROLL
+            for (size_t p = 0; p < panels; p++) {
+                sums[r][p] = _mm512_fmadd_ps(x, words[p], sums[r][p]);
+            }
         }
         a += rows;
-        b += TILE_COLUMNS;
+        b += TILE_LINE;
         next += args->next_step;
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
-        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            _mm512_storeu_ps(args->tile + r * args->ld + p * TILE_LANES, sums[r][p]);
+        }
     }
 }
 
 static void multiply(const struct multiply_args *args)
 {
-    ROWS_DISPATCH(TILE_ROWS, multiply_rows, args)
+    TILE_DISPATCH(TILE_ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_avx512_f32 = {
@@ -64,7 +72,8 @@ const struct tile_kernel tile_avx512_f32 = {
     .rows_max = TILE_ROWS,
     .row_unit = 1,
     .word_unit = 1,
-    .columns = TILE_COLUMNS,
+    .columns = TILE_LANES,
+    .panels = TILE_PANELS,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .pack_columns = pack_rows,

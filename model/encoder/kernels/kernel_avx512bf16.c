@@ -3,42 +3,50 @@
 #include "model/encoder/kernels/bf16_pack.h"
 
 /* Two products and their sum a step, bf16 × bf16 → fp32. */
-INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
+INLINE void multiply_rows(const size_t rows, const size_t panels, const struct multiply_args *args)
 {
     const uint32_t *a = args->a;
-    const uint32_t *b = args->b;
+    const char *b = args->b;
     const char *next = args->next;
-    vf sums[TILE_ROWS][2];
+    vf sums[TILE_ROWS][TILE_PANELS];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = _mm512_setzero_ps();
-        sums[r][1] = _mm512_setzero_ps();
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            sums[r][p] = _mm512_setzero_ps();
+        }
     }
     for (size_t k = 0; k < args->words; k++) {
-        __m512bh b0 = (__m512bh)_mm512_load_si512(b);
-        __m512bh b1 = (__m512bh)_mm512_load_si512(b + TILE_LANES);
-        _mm_prefetch(next, _MM_HINT_T1);
-        _mm_prefetch(next + 64, _MM_HINT_T1);
+        __m512bh words[TILE_PANELS];
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            words[p] = (__m512bh)_mm512_load_si512(b + p * args->panel_bytes);
+            _mm_prefetch(next + p * TILE_LINE, _MM_HINT_T1);
+        }
         UNROLL
         for (size_t r = 0; r < rows; r++) {
             __m512bh x = (__m512bh)_mm512_set1_epi32((int)a[r]);
-            sums[r][0] = _mm512_dpbf16_ps(sums[r][0], x, b0);
-            sums[r][1] = _mm512_dpbf16_ps(sums[r][1], x, b1);
+            UNROLL
+            for (size_t p = 0; p < panels; p++) {
+                sums[r][p] = _mm512_dpbf16_ps(sums[r][p], x, words[p]);
+            }
         }
         a += rows;
-        b += TILE_COLUMNS;
+        b += TILE_LINE;
         next += args->next_step;
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        _mm512_storeu_ps(args->tile + r * args->ld, sums[r][0]);
-        _mm512_storeu_ps(args->tile + r * args->ld + TILE_LANES, sums[r][1]);
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            _mm512_storeu_ps(args->tile + r * args->ld + p * TILE_LANES, sums[r][p]);
+        }
     }
 }
 
 static void multiply(const struct multiply_args *args)
 {
-    ROWS_DISPATCH(TILE_ROWS, multiply_rows, args)
+    TILE_DISPATCH(TILE_ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_avx512_bf16 = {
@@ -48,7 +56,8 @@ const struct tile_kernel tile_avx512_bf16 = {
     .rows_max = TILE_ROWS,
     .row_unit = 1,
     .word_unit = 1,
-    .columns = TILE_COLUMNS,
+    .columns = TILE_LANES,
+    .panels = TILE_PANELS,
     .pack_max = TILE_PACK,
     .pack_rows = bf16_interleave,
     .pack_columns = bf16_interleave,

@@ -260,7 +260,7 @@ static void pack_rows(const struct pack_args *args)
 
 static void multiply(const struct multiply_args *args)
 {
-    ROWS_DISPATCH(ROWS, multiply_rows, args)
+    TILE_DISPATCH(ROWS, multiply_rows, args)
 }
 
 const struct tile_kernel tile_avx512_int8 = {
@@ -271,6 +271,7 @@ const struct tile_kernel tile_avx512_int8 = {
     .row_unit = 1,
     .word_unit = 1,
     .columns = INT8_COLUMNS,
+    .panels = INT8_PANELS,
     .pack_max = INT8_COLUMNS,
     .pack_rows = pack_rows,
     .pack_columns = pack_columns,

@@ -43,6 +43,7 @@ const struct tile_kernel tile_generic_f32 = {
     .row_unit = 1,
     .word_unit = 1,
     .columns = COLUMNS,
+    .panels = 1,
     .pack_max = PACK,
     .pack_rows = pack_rows,
     .pack_columns = pack_rows,

@@ -65,6 +65,7 @@ const struct tile_kernel tile_neon_f32 = {
     .row_unit = 1,
     .word_unit = 1,
     .columns = TILE_COLUMNS,
+    .panels = 1,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .pack_columns = pack_rows,

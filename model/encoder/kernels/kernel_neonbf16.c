@@ -73,6 +73,7 @@ const struct tile_kernel tile_neonbf16_bf16 = {
     .row_unit = 1,
     .word_unit = 1,
     .columns = TILE_COLUMNS,
+    .panels = 1,
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .pack_columns = pack_rows,

@@ -47,11 +47,12 @@ struct pack_args {
                         −Σi, and centre */
 };
 
-/* One tile: rows × columns. Blocks, in this order (what stands before the words is for int8):
+/* One tile: rows × the columns of one panel or of several that follow each other. Blocks, in this
+ * order (what stands before the words is for int8):
  *   a: scales float[groups][rows], offsets float[groups][rows], pairs[groups][rows],
  *      wide float[wide][rows], words[words][rows]
- *   b: scales float[groups][columns], pairs[groups][columns], wide float[wide][columns],
- *      words[words][columns]; aligned to 64 bytes
+ *   b, of each panel: scales float[groups][columns], pairs[groups][columns],
+ *      wide float[wide][columns], words[words][columns]; aligned to 64 bytes
  * Without int8: tile = Σ_k a·b in fp32. With: an input is scale_a·(byte_a − zero_a), a weight
  * scale_b·(byte_b + centre_b); a column's pair is −Σ byte_b, and above it centre_b, so that the
  * pairs' two products and the words' together are Σ (byte_a − zero_a)(byte_b + centre_b) in
@@ -64,9 +65,11 @@ struct multiply_args {
     size_t wide;        /* int8 alone */
     const void *a;
     const void *b;
+    size_t panels;      /* 1 … kernel->panels */
+    size_t panel_bytes; /* from one to the next */
     const void *next; /* prefetched on the way: up to next_step bytes a word; 0 for nothing */
     size_t next_step;
-    float *tile; /* [rows,columns], every column written, and rows up to a row_unit's end */
+    float *tile; /* [rows,panels·columns], all written, and rows up to a row_unit's end */
     size_t ld;
 };
 
@@ -77,7 +80,8 @@ struct tile_kernel {
     unsigned word_unit;   /* words of a row come in multiples of it, filled up with zeros */
     unsigned rows_max;    /* rows of a tile, a multiple of row_unit */
     unsigned row_unit; /* rows are computed in multiples of it: where a tile ends early is waste */
-    unsigned columns;  /* columns of a tile, a multiple of pack_max */
+    unsigned columns;  /* columns of a panel, a multiple of pack_max */
+    unsigned panels;   /* at most, of one tile: it is fastest with so many */
     unsigned pack_max; /* rows of one pack_columns call; int8: all columns */
     /* a: the rows of one tile, stride their number; AMX has its own order and a stride of
      * row_unit, see kernel_amx_bf16.c */

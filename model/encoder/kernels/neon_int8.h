@@ -25,7 +25,7 @@ static inline int32x4_t add_pairs(int32x4_t sum, int32x4_t a, int32x4_t b)
 }
 
 #define WORD_VECTOR       int32x4_t
-#define LOAD_WORDS(p)     vreinterpretq_s32_u32(vld1q_u32(p))
+#define LOAD_WORDS(p)     vreinterpretq_s32_u32(vld1q_u32((const uint32_t *)(p)))
 #define SET1_WORD(word)   vreinterpretq_s32_u32(vdupq_n_u32(word))
 #define DPBUSD(sum, a, b) DOT(sum, a, b)
 #define DPWSSD(sum, a, b) add_pairs(sum, a, b)
@@ -99,13 +99,13 @@ static void pack_rows(const struct pack_args *args)
 
 static void multiply(const struct multiply_args *args)
 {
-    ROWS_DISPATCH(ROWS, multiply_rows, args)
+    TILE_DISPATCH(ROWS, multiply_rows, args)
 }
 
 #define NEON_INT8_KERNEL(label)                                                           \
     {                                                                                     \
         .name = (label), .precision = PRECISION_INT8, .word_inputs = 4, .rows_max = ROWS, \
-        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .pack_max = INT8_COLUMNS, \
+        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .panels = INT8_PANELS, .pack_max = INT8_COLUMNS, \
         .pack_rows = pack_rows, .pack_columns = pack_columns, .multiply = multiply,       \
     }
 
