@@ -173,7 +173,7 @@ static void attend_text(const struct attention_call *call, size_t head, size_t t
         attend_rows(&attend, attend.n * block / blocks, attend.n * (block + 1) / blocks);
     }
     if (call->written) {
-        call->written(call->context, start + attend.n * from / blocks,
+        call->written(call->context, head, start + attend.n * from / blocks,
                       start + attend.n * to / blocks);
     }
 }

@@ -25,7 +25,7 @@ struct attention_call {
     size_t heads;
     size_t head_width;
     float *out;
-    void (*written)(void *context, size_t from, size_t to);
+    void (*written)(void *context, size_t head, size_t from, size_t to);
     void *context;
 };
 void attention_run(const struct attention_call *call, const struct team *team, unsigned member,

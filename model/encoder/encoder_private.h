@@ -58,10 +58,12 @@ struct workspace {
     float *hidden;             /* [T,H]: the residual stream; before a LayerNorm its sums */
     float *qkv;                /* [T,3H] */
     float *context;            /* [T,H]: what attention gives */
+    float *inner;              /* [T,I]: what is between the two FFN matrices, where a team packs it
+                                * from there; the same memory as qkv and context */
     void *hidden_packed;       /* operands: the hidden states, for QKV or the first FFN matrix, */
     void *context_packed;      /* the context, */
     void *inner_packed;        /* what is between the two FFN matrices */
-    atomic_uint *done;         /* [blocks] see struct completion */
+    atomic_uint *done;         /* [blocks][spans] see struct completion */
     struct scratch *scratch;   /* the leader's; owned */
     struct observer *observer; /* borrowed, may be NULL */
     /* While calibrating, the largest magnitude that each member has seen of each input of each

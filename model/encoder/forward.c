@@ -7,7 +7,7 @@
 #include "model/encoder/encoder_private.h"
 #include "model/encoder/pooling.h"
 
-enum { WIDE_TEAM = 4 };
+enum { WIDE_TEAM = 4, SHARED_BLOCKS = 16 };
 
 /* One member's view of a pass. */
 struct pass {
@@ -92,8 +92,9 @@ struct normalizing {
     unsigned parts;      /* of a block, see struct completion */
 };
 
-static void normalize_block(void *context, size_t block)
+static void normalize_block(void *context, size_t block, size_t span)
 {
+    (void)span;
     const struct normalizing *normalizing = context;
     const struct encoder *encoder = normalizing->pass->encoder;
     const struct operand *next = &normalizing->next;
@@ -108,9 +109,10 @@ static void normalize_block(void *context, size_t block)
     }
 }
 
-static unsigned whole_panels(const void *context, size_t block)
+static unsigned whole_panels(const void *context, size_t block, size_t span)
 {
     (void)block;
+    (void)span;
     return ((const struct normalizing *)context)->parts;
 }
 
@@ -154,7 +156,7 @@ static void embed(struct pass *pass)
     for (size_t block = from; block < to; block++) {
         embed_rows(pass, operand_start(&normalizing.next, block),
                    operand_start(&normalizing.next, block + 1));
-        normalize_block(&normalizing, block);
+        normalize_block(&normalizing, block, 0);
     }
     phase_end(pass, PHASE_EMBED);
 }
@@ -171,6 +173,16 @@ static enum finish activation_finish(enum activation activation)
     return finishes[activation];
 }
 
+/* Whether what the first FFN matrix gives is packed by who writes the last panel of a span, not by
+ * a member that has all of the span's: finer shares, where there are few. */
+static bool shares_inner(const struct pass *pass, const struct linear *linears)
+{
+    const struct linear *linear = &linears[MATRIX_FFN_IN];
+    return pass->team->width >= WIDE_TEAM &&
+           linear_span_panels(linear, &linears[MATRIX_FFN_OUT]) > 1 &&
+           operand_blocks(linear, pass->batch->total) <= SHARED_BLOCKS;
+}
+
 /* What this member reads first of the matrix after this one: nobody waits for memory behind a
  * barrier. */
 static void fetch_next(const struct pass *pass, size_t layer, enum matrix matrix,
@@ -183,7 +195,9 @@ static void fetch_next(const struct pass *pass, size_t layer, enum matrix matrix
     }
     const struct linear *linears = encoder->layers[last ? layer + 1 : layer].linear;
     enum matrix after = last ? MATRIX_QKV : matrix + 1;
-    const struct linear *packs = after == MATRIX_FFN_IN ? &linears[MATRIX_FFN_OUT] : NULL;
+    const struct linear *packs = after == MATRIX_FFN_IN && !shares_inner(pass, linears)
+                                     ? &linears[MATRIX_FFN_OUT]
+                                     : NULL;
     call->fetched = linear_first_panels(&linears[after], packs, pass->batch->total, pass->team,
                                         pass->member, &call->fetched_bytes);
 }
@@ -205,7 +219,7 @@ static void normalize_apart(const struct pass *pass, struct normalizing *normali
     team_barrier(pass->team);
     team_share(pass->team, pass->member, normalizing->next.blocks, 1, &from, &to);
     for (size_t block = from; block < to; block++) {
-        normalize_block(normalizing, block);
+        normalize_block(normalizing, block, 0);
     }
 }
 
@@ -229,6 +243,7 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
     };
     const struct completion completion = {
         .done = pass->workspace->done,
+        .spans = 1,
         .whole = whole_panels,
         .complete = normalize_block,
         .context = &normalizing,
@@ -248,90 +263,146 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
     phase_end(pass, phase);
 }
 
-/* Attention's rows → packed for the matrix behind it. */
-struct attending {
+/* Rows [T,K] that members write in parts → packed, a span of columns at a time. */
+struct packing {
     const struct pass *pass;
     struct operand next;
+    const float *rows; /* [T,K] */
+    size_t span;       /* columns, a multiple of `part` */
+    size_t part;       /* columns that are written at once: of a head, or of a panel */
+    bool counts_rows;  /* a part is one row's, else a block's */
 };
 
-static unsigned whole_heads(const void *context, size_t block)
+static size_t packing_end(const struct packing *packing, size_t span)
 {
-    const struct attending *attending = context;
-    size_t rows = operand_start(&attending->next, block + 1) -
-                  operand_start(&attending->next, block);
-    return (unsigned)(rows * attending->pass->encoder->config.heads);
+    return size_min((span + 1) * packing->span, packing->next.linear->in);
 }
 
-static void pack_context(void *context, size_t block)
+static unsigned whole_span(const void *context, size_t block, size_t span)
 {
-    const struct attending *attending = context;
-    size_t hidden = attending->pass->encoder->config.hidden;
-    operand_pack(&attending->next, block,
-                 attending->pass->workspace->context +
-                     operand_start(&attending->next, block) * hidden,
-                 hidden, 0, hidden);
+    const struct packing *packing = context;
+    size_t columns = packing_end(packing, span) - span * packing->span;
+    size_t rows = operand_start(&packing->next, block + 1) - operand_start(&packing->next, block);
+    return (unsigned)(size_div_up(columns, packing->part) * (packing->counts_rows ? rows : 1));
+}
+
+static void pack_span(void *context, size_t block, size_t span)
+{
+    const struct packing *packing = context;
+    size_t ld = packing->next.linear->in;
+    size_t from = span * packing->span;
+    operand_pack(&packing->next, block,
+                 packing->rows + operand_start(&packing->next, block) * ld + from, ld, from,
+                 packing_end(packing, span));
+}
+
+/* packing: stays the caller's. */
+static struct completion completion_of(struct packing *packing)
+{
+    return (struct completion){
+        .done = packing->pass->workspace->done,
+        .spans = size_div_up(packing->next.linear->in, packing->span),
+        .whole = whole_span,
+        .complete = pack_span,
+        .context = packing,
+    };
 }
 
 /* One head of rows [from,to) is there. */
-static void head_written(void *context, size_t from, size_t to)
+static void head_written(void *context, size_t head, size_t from, size_t to)
 {
-    struct attending *attending = context;
-    const struct operand *next = &attending->next;
-    const struct completion completion = {
-        .done = attending->pass->workspace->done,
-        .whole = whole_heads,
-        .complete = pack_context,
-        .context = attending,
-    };
+    const struct completion *completion = context;
+    const struct packing *packing = completion->context;
+    const struct operand *next = &packing->next;
+    size_t span = head * packing->part / packing->span;
     for (size_t block = operand_block_of(next, from);
          block < next->blocks && operand_start(next, block) < to; block++) {
         size_t first = size_max(operand_start(next, block), from);
         size_t end = size_min(operand_start(next, block + 1), to);
-        completion_add(&completion, block, (unsigned)(end - first));
+        completion_add(completion, block, span, (unsigned)(end - first));
     }
+}
+
+/* Columns of heads that are packed at once: as few as can be. */
+static size_t heads_span(const struct linear *linear, size_t head_width)
+{
+    size_t unit = operand_unit(linear);
+    if (head_width % unit == 0) {
+        return head_width;
+    }
+    return unit % head_width == 0 ? unit : linear->in;
 }
 
 static void attend(struct pass *pass, size_t layer)
 {
     const struct config *config = &pass->encoder->config;
-    struct attending attending = {
+    size_t head_width = config->hidden / config->heads;
+    const struct operand next = inputs_of(pass, layer, MATRIX_ATTENTION_OUT);
+    struct packing packing = {
         .pass = pass,
-        .next = inputs_of(pass, layer, MATRIX_ATTENTION_OUT),
+        .next = next,
+        .rows = pass->workspace->context,
+        .span = heads_span(next.linear, head_width),
+        .part = head_width,
+        .counts_rows = true,
     };
+    struct completion completion = completion_of(&packing);
     const struct attention_call call = {
         .ops = pass->encoder->ops,
         .qkv = pass->workspace->qkv,
         .batch = pass->batch,
         .heads = config->heads,
-        .head_width = config->hidden / config->heads,
+        .head_width = head_width,
         .out = pass->workspace->context,
         .written = head_written,
-        .context = &attending,
+        .context = &completion,
     };
     attention_run(&call, pass->team, pass->member, pass->scratch);
     phase_end(pass, PHASE_ATTENTION);
 }
 
+static void expand(struct pass *pass, size_t layer)
+{
+    const struct linear *linears = pass->encoder->layers[layer].linear;
+    const struct operand inner = inputs_of(pass, layer, MATRIX_FFN_OUT);
+    struct linear_call call = {.finish = activation_finish(pass->encoder->config.activation)};
+    if (shares_inner(pass, linears)) {
+        const struct linear *linear = &linears[MATRIX_FFN_IN];
+        size_t panels = linear_span_panels(linear, inner.linear);
+        struct packing packing = {
+            .pass = pass,
+            .next = inner,
+            .rows = pass->workspace->inner,
+            .span = panels * linear->kernel->columns,
+            .part = linear->kernel->columns,
+        };
+        const struct completion completion = completion_of(&packing);
+        call.out = pass->workspace->inner;
+        call.out_ld = linear->out;
+        call.completion = &completion;
+        call.completion_panels = panels;
+        multiply(pass, layer, MATRIX_FFN_IN, call);
+    } else {
+        call.next = &inner;
+        multiply(pass, layer, MATRIX_FFN_IN, call);
+    }
+    phase_end(pass, PHASE_FFN_IN);
+}
+
 static void run_layer(struct pass *pass, size_t l)
 {
     const struct layer *layer = &pass->encoder->layers[l];
-    const struct operand inner = inputs_of(pass, l, MATRIX_FFN_OUT);
     const struct linear_call qkv = {
         .finish = FINISH_BIAS,
         .out = pass->workspace->qkv,
         .out_ld = layer->linear[MATRIX_QKV].out,
-    };
-    const struct linear_call ffn_in = {
-        .finish = activation_finish(pass->encoder->config.activation),
-        .next = &inner,
     };
     multiply(pass, l, MATRIX_QKV, qkv);
     phase_end(pass, PHASE_QKV);
     attend(pass, l);
     multiply_add(pass, l, MATRIX_ATTENTION_OUT, &layer->attention_norm, l, MATRIX_FFN_IN,
                  PHASE_ATTENTION_OUT);
-    multiply(pass, l, MATRIX_FFN_IN, ffn_in);
-    phase_end(pass, PHASE_FFN_IN);
+    expand(pass, l);
     multiply_add(pass, l, MATRIX_FFN_OUT, &layer->ffn_norm, l + 1, MATRIX_QKV, PHASE_FFN_OUT);
 }
 

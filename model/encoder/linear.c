@@ -227,11 +227,9 @@ void linear_pack(struct linear *linear, const struct linear_part *parts, size_t 
     }
 }
 
-/* Outputs that are made before they are packed: what the next matrix packs at a time, and whole
- * panels. */
-static size_t span_panels(const struct linear *linear, const struct linear *next)
+size_t linear_span_panels(const struct linear *linear, const struct linear *next)
 {
-    return next ? size_div_up(operand_unit(next), linear->kernel->columns) : 1;
+    return next && linear->kernel ? size_div_up(operand_unit(next), linear->kernel->columns) : 1;
 }
 
 /* Blocks whose outputs wait for the span's last panel. */
@@ -251,7 +249,7 @@ size_t linear_scratch_bytes(const struct linear *linear, const struct linear *ne
     if (!linear->kernel) {
         return 0;
     }
-    size_t panels = span_panels(linear, next);
+    size_t panels = linear_span_panels(linear, next);
     size_t tiles = next ? size_div_up(panels, linear->kernel->panels) * held_blocks(panels) : 0;
     return tile_bytes(linear->kernel) * (1 + tiles);
 }
@@ -347,6 +345,18 @@ static const unsigned char *panel_of(const struct linear *linear, size_t panel)
     return linear->weight + panel * linear->panel_bytes;
 }
 
+/* So many panels of a block are in out. */
+static void add_parts(const struct linear_call *call, size_t block, size_t panel, size_t panels)
+{
+    if (call->completion->spans == 1) {
+        completion_add(call->completion, block, 0, (unsigned)panels);
+        return;
+    }
+    for (size_t p = panel; p < panel + panels; p++) {
+        completion_add(call->completion, block, p / call->completion_panels, 1);
+    }
+}
+
 /* Blocks [from,to) against the panels of a tile. While they are multiplied, what is multiplied behind them is
  * fetched from memory, a share with each block; NULL: nothing. */
 static void run_panels(const struct share *share, size_t panel, size_t panels, size_t from,
@@ -382,7 +392,7 @@ static void run_panels(const struct share *share, size_t panel, size_t panels, s
         linear->kernel->multiply(&args);
         finish_tile(share, block, panel, panels, nth);
         if (share->call->completion) {
-            completion_add(share->call->completion, block, (unsigned)panels);
+            add_parts(share->call, block, panel, panels);
         }
         if (share->call->next && share->span == 1) {
             pack_held(share, panel, panel + panels, block, nth);
@@ -446,7 +456,7 @@ static size_t pieces_of(const struct linear *linear, const struct linear *next, 
         .blocks = blocks,
         .block_rows = size_div_up(rows, blocks),
         .panels = linear->panels,
-        .span = span_panels(linear, next),
+        .span = linear_span_panels(linear, next),
     };
     return grid_share(&grid, team->width, member, pieces);
 }
@@ -469,7 +479,7 @@ static void run_tiles(const struct linear *linear, const struct linear_call *cal
     const struct share share = {
         .linear = linear,
         .call = call,
-        .span = span_panels(linear, next),
+        .span = linear_span_panels(linear, next),
         .tile = (float *)scratch,
         .held = (float *)(scratch + tile_bytes(linear->kernel)),
     };
@@ -531,7 +541,8 @@ static void run_blas(const struct linear *linear, const struct linear_call *call
     };
     linear->ops->finish(&args);
     for (size_t block = 0; call->completion && block < call->x->blocks; block++) {
-        completion_add(call->completion, block, (unsigned)size_div_up(to - from, BLAS_COLUMNS));
+        completion_add(call->completion, block, 0,
+                       (unsigned)size_div_up(to - from, BLAS_COLUMNS));
     }
 }
 
@@ -542,6 +553,7 @@ void linear_run(const struct linear *linear, const struct linear_call *call,
         return;
     }
     CHECK(!call->next || call->next->blocks == call->x->blocks);
+    CHECK(!call->completion || call->completion->spans == 1 || linear->kernel);
     if (!linear->kernel) {
         run_blas(linear, call, team, member);
         return;

@@ -78,6 +78,7 @@ struct linear_call {
     size_t out_ld;
     const struct operand *next;          /* [T,N] instead of out; NULL */
     const struct completion *completion; /* of the blocks in out, a part each panel; NULL */
+    size_t completion_panels;            /* of a span; read where a block has several */
     /* Fetched from memory while the member's last panels are multiplied; NULL. Speed alone. */
     const void *fetched;
     size_t fetched_bytes;
@@ -87,6 +88,9 @@ struct linear_call {
  * NULL where it makes none. next: as in the call, or NULL. */
 const void *linear_first_panels(const struct linear *linear, const struct linear *next, size_t rows,
                                 const struct team *team, unsigned member, size_t *ret_bytes);
+
+/* Panels whose outputs are packed at once for the matrix that multiplies them next. */
+size_t linear_span_panels(const struct linear *linear, const struct linear *next);
 
 /* Bytes of scratch, aligned to 64, that one member needs; next: as in the call, or NULL. */
 size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next);

@@ -157,14 +157,14 @@ void operand_pack_all(const struct operand *operand, const float *x, size_t ld)
     }
 }
 
-void completion_add(const struct completion *completion, size_t block, unsigned parts)
+void completion_add(const struct completion *completion, size_t block, size_t span, unsigned parts)
 {
-    atomic_uint *done = &completion->done[block];
-    unsigned whole = completion->whole(completion->context, block);
+    atomic_uint *done = &completion->done[block * completion->spans + span];
+    unsigned whole = completion->whole(completion->context, block, span);
     unsigned now = atomic_fetch_add_explicit(done, parts, memory_order_acq_rel) + parts;
     CHECK(now <= whole);
     if (now == whole) {
         atomic_store_explicit(done, 0, memory_order_relaxed); /* read again behind a barrier */
-        completion->complete(completion->context, block);
+        completion->complete(completion->context, block, span);
     }
 }

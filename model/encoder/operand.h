@@ -50,15 +50,17 @@ size_t operand_unit(const struct linear *linear);
 /* All rows of x [T,K]. */
 void operand_pack_all(const struct operand *operand, const float *x, size_t ld);
 
-/* Rows that many threads write in parts: who writes the last part of a block completes it. */
+/* Rows that many threads write in parts: who writes the last part of a span, some columns of a
+ * block's rows, completes it. */
 struct completion {
-    atomic_uint *done; /* [blocks] parts that are there; zero before, and again afterwards */
-    unsigned (*whole)(const void *context, size_t block); /* how many a block has */
-    void (*complete)(void *context, size_t block);        /* called once a block */
+    atomic_uint *done; /* [blocks][spans] parts that are there; zero before, and again afterwards */
+    size_t spans;      /* of a block, 1 … */
+    unsigned (*whole)(const void *context, size_t block, size_t span); /* how many parts it has */
+    void (*complete)(void *context, size_t block, size_t span);        /* called once a span */
     void *context;
 };
 
-/* Adds parts of a block. What other threads wrote before their own call is visible to complete. */
-void completion_add(const struct completion *completion, size_t block, unsigned parts);
+/* Adds parts of a span. What other threads wrote before their own call is visible to complete. */
+void completion_add(const struct completion *completion, size_t block, size_t span, unsigned parts);
 
 #endif

@@ -26,8 +26,11 @@ static void workspace_layout(const struct encoder *encoder, struct workspace *wo
     size_t tokens = workspace->max_tokens;
     size_t hidden = encoder->config.hidden;
     workspace->hidden = region_take(region, tokens * hidden, sizeof(float));
-    workspace->qkv = region_take(region, tokens * 3 * hidden, sizeof(float));
-    workspace->context = region_take(region, tokens * hidden, sizeof(float));
+    size_t qkv = size_round_up(tokens * 3 * hidden, PAGES_ALIGN / sizeof(float));
+    size_t both = size_max(qkv + tokens * hidden, tokens * encoder->config.intermediate);
+    workspace->qkv = region_take(region, both, sizeof(float));
+    workspace->context = region->base ? workspace->qkv + qkv : NULL;
+    workspace->inner = workspace->qkv;
     workspace->hidden_packed = region_take(region,
                                            size_max(operand_bytes(&linear[MATRIX_QKV], tokens),
                                                     operand_bytes(&linear[MATRIX_FFN_IN], tokens)),
@@ -36,7 +39,8 @@ static void workspace_layout(const struct encoder *encoder, struct workspace *wo
         region, operand_bytes(&linear[MATRIX_ATTENTION_OUT], tokens), 1);
     workspace->inner_packed = region_take(region, operand_bytes(&linear[MATRIX_FFN_OUT], tokens),
                                           1);
-    workspace->done = region_take(region, operand_blocks(&linear[MATRIX_QKV], tokens),
+    size_t spans = size_max(encoder->config.heads, linear[MATRIX_FFN_OUT].groups);
+    workspace->done = region_take(region, operand_blocks(&linear[MATRIX_QKV], tokens) * spans,
                                   sizeof *workspace->done);
 }
 
