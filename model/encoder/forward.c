@@ -7,7 +7,7 @@
 #include "model/encoder/encoder_private.h"
 #include "model/encoder/pooling.h"
 
-enum { WIDE_TEAM = 4, SHARED_BLOCKS = 16 };
+enum { WIDE_TEAM = 4, SHARED_BLOCKS = 16, COLUMNS_LEAST = 64 };
 
 /* One member's view of a pass. */
 struct pass {
@@ -87,26 +87,43 @@ static struct operand inputs_of(const struct pass *pass, size_t layer, enum matr
 struct normalizing {
     const struct pass *pass;
     const struct norm *norm;
+    const float *sums;   /* [T,H]; the hidden states' own memory, but where columns are shared */
     struct operand next; /* rows' blocks, whether it is packed or not */
     bool packs;          /* false behind the last layer */
     unsigned parts;      /* of a block, see struct completion */
 };
 
+/* Columns [from,to), at multiples of operand_unit or H. */
+static void normalize_columns(const struct normalizing *normalizing, size_t block, size_t from,
+                              size_t to)
+{
+    const struct encoder *encoder = normalizing->pass->encoder;
+    const struct operand *next = &normalizing->next;
+    size_t hidden = encoder->config.hidden;
+    size_t first = operand_start(next, block);
+    float *out = normalizing->pass->workspace->hidden + first * hidden;
+    const struct layernorm_args args = {
+        .x = normalizing->sums + first * hidden,
+        .rows = operand_start(next, block + 1) - first,
+        .width = hidden,
+        .from = from,
+        .to = to,
+        .gamma = normalizing->norm->gamma,
+        .beta = normalizing->norm->beta,
+        .eps = encoder->config.layer_norm_eps,
+        .out = out,
+    };
+    encoder->ops->layernorm(&args);
+    if (normalizing->packs) {
+        operand_pack(next, block, out + from, hidden, from, to);
+    }
+}
+
 static void normalize_block(void *context, size_t block, size_t span)
 {
     (void)span;
     const struct normalizing *normalizing = context;
-    const struct encoder *encoder = normalizing->pass->encoder;
-    const struct operand *next = &normalizing->next;
-    size_t hidden = encoder->config.hidden;
-    size_t from = operand_start(next, block);
-    float *rows = normalizing->pass->workspace->hidden + from * hidden;
-    encoder->ops->layernorm(rows, operand_start(next, block + 1) - from, hidden,
-                            normalizing->norm->gamma, normalizing->norm->beta,
-                            encoder->config.layer_norm_eps, rows);
-    if (normalizing->packs) {
-        operand_pack(next, block, rows, hidden, 0, hidden);
-    }
+    normalize_columns(normalizing, block, 0, normalizing->pass->encoder->config.hidden);
 }
 
 static unsigned whole_panels(const void *context, size_t block, size_t span)
@@ -147,6 +164,7 @@ static void embed(struct pass *pass)
     struct normalizing normalizing = {
         .pass = pass,
         .norm = &pass->encoder->embeddings_norm,
+        .sums = pass->workspace->hidden,
         .next = inputs_of(pass, pass->from_layer, MATRIX_QKV),
         .packs = true,
     };
@@ -211,15 +229,23 @@ static void multiply(const struct pass *pass, size_t layer, enum matrix matrix,
     linear_run(x.linear, &call, pass->team, pass->member, pass->scratch);
 }
 
-/* Row blocks → LayerNorm, shared evenly behind a barrier. */
-static void normalize_apart(const struct pass *pass, struct normalizing *normalizing)
+/* Row blocks → LayerNorm, shared evenly behind a barrier: where there are fewer than members, the
+ * columns of each, though everyone needs the rows' statistics. */
+static void normalize_apart(const struct pass *pass, const struct normalizing *normalizing)
 {
+    const struct operand *next = &normalizing->next;
+    size_t hidden = pass->encoder->config.hidden;
+    size_t unit = size_max(operand_unit(next->linear), COLUMNS_LEAST);
+    size_t units = size_div_up(hidden, unit);
+    size_t parts = size_min(size_max(pass->team->width / next->blocks, 1), units);
     size_t from;
     size_t to;
     team_barrier(pass->team);
-    team_share(pass->team, pass->member, normalizing->next.blocks, 1, &from, &to);
-    for (size_t block = from; block < to; block++) {
-        normalize_block(normalizing, block, 0);
+    team_share(pass->team, pass->member, next->blocks * parts, 1, &from, &to);
+    for (size_t nth = from; nth < to; nth++) {
+        size_t part = nth % parts;
+        normalize_columns(normalizing, nth / parts, units * part / parts * unit,
+                          size_min(units * (part + 1) / parts * unit, hidden));
     }
 }
 
@@ -234,9 +260,12 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
     const struct linear *linear = &pass->encoder->layers[layer].linear[matrix];
     bool packs = next_layer < pass->to_layer;
     bool apart = pass->team->width >= WIDE_TEAM;
+    /* Apart, a row's sums are read while its columns are written. */
+    float *sums = apart ? pass->workspace->context : pass->workspace->hidden;
     struct normalizing normalizing = {
         .pass = pass,
         .norm = norm,
+        .sums = sums,
         .next = inputs_of(pass, packs ? next_layer : layer, next),
         .packs = packs,
         .parts = (unsigned)linear->panels,
@@ -252,7 +281,7 @@ static void multiply_add(struct pass *pass, size_t layer, enum matrix matrix,
         .finish = FINISH_ADD,
         .residual = pass->workspace->hidden,
         .residual_ld = linear->out,
-        .out = pass->workspace->hidden,
+        .out = sums,
         .out_ld = linear->out,
         .completion = apart ? NULL : &completion,
     };

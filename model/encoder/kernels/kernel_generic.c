@@ -180,10 +180,12 @@ static void softmax(float *row, size_t n, float scale)
     }
 }
 
-static void layernorm(const float *x, size_t rows, size_t width, const float *gamma,
-                      const float *beta, float eps, float *out)
+static void layernorm(const struct layernorm_args *args)
 {
-    for (size_t r = 0; r < rows; r++, x += width, out += width) {
+    const float *x = args->x;
+    float *out = args->out;
+    size_t width = args->width;
+    for (size_t r = 0; r < args->rows; r++, x += width, out += width) {
         float sum = 0.0f;
         for (size_t i = 0; i < width; i++) {
             sum += x[i];
@@ -193,9 +195,9 @@ static void layernorm(const float *x, size_t rows, size_t width, const float *ga
         for (size_t i = 0; i < width; i++) {
             squares += (x[i] - mean) * (x[i] - mean);
         }
-        float inverse = 1.0f / sqrtf(squares / (float)width + eps);
-        for (size_t i = 0; i < width; i++) {
-            out[i] = (x[i] - mean) * inverse * gamma[i] + beta[i];
+        float inverse = 1.0f / sqrtf(squares / (float)width + args->eps);
+        for (size_t i = args->from; i < args->to; i++) {
+            out[i] = (x[i] - mean) * inverse * args->gamma[i] + args->beta[i];
         }
     }
 }

@@ -119,6 +119,19 @@ struct finish_args {
     size_t out_ld;
 };
 
+/* LayerNorm of some rows. */
+struct layernorm_args {
+    const float *x; /* [rows,width] */
+    size_t rows;
+    size_t width;
+    size_t from; /* columns that are written; statistics are of all */
+    size_t to;
+    const float *gamma; /* [width] */
+    const float *beta;  /* [width] */
+    float eps;
+    float *out; /* [rows,width]; may be x where all columns are written */
+};
+
 struct kernels {
     const char *name;
     const struct tile_kernel *f32;
@@ -134,10 +147,9 @@ struct kernels {
      * most 3e-7; what is 87 or more below the largest counts as e^-87. NaN in, NaN out. */
     void (*softmax)(float *row, size_t n, float scale);
 
-    /* Each row: (x − mean)/√(variance + eps)·gamma + beta, statistics in fp32, two passes. out may
-     * be x. Source: Ba et al. 2016, eq. 4; reference: torch.nn.LayerNorm. */
-    void (*layernorm)(const float *x, size_t rows, size_t width, const float *gamma,
-                      const float *beta, float eps, float *out);
+    /* Each row: (x − mean)/√(variance + eps)·gamma + beta, statistics in fp32, two passes. Source:
+     * Ba et al. 2016, eq. 4; reference: torch.nn.LayerNorm. */
+    void (*layernorm)(const struct layernorm_args *args);
 };
 
 extern const struct kernels kernels_generic;

@@ -210,17 +210,20 @@ static float row_variance(const float *x, size_t width, float mean)
     return vf_sum(sum) / (float)width;
 }
 
-static void layernorm(const float *x, size_t rows, size_t width, const float *gamma,
-                      const float *beta, float eps, float *out)
+static void layernorm(const struct layernorm_args *args)
 {
-    for (size_t r = 0; r < rows; r++, x += width, out += width) {
+    const float *x = args->x;
+    float *out = args->out;
+    size_t width = args->width;
+    for (size_t r = 0; r < args->rows; r++, x += width, out += width) {
         float mean = row_mean(x, width);
         const vf centre = vf_set1(mean);
-        const vf inverse = vf_set1(1.0f / sqrtf(row_variance(x, width, mean) + eps));
-        for (size_t i = 0; i < width; i += LANES) {
-            size_t n = width - i < LANES ? width - i : LANES;
+        const vf inverse = vf_set1(1.0f / sqrtf(row_variance(x, width, mean) + args->eps));
+        for (size_t i = args->from; i < args->to; i += LANES) {
+            size_t n = args->to - i < LANES ? args->to - i : LANES;
             vf d = vf_mul(vf_sub(vf_load_n(x + i, n), centre), inverse);
-            vf_store_n(out + i, n, vf_fma(d, vf_load_n(gamma + i, n), vf_load_n(beta + i, n)));
+            vf_store_n(out + i, n,
+                       vf_fma(d, vf_load_n(args->gamma + i, n), vf_load_n(args->beta + i, n)));
         }
     }
 }
