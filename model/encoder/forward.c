@@ -299,7 +299,8 @@ struct packing {
     const float *rows; /* [T,K] */
     size_t span;       /* columns, a multiple of `part` */
     size_t part;       /* columns that are written at once: of a head, or of a panel */
-    bool counts_rows;  /* a part is one row's, else a block's */
+    bool by_rows;      /* a part is one row's, else a block's */
+    bool by_spans;     /* rows is [block][span][rows][columns of the span] instead */
 };
 
 static size_t packing_end(const struct packing *packing, size_t span)
@@ -312,17 +313,21 @@ static unsigned whole_span(const void *context, size_t block, size_t span)
     const struct packing *packing = context;
     size_t columns = packing_end(packing, span) - span * packing->span;
     size_t rows = operand_start(&packing->next, block + 1) - operand_start(&packing->next, block);
-    return (unsigned)(size_div_up(columns, packing->part) * (packing->counts_rows ? rows : 1));
+    return (unsigned)(size_div_up(columns, packing->part) * (packing->by_rows ? rows : 1));
 }
 
 static void pack_span(void *context, size_t block, size_t span)
 {
     const struct packing *packing = context;
-    size_t ld = packing->next.linear->in;
+    const struct operand *next = &packing->next;
+    size_t width = next->linear->in;
     size_t from = span * packing->span;
-    operand_pack(&packing->next, block,
-                 packing->rows + operand_start(&packing->next, block) * ld + from, ld, from,
-                 packing_end(packing, span));
+    size_t to = packing_end(packing, span);
+    size_t first = operand_start(next, block);
+    size_t rows = operand_start(next, block + 1) - first;
+    operand_pack(next, block,
+                 packing->rows + first * width + (packing->by_spans ? from * rows : from),
+                 packing->by_spans ? to - from : width, from, to);
 }
 
 /* packing: stays the caller's. */
@@ -373,7 +378,7 @@ static void attend(struct pass *pass, size_t layer)
         .rows = pass->workspace->context,
         .span = heads_span(next.linear, head_width),
         .part = head_width,
-        .counts_rows = true,
+        .by_rows = true,
     };
     struct completion completion = completion_of(&packing);
     const struct attention_call call = {
@@ -404,6 +409,7 @@ static void expand(struct pass *pass, size_t layer)
             .rows = pass->workspace->inner,
             .span = panels * linear->kernel->columns,
             .part = linear->kernel->columns,
+            .by_spans = true,
         };
         const struct completion completion = completion_of(&packing);
         call.out = pass->workspace->inner;

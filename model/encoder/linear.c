@@ -274,6 +274,35 @@ static float *held_block(const struct share *share, size_t nth)
     return share->held + nth * share->linear->kernel->rows_max * held_ld(share);
 }
 
+/* Where a tile's outputs go. nth: which of the held blocks. */
+struct place {
+    float *out;
+    size_t ld;
+};
+
+static struct place place_of(const struct share *share, size_t block, size_t panel, size_t nth)
+{
+    const struct linear *linear = share->linear;
+    const struct linear_call *call = share->call;
+    size_t columns = linear->kernel->columns;
+    size_t first = panel * columns;
+    size_t from = operand_start(call->x, block);
+    if (call->next) {
+        return (struct place){held_block(share, nth) + panel % share->span * columns,
+                              held_ld(share)};
+    }
+    if (!call->completion || call->completion->spans == 1) {
+        return (struct place){call->out + from * call->out_ld + first, call->out_ld};
+    }
+    size_t rows = operand_start(call->x, block + 1) - from;
+    size_t span_columns = call->completion_panels * columns;
+    size_t span_first = first / span_columns * span_columns;
+    return (struct place){
+        call->out + from * linear->out + span_first * rows + first - span_first,
+        size_min(span_columns, linear->out - span_first),
+    };
+}
+
 static void finish_tile(const struct share *share, size_t block, size_t panel, size_t panels,
                         size_t nth)
 {
@@ -282,7 +311,8 @@ static void finish_tile(const struct share *share, size_t block, size_t panel, s
     size_t columns = linear->kernel->columns;
     size_t first = panel * columns;
     size_t from = operand_start(call->x, block);
-    struct finish_args args = {
+    const struct place place = place_of(share, block, panel, nth);
+    const struct finish_args args = {
         .finish = call->finish,
         .rows = operand_start(call->x, block + 1) - from,
         .columns = size_min(panels * columns, linear->out - first),
@@ -291,14 +321,9 @@ static void finish_tile(const struct share *share, size_t block, size_t panel, s
         .bias = linear->bias + first,
         .residual = call->residual ? call->residual + from * call->residual_ld + first : NULL,
         .residual_ld = call->residual_ld,
+        .out = place.out,
+        .out_ld = place.ld,
     };
-    if (call->next) {
-        args.out = held_block(share, nth) + panel % share->span * columns;
-        args.out_ld = held_ld(share);
-    } else {
-        args.out = call->out + from * call->out_ld + first;
-        args.out_ld = call->out_ld;
-    }
     linear->ops->finish(&args);
 }
 
@@ -315,11 +340,12 @@ static void prefetch_tile(const struct share *share, size_t block, size_t panel,
     }
     size_t first = panel * linear->kernel->columns;
     size_t columns = size_min(panels * linear->kernel->columns, linear->out - first);
+    const struct place place = place_of(share, block, panel, 0);
     for (size_t row = from; row < to; row++) {
-        for (size_t c = first; c < first + columns; c += FLOATS_A_LINE) {
-            __builtin_prefetch(call->out + row * call->out_ld + c, 1);
+        for (size_t c = 0; c < columns; c += FLOATS_A_LINE) {
+            __builtin_prefetch(place.out + (row - from) * place.ld + c, 1);
             if (call->finish == FINISH_ADD) {
-                __builtin_prefetch(call->residual + row * call->residual_ld + c, 0);
+                __builtin_prefetch(call->residual + row * call->residual_ld + first + c, 0);
             }
         }
     }
@@ -345,26 +371,41 @@ static const unsigned char *panel_of(const struct linear *linear, size_t panel)
     return linear->weight + panel * linear->panel_bytes;
 }
 
-/* So many panels of a block are in out. */
-static void add_parts(const struct linear_call *call, size_t block, size_t panel, size_t panels)
+/* Panels of a span of outputs: of what is packed or completed at once. 0: of all. */
+static size_t call_span(const struct share *share)
 {
-    if (call->completion->spans == 1) {
-        completion_add(call->completion, block, 0, (unsigned)panels);
-        return;
+    const struct completion *completion = share->call->completion;
+    if (completion) {
+        return completion->spans > 1 ? share->call->completion_panels : 0;
     }
-    for (size_t p = panel; p < panel + panels; p++) {
-        completion_add(call->completion, block, p / call->completion_panels, 1);
-    }
+    return share->span > 1 ? share->span : 0;
 }
+
+/* Behind the last panel, up to `end`, of the span that `panel` is in. */
+static size_t span_end(const struct share *share, size_t panel, size_t end)
+{
+    size_t span = call_span(share);
+    return span > 0 ? size_min(panel - panel % span + span, end) : end;
+}
+
+/* Panels that are multiplied at once. */
+struct tile {
+    size_t panel;
+    size_t panels;
+    size_t parts; /* behind the last tile of a span, how many of its panels are there now; else 0:
+                   * counting after each would wait for its stores */
+};
 
 /* Blocks [from,to) against the panels of a tile. While they are multiplied, what is multiplied behind them is
  * fetched from memory, a share with each block; NULL: nothing. */
-static void run_panels(const struct share *share, size_t panel, size_t panels, size_t from,
-                       size_t to, const unsigned char *behind, size_t behind_bytes)
+static void run_panels(const struct share *share, const struct tile *tile, size_t from, size_t to,
+                       const unsigned char *behind, size_t behind_bytes)
 {
     const struct linear *linear = share->linear;
     const struct operand *x = share->call->x;
     CHECK(linear->words > 0 && from < to);
+    size_t panel = tile->panel;
+    size_t panels = tile->panels;
     const unsigned char *b = panel_of(linear, panel);
     /* What is behind may be another matrix with longer panels: beside each word that is read no
      * more than another one is asked for, so its end may have to come when it is multiplied. */
@@ -391,8 +432,10 @@ static void run_panels(const struct share *share, size_t panel, size_t panels, s
         prefetch_tile(share, block, panel, panels);
         linear->kernel->multiply(&args);
         finish_tile(share, block, panel, panels, nth);
-        if (share->call->completion) {
-            add_parts(share->call, block, panel, panels);
+        if (share->call->completion && tile->parts > 0) {
+            size_t span = call_span(share);
+            completion_add(share->call->completion, block, span > 0 ? panel / span : 0,
+                           (unsigned)tile->parts);
         }
         if (share->call->next && share->span == 1) {
             pack_held(share, panel, panel + panels, block, nth);
@@ -408,17 +451,20 @@ static void run_chunk(const struct share *share, const struct piece *chunk,
 {
     const struct linear *linear = share->linear;
     size_t each = share->span > 1 ? HELD_BLOCKS : chunk->to_block - chunk->from_block;
-    size_t step = size_max(share->span, linear->kernel->panels);
-    for (size_t panel = chunk->from_panel; panel < chunk->to_panel; panel += step) {
-        size_t end_panel = size_min(panel + step, chunk->to_panel);
+    size_t end_panel;
+    for (size_t panel = chunk->from_panel; panel < chunk->to_panel; panel = end_panel) {
+        end_panel = span_end(share, panel, chunk->to_panel);
         for (size_t block = chunk->from_block; block < chunk->to_block; block += each) {
             size_t end = size_min(block + each, chunk->to_block);
-            size_t n;
-            for (size_t p = panel; p < end_panel; p += n) {
-                n = size_min(linear->kernel->panels, end_panel - p);
-                bool last = p + n == chunk->to_panel;
-                run_panels(share, p, n, block, end, last ? behind : panel_of(linear, p + n),
-                           last ? behind_bytes : tile_panels_bytes(linear, chunk->to_panel - p - n));
+            struct tile tile;
+            for (tile.panel = panel; tile.panel < end_panel; tile.panel += tile.panels) {
+                tile.panels = size_min(linear->kernel->panels, end_panel - tile.panel);
+                size_t next = tile.panel + tile.panels;
+                bool last = next == chunk->to_panel;
+                tile.parts = next == end_panel ? end_panel - panel : 0;
+                run_panels(share, &tile, block, end, last ? behind : panel_of(linear, next),
+                           last ? behind_bytes
+                                : tile_panels_bytes(linear, chunk->to_panel - next));
             }
             for (size_t held = block; share->span > 1 && held < end; held++) {
                 pack_held(share, panel, end_panel, held, held - block);

@@ -74,11 +74,11 @@ struct linear_call {
     enum finish finish;
     const float *residual; /* [T,N], FINISH_ADD alone; may be out */
     size_t residual_ld;
-    float *out; /* [T,N] */
-    size_t out_ld;
+    float *out; /* [T,N], where completion has several spans [block][span][rows][columns of the span] */
+    size_t out_ld; /* not read there */
     const struct operand *next;          /* [T,N] instead of out; NULL */
     const struct completion *completion; /* of the blocks in out, a part each panel; NULL */
-    size_t completion_panels;            /* of a span; read where a block has several */
+    size_t completion_panels;            /* of a span; read where a block has several spans */
     /* Fetched from memory while the member's last panels are multiplied; NULL. Speed alone. */
     const void *fetched;
     size_t fetched_bytes;
