@@ -140,7 +140,7 @@ static void run_round(unsigned width)
 }
 
 /* The phase that a barrier ends: a pass begins with one and ends with one, between them are five a
- * layer, or seven. */
+ * layer, or behind another one seven. */
 static enum phase phase_of(size_t nth)
 {
     static const enum phase five[] = {PHASE_QKV, PHASE_ATTENTION, PHASE_ATTENTION_OUT, PHASE_FFN_IN,
@@ -149,11 +149,12 @@ static enum phase phase_of(size_t nth)
                                        PHASE_ATTENTION_OUT, PHASE_FFN_IN,    PHASE_FFN_OUT,
                                        PHASE_FFN_OUT};
     size_t phases = run.members[0].phase;
-    size_t each = (phases - 2) / encoder_config(run.encoder)->layers;
-    if (nth == 0 || nth + 1 == phases) {
-        return nth == 0 ? PHASE_EMBED : PHASE_POOL;
+    size_t layers = encoder_config(run.encoder)->layers;
+    size_t embed = (phases - 1) % layers;
+    if (nth < embed || nth + 1 == phases) {
+        return nth < embed ? PHASE_EMBED : PHASE_POOL;
     }
-    return each == 5 ? five[(nth - 1) % 5] : seven[(nth - 1) % 7];
+    return (phases - 1) / layers == 5 ? five[(nth - embed) % 5] : seven[(nth - embed) % 7];
 }
 
 static double critical_ms(unsigned width, double phase_ms[PHASE_COUNT])

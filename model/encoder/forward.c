@@ -133,9 +133,9 @@ static unsigned whole_panels(const void *context, size_t block, size_t span)
     return ((const struct normalizing *)context)->parts;
 }
 
-/* Rows [from,to): word + position + type → hidden. RoBERTa counts positions behind its pad token's
- * id and leaves pad tokens themselves out of the count. */
-static void embed_rows(const struct pass *pass, size_t from, size_t to)
+/* Rows [from,to) of out [T,H]: word + position + type. RoBERTa counts positions behind its pad
+ * token's id and leaves pad tokens themselves out of the count. */
+static void embed_rows(const struct pass *pass, size_t from, size_t to, float *out)
 {
     const struct encoder *encoder = pass->encoder;
     const struct batch *batch = pass->batch;
@@ -151,30 +151,57 @@ static void embed_rows(const struct pass *pass, size_t from, size_t to)
             bool pad = first && (size_t)id == first - 1;
             if (t >= from && t < to) {
                 embed_token(encoder, id, pad ? first - 1 : position, batch->types[t],
-                            pass->workspace->hidden + t * hidden);
+                            out + t * hidden);
             }
             position += !pad;
         }
     }
 }
 
-/* The row blocks of this member. */
+/* Row blocks → LayerNorm, shared evenly behind a barrier: where there are fewer than members, the
+ * columns of each, though everyone needs the rows' statistics. */
+static void normalize_apart(const struct pass *pass, const struct normalizing *normalizing)
+{
+    const struct operand *next = &normalizing->next;
+    size_t hidden = pass->encoder->config.hidden;
+    size_t unit = size_max(operand_unit(next->linear), COLUMNS_LEAST);
+    size_t units = size_div_up(hidden, unit);
+    size_t parts = size_min(size_max(pass->team->width / next->blocks, 1), units);
+    size_t from;
+    size_t to;
+    team_barrier(pass->team);
+    team_share(pass->team, pass->member, next->blocks * parts, 1, &from, &to);
+    for (size_t nth = from; nth < to; nth++) {
+        size_t part = nth % parts;
+        normalize_columns(normalizing, nth / parts, units * part / parts * unit,
+                          size_min(units * (part + 1) / parts * unit, hidden));
+    }
+}
+
+/* Row blocks → hidden states; in a wide team rows first, then what normalize_apart shares. */
 static void embed(struct pass *pass)
 {
-    struct normalizing normalizing = {
+    bool apart = pass->team->width >= WIDE_TEAM;
+    const struct normalizing normalizing = {
         .pass = pass,
         .norm = &pass->encoder->embeddings_norm,
-        .sums = pass->workspace->hidden,
+        .sums = apart ? pass->workspace->context : pass->workspace->hidden,
         .next = inputs_of(pass, pass->from_layer, MATRIX_QKV),
         .packs = true,
     };
     size_t from;
     size_t to;
-    team_share(pass->team, pass->member, normalizing.next.blocks, 1, &from, &to);
-    for (size_t block = from; block < to; block++) {
-        embed_rows(pass, operand_start(&normalizing.next, block),
-                   operand_start(&normalizing.next, block + 1));
-        normalize_block(&normalizing, block, 0);
+    if (apart) {
+        team_share(pass->team, pass->member, pass->batch->total, 1, &from, &to);
+        embed_rows(pass, from, to, pass->workspace->context);
+        normalize_apart(pass, &normalizing);
+    } else {
+        team_share(pass->team, pass->member, normalizing.next.blocks, 1, &from, &to);
+        for (size_t block = from; block < to; block++) {
+            embed_rows(pass, operand_start(&normalizing.next, block),
+                       operand_start(&normalizing.next, block + 1), pass->workspace->hidden);
+            normalize_columns(&normalizing, block, 0, pass->encoder->config.hidden);
+        }
     }
     phase_end(pass, PHASE_EMBED);
 }
@@ -227,26 +254,6 @@ static void multiply(const struct pass *pass, size_t layer, enum matrix matrix,
     call.x = &x;
     fetch_next(pass, layer, matrix, &call);
     linear_run(x.linear, &call, pass->team, pass->member, pass->scratch);
-}
-
-/* Row blocks → LayerNorm, shared evenly behind a barrier: where there are fewer than members, the
- * columns of each, though everyone needs the rows' statistics. */
-static void normalize_apart(const struct pass *pass, const struct normalizing *normalizing)
-{
-    const struct operand *next = &normalizing->next;
-    size_t hidden = pass->encoder->config.hidden;
-    size_t unit = size_max(operand_unit(next->linear), COLUMNS_LEAST);
-    size_t units = size_div_up(hidden, unit);
-    size_t parts = size_min(size_max(pass->team->width / next->blocks, 1), units);
-    size_t from;
-    size_t to;
-    team_barrier(pass->team);
-    team_share(pass->team, pass->member, next->blocks * parts, 1, &from, &to);
-    for (size_t nth = from; nth < to; nth++) {
-        size_t part = nth % parts;
-        normalize_columns(normalizing, nth / parts, units * part / parts * unit,
-                          size_min(units * (part + 1) / parts * unit, hidden));
-    }
 }
 
 /* hidden = LayerNorm(hidden + x · W): the matrix's outputs are added to the residual stream, and
@@ -441,24 +448,44 @@ static void run_layer(struct pass *pass, size_t l)
     multiply_add(pass, l, MATRIX_FFN_OUT, &layer->ffn_norm, l + 1, MATRIX_QKV, PHASE_FFN_OUT);
 }
 
-/* Texts [from,to) of the hidden states → what the caller asked for. */
-static void leave(const struct pass *pass, enum pooling pooling, size_t from, size_t to,
-                  const struct outputs *out)
+/* One part of the hidden states → what the caller asked for. */
+static void leave_part(const struct pass *pass, enum pooling pooling, const struct pool_part *part,
+                       const struct outputs *out)
 {
     const struct batch *batch = pass->batch;
     const float *hidden = pass->workspace->hidden;
     size_t width = pass->encoder->config.hidden;
     if (out->pooled) {
-        pool_texts(hidden, batch, width, pooling, from, to, out->pooled);
+        pool_text(hidden, batch, width, pooling, part, out->pooled);
     }
     if (out->cls) {
-        pool_texts(hidden, batch, width, POOLING_CLS, from, to, out->cls);
+        pool_text(hidden, batch, width, POOLING_CLS, part, out->cls);
     }
-    if (out->tokens && to > from) {
-        size_t first = batch->starts[from] * width;
-        memcpy(out->tokens + first, hidden + first,
-               (batch->starts[to] * width - first) * sizeof *hidden);
+    for (size_t t = batch->starts[part->text]; out->tokens && t < batch->starts[part->text + 1];
+         t++) {
+        memcpy(out->tokens + t * width + part->from, hidden + t * width + part->from,
+               (part->to - part->from) * sizeof *hidden);
     }
+}
+
+/* This member's share of the texts; of their columns, too, where there are few. */
+static void leave(struct pass *pass, enum pooling pooling, const struct outputs *out)
+{
+    size_t width = pass->encoder->config.hidden;
+    size_t units = size_div_up(width, COLUMNS_LEAST);
+    size_t parts = size_min(size_max(pass->team->width / size_max(pass->batch->n, 1), 1), units);
+    size_t from;
+    size_t to;
+    team_share(pass->team, pass->member, pass->batch->n * parts, 1, &from, &to);
+    for (size_t nth = from; nth < to; nth++) {
+        const struct pool_part part = {
+            .text = nth / parts,
+            .from = units * (nth % parts) / parts * COLUMNS_LEAST,
+            .to = size_min(units * (nth % parts + 1) / parts * COLUMNS_LEAST, width),
+        };
+        leave_part(pass, pooling, &part, out);
+    }
+    phase_end(pass, PHASE_POOL);
 }
 
 static void run_layers(struct pass *pass)
@@ -492,11 +519,7 @@ void encoder_assist(const struct encoder *encoder, struct workspace *workspace,
         .to_layer = encoder->config.layers,
     };
     run_layers(&pass);
-    size_t from;
-    size_t to;
-    team_share(team, member, batch->n, 1, &from, &to);
-    leave(&pass, pooling, from, to, out);
-    phase_end(&pass, PHASE_POOL);
+    leave(&pass, pooling, out);
 }
 
 void encoder_forward(const struct encoder *encoder, struct workspace *workspace,
