@@ -3,9 +3,9 @@
  * member's time between two barriers is taken. A team would need the sum, over all phases, of its
  * slowest member's time; the efficiency is the time of one thread alone divided by that and by the
  * width. What many cores do to each other (memory, barriers, waking) is not in it. Each core of a
- * team has an L2 cache of its own, here they share one: so what a member fetched ahead of a barrier,
- * which the others have driven out, is fetched again before its time goes on. Not part of the
- * product.
+ * team has an L2 cache of its own, here they share one: so what a member fetched ahead of a
+ * barrier, which the others have driven out, is fetched again before its time goes on. Not part of
+ * the product.
  *
  *   bench_teams MODEL_DIR TOKENS [PRECISION]
  *

@@ -240,8 +240,8 @@ static size_t held_blocks(size_t panels)
 
 static size_t tile_bytes(const struct tile_kernel *kernel)
 {
-    return size_round_up((size_t)kernel->rows_max * kernel->panels * kernel->columns * sizeof(float),
-                         ALIGN);
+    return size_round_up(
+        (size_t)kernel->rows_max * kernel->panels * kernel->columns * sizeof(float), ALIGN);
 }
 
 size_t linear_scratch_bytes(const struct linear *linear, const struct linear *next)
@@ -396,8 +396,8 @@ struct tile {
                    * counting after each would wait for its stores */
 };
 
-/* Blocks [from,to) against the panels of a tile. While they are multiplied, what is multiplied behind them is
- * fetched from memory, a share with each block; NULL: nothing. */
+/* Blocks [from,to) against the panels of a tile. While they are multiplied, what is multiplied
+ * behind them is fetched from memory, a share with each block; NULL: nothing. */
 static void run_panels(const struct share *share, const struct tile *tile, size_t from, size_t to,
                        const unsigned char *behind, size_t behind_bytes)
 {
@@ -463,8 +463,7 @@ static void run_chunk(const struct share *share, const struct piece *chunk,
                 bool last = next == chunk->to_panel;
                 tile.parts = next == end_panel ? end_panel - panel : 0;
                 run_panels(share, &tile, block, end, last ? behind : panel_of(linear, next),
-                           last ? behind_bytes
-                                : tile_panels_bytes(linear, chunk->to_panel - next));
+                           last ? behind_bytes : tile_panels_bytes(linear, chunk->to_panel - next));
             }
             for (size_t held = block; share->span > 1 && held < end; held++) {
                 pack_held(share, panel, end_panel, held, held - block);
@@ -587,8 +586,7 @@ static void run_blas(const struct linear *linear, const struct linear_call *call
     };
     linear->ops->finish(&args);
     for (size_t block = 0; call->completion && block < call->x->blocks; block++) {
-        completion_add(call->completion, block, 0,
-                       (unsigned)size_div_up(to - from, BLAS_COLUMNS));
+        completion_add(call->completion, block, 0, (unsigned)size_div_up(to - from, BLAS_COLUMNS));
     }
 }
 

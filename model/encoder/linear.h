@@ -74,7 +74,8 @@ struct linear_call {
     enum finish finish;
     const float *residual; /* [T,N], FINISH_ADD alone; may be out */
     size_t residual_ld;
-    float *out; /* [T,N], where completion has several spans [block][span][rows][columns of the span] */
+    float *out;    /* [T,N], where completion has several spans [block][span][rows][columns of the
+                      span] */
     size_t out_ld; /* not read there */
     const struct operand *next;          /* [T,N] instead of out; NULL */
     const struct completion *completion; /* of the blocks in out, a part each panel; NULL */

@@ -4,7 +4,7 @@
 #include "base/size.h"
 #include "tests/support/testing.h"
 
-enum { BLOCKS_MAX = 40, PANELS_MAX = 100, WIDTH_MAX = 70 };
+enum { BLOCKS_MAX = 40, PANELS_MAX = 200, WIDTH_MAX = 70 };
 
 static unsigned char taken[BLOCKS_MAX][PANELS_MAX];
 
@@ -76,9 +76,9 @@ static void test_wide_teams_are_even(void **state)
         unsigned width;
         size_t most;
     } cases[] = {
-        {72, 1, 2, 144}, {72, 1, 8, 36},  {72, 1, 16, 18}, {72, 1, 32, 9},
-        {24, 1, 8, 12},  {24, 1, 16, 6},  {24, 1, 32, 4}, /* a panel of its own is cheaper */
-        {96, 4, 16, 24}, {96, 4, 32, 16}, {24, 1, 64, 2},
+        {144, 1, 2, 288}, {144, 1, 8, 72},  {144, 1, 16, 36}, {144, 1, 32, 18}, {48, 1, 8, 24},
+        {48, 1, 16, 12},  {48, 1, 32, 6},   {48, 1, 64, 4}, /* a panel of its own is cheaper */
+        {192, 8, 16, 48}, {192, 8, 32, 32}, {192, 1, 32, 24}, {192, 1, 64, 12},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct grid grid = {

@@ -1,5 +1,6 @@
-/* What the AVX-512 tiles of every precision share: 14 rows × two panels of 16 columns, two vectors of
- * sums a row (28 of the 32 registers), or one panel, and the interleaving of 16 rows of words. */
+/* What the AVX-512 tiles of every precision share: 14 rows × two panels of 16 columns, two vectors
+ * of sums a row (28 of the 32 registers), or one panel, and the interleaving of 16 rows of words.
+ */
 #ifndef ORTHRUS_MODEL_KERNELS_AVX512_TILE_H
 #define ORTHRUS_MODEL_KERNELS_AVX512_TILE_H
 

@@ -46,8 +46,8 @@ INLINE void multiply_wide(const size_t rows, const size_t panels, size_t n, cons
 }
 
 /* dots = INT8_ZERO_BITS + the products of the pairs of one group. */
-INLINE void multiply_pairs(const size_t rows, const size_t panels, const uint32_t *a,
-                           const char *b, size_t panel_bytes, ints dots[ROWS][INT8_PANELS])
+INLINE void multiply_pairs(const size_t rows, const size_t panels, const uint32_t *a, const char *b,
+                           size_t panel_bytes, ints dots[ROWS][INT8_PANELS])
 {
     const WORD_VECTOR zero = SET1_WORD(INT8_ZERO_BITS);
     WORD_VECTOR pairs[INT8_PANELS];
@@ -76,11 +76,10 @@ INLINE void multiply_word(const size_t rows, const uint32_t *a, const char *b, c
     }
 }
 
-/* dots += the products of the words of one group, of one panel. Its sums are two a row, of even words
- * and of odd ones: one alone would wait for itself. Integers, so the same sum. */
+/* dots += the products of the words of one group, of one panel. Its sums are two a row, of even
+ * words and of odd ones: one alone would wait for itself. Integers, so the same sum. */
 INLINE void multiply_words_of_one(const size_t rows, size_t n, const uint32_t *a, const char *b,
-                                  const char *next, size_t next_step,
-                                  ints dots[ROWS][INT8_PANELS])
+                                  const char *next, size_t next_step, ints dots[ROWS][INT8_PANELS])
 {
     UNROLL
     for (size_t r = 0; r < rows; r++) {

@@ -67,7 +67,7 @@ struct multiply_args {
     const void *b;
     size_t panels;      /* 1 … kernel->panels */
     size_t panel_bytes; /* from one to the next */
-    const void *next; /* prefetched on the way: up to next_step bytes a word; 0 for nothing */
+    const void *next;   /* prefetched on the way: up to next_step bytes a word; 0 for nothing */
     size_t next_step;
     float *tile; /* [rows,panels·columns], all written, and rows up to a row_unit's end */
     size_t ld;

@@ -105,8 +105,9 @@ static void multiply(const struct multiply_args *args)
 #define NEON_INT8_KERNEL(label)                                                           \
     {                                                                                     \
         .name = (label), .precision = PRECISION_INT8, .word_inputs = 4, .rows_max = ROWS, \
-        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .panels = INT8_PANELS, .pack_max = INT8_COLUMNS, \
-        .pack_rows = pack_rows, .pack_columns = pack_columns, .multiply = multiply,       \
+        .row_unit = 1, .word_unit = 1, .columns = INT8_COLUMNS, .panels = INT8_PANELS,    \
+        .pack_max = INT8_COLUMNS, .pack_rows = pack_rows, .pack_columns = pack_columns,   \
+        .multiply = multiply,                                                             \
     }
 
 #endif
