@@ -150,7 +150,7 @@ enum err_code checkpoint_check_tensor(const struct checkpoint *checkpoint,
                        label, tensor->name, found, expected);
     }
     if (!dtype_is_float(tensor->dtype)) {
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s, F32, F16 or BF16 can be read",
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 can be read",
                        label, tensor->name, dtype_name(tensor->dtype));
     }
     return ERR_OK;

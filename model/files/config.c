@@ -85,23 +85,26 @@ static enum err_code read_class(const struct fields *fields, const struct archit
  * agree: a class of another family is another computation. */
 static enum err_code read_architecture(const struct fields *fields, struct config *config)
 {
-    const struct architecture *by_class = NULL;
-    enum err_code code = read_class(fields, &by_class, &config->folder);
-    if (code != ERR_OK) {
-        return code;
-    }
+    /* model_type first: of a model of another family it says in a word which one it is. */
     char allowed[128];
     (void)snprintf(allowed, sizeof allowed, "one of %s", architecture_list());
     const struct jval *value = fields_get(fields, "model_type");
-    if (!value) {
-        config->architecture = by_class;
-    } else {
+    if (value) {
         const char *word;
         size_t size;
         config->architecture = jval_string(value, &word, &size) && strlen(word) == size
                                    ? architecture_find(word)
                                    : NULL;
+        if (!config->architecture) {
+            return fields_wrong(fields, "model_type", ERR_UNSUPPORTED, allowed);
+        }
     }
+    const struct architecture *by_class = NULL;
+    enum err_code code = read_class(fields, &by_class, &config->folder);
+    if (code != ERR_OK) {
+        return code;
+    }
+    config->architecture = value ? config->architecture : by_class;
     if (!config->architecture) {
         return fields_wrong(fields, "model_type", ERR_UNSUPPORTED, allowed);
     }

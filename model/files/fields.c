@@ -36,7 +36,20 @@ void fields_close(struct fields *fields)
     free(fields->path);
 }
 
-/* What stands there, for an error: a number itself, of anything else only the kind. */
+/* A string that is one short word, such as a name of a model or a class; else NULL. */
+static const char *short_word(const struct jval *value)
+{
+    enum { WORD_MAX = 40 };
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
+    const char *word;
+    size_t size;
+    bool is_word = jval_string(value, &word, &size) && size > 0 && size <= WORD_MAX &&
+                   strspn(word, letters) == size;
+    return is_word ? word : NULL;
+}
+
+/* What stands there, for an error: a number or a word itself, of anything else only the kind. */
 static void describe(const struct jval *value, char *out, size_t size)
 {
     int64_t integer;
@@ -48,6 +61,8 @@ static void describe(const struct jval *value, char *out, size_t size)
         (void)snprintf(out, size, "%g", number);
     } else if (jval_bool(value, &truth)) {
         (void)snprintf(out, size, "%s", truth ? "true" : "false");
+    } else if (short_word(value)) {
+        (void)snprintf(out, size, "a string \"%s\"", short_word(value));
     } else {
         (void)snprintf(out, size, "%s",
                        !value                  ? "nothing"

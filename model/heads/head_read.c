@@ -180,7 +180,7 @@ static enum err_code check_shape(const struct heads_source *source, const struct
 {
     if (!dtype_is_float(tensor->dtype)) {
         return err_set(source->err, ERR_UNSUPPORTED,
-                       "%s: tensor %s is %s, F32, F16 or BF16 can be read", source->label,
+                       "%s: tensor %s is %s; F32, F16 or BF16 can be read", source->label,
                        tensor->name, dtype_name(tensor->dtype));
     }
     if (tensor->rank == rank && memcmp(tensor->shape, shape, rank * sizeof *shape) == 0) {

@@ -44,7 +44,7 @@ static enum err_code load_tensor(const struct weights *weights, const char *name
                        label, name, found, expected);
     }
     if (!dtype_is_float(tensor->dtype)) {
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s, F32, F16 or BF16 can be read",
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 can be read",
                        label, name, dtype_name(tensor->dtype));
     }
     float *values = calloc(tensor->count, sizeof *values);

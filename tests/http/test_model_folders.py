@@ -270,6 +270,7 @@ def test_an_unknown_field_is_one_warning(start, folder):
 
 @pytest.mark.parametrize(("name", "fields", "said"), [
     ("config.json", {"model_type": "nomic_bert"}, "model_type"),
+    ("config.json", {"model_type": "mpnet", "architectures": ["MPNetForMaskedLM"]}, 'model_type: found a string "mpnet"'),
     ("config.json", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
     ("config.json", {"quantization_config": {"bits": 4}}, "quantization_config"),
     ("config.json", {"hidden_act": "quick_gelu"}, "hidden_act"),
