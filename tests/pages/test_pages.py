@@ -82,6 +82,11 @@ def test_what_is_opened_fits_a_phone(server, see):
     assert docs["state"]["open"] == 1 and docs["state"]["rows"] > 10 and docs["state"]["sideways"] == []
 
 
+def test_tables_of_a_route_fit_every_width(server, see):
+    for found in see(server, *({"page": "/docs#post-embed", "width": width, "state": OPEN_ROUTE} for width in (820, 1170))):
+        assert found["state"]["open"] == 1 and found["state"]["sideways"] == [] and found["overflow"] <= 0, found["width"]
+
+
 CONSOLE = """({sentences: document.querySelectorAll("#results .sentence").length,
   heads: [...document.querySelectorAll("#results .sentence:first-of-type h3")].map(n => n.textContent),
   bars: document.querySelectorAll("#results .bars li").length,
