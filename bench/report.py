@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Draws RESULTS_DIR (see bench/README.md) into docs: tables between their marks in BENCHMARKS.md, charts in benchmarks/.
 
-  python3 bench/report.py RESULTS_DIR [DOCS_DIR]
+  python3 bench/report.py RESULTS_DIR [DOCS_DIR] [--place PREFIX]
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; what is not measured in RESULTS_DIR stays as it is.
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; what is not measured in RESULTS_DIR stays as it is. With
+--place the names have that prefix, for another machine's tables, and no chart is drawn.
 """
+import argparse
 import pathlib
 import re
 import statistics
-import sys
 
 import plot
 import results
@@ -262,12 +263,17 @@ def fill(text, name, body):
     return pattern.sub(lambda found: found[1] + body + "\n" + found[2], text)
 
 
+def parse():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("results", type=pathlib.Path)
+    ap.add_argument("docs", type=pathlib.Path, nargs="?", default=results.ROOT / "docs")
+    ap.add_argument("--place", default="", metavar="PREFIX")
+    return ap.parse_args()
+
+
 def main():
-    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
-        print(__doc__)
-        return 0 if "--help" in sys.argv else 2
-    folder = pathlib.Path(sys.argv[1])
-    docs = pathlib.Path(sys.argv[2]) if len(sys.argv) == 3 else results.ROOT / "docs"
+    args = parse()
+    folder, docs = args.results, args.docs
     m = Measured(folder)
     text = (docs / "BENCHMARKS.md").read_text(encoding="utf-8")
     ours = {f"orthrus-{precision}" for precision in results.PRECISIONS}
@@ -276,14 +282,13 @@ def main():
     makers = {"targets": targets, "offline": offline, "phases": phases, "lengths": lengths, "servers": servers,
               "onednn": onednn, "small": small, "teams": teams, "limits": limits}
     for name, there in ready.items():
-        if there and f"<!-- {name} -->" in text:
-            text = fill(text, name, makers[name](m))
+        if there and f"<!-- {args.place}{name} -->" in text:
+            text = fill(text, args.place + name, makers[name](m))
     (docs / "BENCHMARKS.md").write_text(text, encoding="utf-8")
     (docs / "benchmarks").mkdir(exist_ok=True)
-    for name, svg in charts(m).items():
+    for name, svg in ({} if args.place else charts(m)).items():
         (docs / "benchmarks" / f"{name}.svg").write_text(svg, encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
