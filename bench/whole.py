@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""All of docs/BENCHMARKS.md in one run, on a machine that does nothing else: each table's cells beside their peers.
+"""What docs/BENCHMARKS.md shows beside its peers, but for training, in one run on a machine that does nothing else.
 
   cmake -B BUILD -DCMAKE_BUILD_TYPE=Release -DORTHRUS_BENCH=ON -DORTHRUS_BENCH_ONEDNN=ON && cmake --build BUILD
   V/bin/python bench/whole.py BUILD MODEL_DIR MINILM_DIR WORK_DIR RESULTS_DIR --only accuracy   # beforehand: no clock in it

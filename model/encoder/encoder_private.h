@@ -55,9 +55,9 @@ struct workspace {
     size_t max_tokens;
     void *memory; /* everything below points into it; owned */
     size_t memory_bytes;
-    float *hidden;             /* [T,H]: the residual stream; before a LayerNorm its sums */
+    float *hidden;             /* [T,H]: the residual stream, and a LayerNorm's sums */
     float *qkv;                /* [T,3H] */
-    float *context;            /* [T,H]: what attention gives */
+    float *context;            /* [T,H]: what attention gives, and in a wide team those sums */
     float *inner;              /* [T,I]: what is between the two FFN matrices, where a team packs it
                                 * from there; the same memory as qkv and context */
     void *hidden_packed;       /* operands: the hidden states, for QKV or the first FFN matrix, */

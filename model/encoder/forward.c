@@ -87,7 +87,7 @@ static struct operand inputs_of(const struct pass *pass, size_t layer, enum matr
 struct normalizing {
     const struct pass *pass;
     const struct norm *norm;
-    const float *sums;   /* [T,H]; the hidden states' own memory, but where columns are shared */
+    const float *sums;   /* [T,H]; the hidden states' own memory, but in a wide team */
     struct operand next; /* rows' blocks, whether it is packed or not */
     bool packs;          /* false behind the last layer */
     unsigned parts;      /* of a block, see struct completion */

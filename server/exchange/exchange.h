@@ -89,7 +89,7 @@ struct reply {
 struct exchange {
     struct server *server;
     enum listener listener;
-    struct conn *conn; /* reaper's record of the connection */
+    struct conn *conn; /* http/connections.h */
     void *wire;        /* http.c's */
     void (*resume)(struct exchange *x);
     int fd;

@@ -29,7 +29,7 @@ struct heads_version {
     uint64_t version;    /* counts up from 1 */
     struct heads *heads; /* NULL: no heads in service */
     uint64_t loaded_wall_ns;
-    char source[512];       /* the file's path, or one of the two below */
+    char source[512];       /* the file's path, or one of the two above */
     char source_sha256[65]; /* of the upload or file that brought it */
     char id[32];            /* "v<version>-<12 hex>" */
 };
