@@ -294,6 +294,7 @@ static uint64_t lateness_ns(struct io *io, struct exchange *x)
     }
     if (x->problem != PROBLEM_OVERLOADED) {
         policy_answered(&x->conn->patience);
+        x->conn->repeat.armed = false;
         return 0;
     }
     struct policy_patience *patience = x->conn->over_limit ? &io->over_limit : &x->conn->patience;

@@ -191,7 +191,7 @@ static bool keepable(const struct conn *conn, const struct exchange *x)
 bool repeat_keep(struct conn *conn, struct reaper *reaper, struct exchange *x)
 {
     struct repeat *repeat = &conn->repeat;
-    if (x->problem != PROBLEM_OVERLOADED && x->problem != PROBLEM_NONE) {
+    if (x->problem != PROBLEM_OVERLOADED) {
         forget_last(repeat); /* another answer than it had */
     }
     char *path = !repeat->last && keepable(conn, x) ? strdup(x->path) : NULL;
