@@ -4,65 +4,44 @@
 
 #include "base/unroll.h"
 
-/* Calls f(rows, args) with the number of rows, 1 … most ≤ 14, as a constant: every count gets its
- * own code. */
-#define ROWS_CASE(n, most, f, args) \
-    case n:                         \
-        if ((n) <= (most)) {        \
-            f(n, args);             \
-        }                           \
+/* Code for a number of rows, 1 … most ≤ 14, as a constant. */
+#define ROWS_CASE(n, most, call, f, args) \
+    case n:                               \
+        if ((n) <= (most)) {              \
+            call(n, f, args);             \
+        }                                 \
         break;
-#define ROWS_DISPATCH(most, f, args) \
-    switch ((args)->rows) {          \
-        ROWS_CASE(1, most, f, args)  \
-        ROWS_CASE(2, most, f, args)  \
-        ROWS_CASE(3, most, f, args)  \
-        ROWS_CASE(4, most, f, args)  \
-        ROWS_CASE(5, most, f, args)  \
-        ROWS_CASE(6, most, f, args)  \
-        ROWS_CASE(7, most, f, args)  \
-        ROWS_CASE(8, most, f, args)  \
-        ROWS_CASE(9, most, f, args)  \
-        ROWS_CASE(10, most, f, args) \
-        ROWS_CASE(11, most, f, args) \
-        ROWS_CASE(12, most, f, args) \
-        ROWS_CASE(13, most, f, args) \
-        ROWS_CASE(14, most, f, args) \
-    default:                         \
-        break;                       \
+#define ROWS_SWITCH(most, call, f, args)   \
+    switch ((args)->rows) {                \
+        ROWS_CASE(1, most, call, f, args)  \
+        ROWS_CASE(2, most, call, f, args)  \
+        ROWS_CASE(3, most, call, f, args)  \
+        ROWS_CASE(4, most, call, f, args)  \
+        ROWS_CASE(5, most, call, f, args)  \
+        ROWS_CASE(6, most, call, f, args)  \
+        ROWS_CASE(7, most, call, f, args)  \
+        ROWS_CASE(8, most, call, f, args)  \
+        ROWS_CASE(9, most, call, f, args)  \
+        ROWS_CASE(10, most, call, f, args) \
+        ROWS_CASE(11, most, call, f, args) \
+        ROWS_CASE(12, most, call, f, args) \
+        ROWS_CASE(13, most, call, f, args) \
+        ROWS_CASE(14, most, call, f, args) \
+    default:                               \
+        break;                             \
     }
 
-/* Calls f(rows, panels, args) with the number of rows, 1 … most ≤ 14, and of panels, 1 or 2, as
- * constants: every count gets its own code. */
-#define TILE_CASE(n, most, f, args) \
-    case n:                         \
-        if ((n) > (most)) {         \
-            break;                  \
-        }                           \
-        if ((args)->panels == 1) {  \
-            f(n, 1, args);          \
-        } else {                    \
-            f(n, 2, args);          \
-        }                           \
-        break;
-#define TILE_DISPATCH(most, f, args) \
-    switch ((args)->rows) {          \
-        TILE_CASE(1, most, f, args)  \
-        TILE_CASE(2, most, f, args)  \
-        TILE_CASE(3, most, f, args)  \
-        TILE_CASE(4, most, f, args)  \
-        TILE_CASE(5, most, f, args)  \
-        TILE_CASE(6, most, f, args)  \
-        TILE_CASE(7, most, f, args)  \
-        TILE_CASE(8, most, f, args)  \
-        TILE_CASE(9, most, f, args)  \
-        TILE_CASE(10, most, f, args) \
-        TILE_CASE(11, most, f, args) \
-        TILE_CASE(12, most, f, args) \
-        TILE_CASE(13, most, f, args) \
-        TILE_CASE(14, most, f, args) \
-    default:                         \
-        break;                       \
+#define CALL_ROWS(n, f, args) f(n, args)
+#define CALL_TILE(n, f, args)  \
+    if ((args)->panels == 1) { \
+        f(n, 1, args);         \
+    } else {                   \
+        f(n, 2, args);         \
     }
+
+/* Calls f(rows, args) with the number of rows as a constant: every count gets its own code. */
+#define ROWS_DISPATCH(most, f, args) ROWS_SWITCH(most, CALL_ROWS, f, args)
+/* Calls f(rows, panels, args) with the numbers of rows and of panels, 1 or 2, as constants. */
+#define TILE_DISPATCH(most, f, args) ROWS_SWITCH(most, CALL_TILE, f, args)
 
 #endif
