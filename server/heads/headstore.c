@@ -253,13 +253,13 @@ static enum swap_result put_locked(struct headstore *store, const void *data, si
         result = headstore_stage(store, data, size, "the heads file", active.heads, &heads, err);
     }
     if (result == SWAP_OK && dry_run) {
-        fill_version(ret_now, store->next_version, heads, SOURCE_PUT, source_sha256);
+        fill_version(ret_now, store->next_version, heads, "PUT", source_sha256);
         *ret_previous = active;
         return SWAP_OK;
     }
     heads_version_release(&active);
     if (result == SWAP_OK) {
-        result = headstore_commit(store, heads, SOURCE_PUT, source_sha256, NULL, ret_previous, err);
+        result = headstore_commit(store, heads, "PUT", source_sha256, NULL, ret_previous, err);
     }
     if (result == SWAP_OK) {
         headstore_acquire(store, ret_now);
@@ -319,14 +319,13 @@ static enum swap_result remove_locked(struct headstore *store, const char *name,
                                          : SWAP_FAILED;
     }
     if (result == SWAP_OK && dry_run) {
-        fill_version(ret_now, store->next_version, heads, SOURCE_DELETE, heads->sha256);
+        fill_version(ret_now, store->next_version, heads, "DELETE", heads->sha256);
         *ret_previous = active;
         return SWAP_OK;
     }
     heads_version_release(&active);
     if (result == SWAP_OK) {
-        result = headstore_commit(store, heads, SOURCE_DELETE, heads->sha256, NULL, ret_previous,
-                                  err);
+        result = headstore_commit(store, heads, "DELETE", heads->sha256, NULL, ret_previous, err);
     }
     if (result == SWAP_OK) {
         headstore_acquire(store, ret_now);
@@ -446,16 +445,6 @@ static enum err_code load_configured(struct headstore *store, struct heads **ret
     return ERR_OK;
 }
 
-/* True where somebody put in what serves, and no --heads says otherwise: defaults are for who has
- * said nothing, and a SIGHUP may be meant for the keys alone. */
-static bool put_rules(const struct headstore *store)
-{
-    const struct kept *kept = &store->kept;
-    return !store->settings->heads_path && kept->n &&
-           (strcmp(kept->version[0].source, SOURCE_PUT) == 0 ||
-            strcmp(kept->version[0].source, SOURCE_DELETE) == 0);
-}
-
 void headstore_reload(struct headstore *store)
 {
     uint64_t begin_ns = clock_now_ns();
@@ -467,11 +456,6 @@ void headstore_reload(struct headstore *store)
     struct heads *heads = NULL;
     char *source = NULL;
     (void)pthread_mutex_lock(&store->swap);
-    if (put_rules(store)) {
-        (void)pthread_mutex_unlock(&store->swap);
-        LOG(LOG_INFO, "heads not reloaded: they were put in, and there is no --heads");
-        return;
-    }
     enum swap_result result = SWAP_OK;
     enum err_code code = load_configured(store, &heads, &source, &err);
     char sha256[SHA256_HEX_SIZE + 1] = "";

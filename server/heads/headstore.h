@@ -20,16 +20,12 @@ struct headstore;
 
 enum { HEADSTORE_KEPT = 8 };
 
-/* What brought a version where no file did. */
-#define SOURCE_PUT    "PUT"
-#define SOURCE_DELETE "DELETE"
-
 /* One version as others see it; holds a reference. */
 struct heads_version {
     uint64_t version;    /* counts up from 1 */
     struct heads *heads; /* NULL: no heads in service */
     uint64_t loaded_wall_ns;
-    char source[512];       /* the file's path, or one of the two above */
+    char source[512];       /* the file's path, or "PUT", "DELETE" */
     char source_sha256[65]; /* of the upload or file that brought it */
     char id[32];            /* "v<version>-<12 hex>" */
 };
@@ -87,7 +83,7 @@ enum swap_result headstore_remove(struct headstore *store, const char *name, con
 /* The audit line and count of an attempt that its caller turned away as SWAP_BUSY before it came
  * here. what: "put", "rollback". */
 void headstore_turned_away(struct headstore *store, const char *by, const char *what);
-/* SIGHUP: reads --heads again; without it the defaults, unless heads that were put in serve. */
+/* SIGHUP: reads --heads again, its default without it; what was put in meanwhile goes. */
 void headstore_reload(struct headstore *store);
 bool headstore_managed(const struct headstore *store);
 

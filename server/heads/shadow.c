@@ -238,8 +238,8 @@ static enum swap_result promote_locked(struct headstore *store, const char *if_m
         shadow_release(shadow);
         return SWAP_OK;
     } else {
-        result = headstore_commit(store, heads_acquire(shadow->heads), SOURCE_PUT,
-                                  shadow->source_sha256, NULL, ret_previous, err);
+        result = headstore_commit(store, heads_acquire(shadow->heads), "PUT", shadow->source_sha256,
+                                  NULL, ret_previous, err);
         if (result == SWAP_OK) {
             headstore_acquire(store, ret_now);
             replace(store, NULL);

@@ -405,23 +405,6 @@ static void test_reload(void **state)
     assert_int_equal(swaps(fixture, "refused"), 1);
 }
 
-/* Keys are rotated by the same signal: without --heads it takes nothing back that was put in. */
-static void test_reload_keeps_what_was_put(void **state)
-{
-    struct fixture *fixture = *state;
-    fixture->settings.heads_path = NULL;
-    open_store(fixture);
-    headstore_reload(fixture->store);
-    assert_int_equal(active_version(fixture), 1);
-    assert_int_equal(put(fixture, usual_file(2)).version, 2);
-    headstore_reload(fixture->store);
-    assert_int_equal(active_version(fixture), 2);
-    assert_true(active_value(fixture) == 2);
-    assert_int_equal(rollback(fixture, 1).result, SWAP_OK);
-    headstore_reload(fixture->store); /* the defaults serve, and are as they were */
-    assert_int_equal(active_version(fixture), 1);
-}
-
 static unsigned count_files(const char *dir, const char *part)
 {
     unsigned n = 0;
@@ -766,7 +749,8 @@ static void *look_on(void *argument)
         struct heads_version versions[HEADSTORE_KEPT];
         char refusal[ERR_TEXT_MAX];
         size_t n = headstore_list(race->fixture->store, versions, refusal);
-        bool new = n &&versions[0].heads->list[0].weight[0] == wanted;
+        /* Once other heads are wanted a refusal of theirs may stand beside these. */
+        bool new = n &&versions[0].heads->list[0].weight[0] == wanted && race->wanted == wanted;
         race->torn += new &&refusal[0];
         for (size_t i = 0; i < n; i++) {
             heads_version_release(&versions[i]);
@@ -911,7 +895,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_start_without_heads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_explicit_file_must_fit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_reload_keeps_what_was_put, setup, teardown),
         cmocka_unit_test_setup_teardown(test_swaps_survive_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_state_is_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_heads_are_set_aside, setup, teardown),
