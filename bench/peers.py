@@ -128,8 +128,8 @@ def encode_orthrus(args, name):
     path = args.work / f"vectors-{name}.npy"
     texts = "".join(text + "\n" for text in results.texts_of(args.texts, args.max))
     done = subprocess.run([args.orthrus, "embed", "--model", args.model, "--precision", name.split("-")[1],
-                           "--max-length", str(LENGTH_MAX), "--threads", str(args.threads), "--format", "npy", "-o",
-                           str(path)], input=texts, text=True, capture_output=True)
+                           "--max-length", str(LENGTH_MAX), "--threads", str(args.threads), "--format", "npy", "--no-normalize",
+                           "-o", str(path)], input=texts, text=True, capture_output=True)
     if done.returncode:
         print(done.stderr.strip(), file=sys.stderr)
     return done.returncode == 0
