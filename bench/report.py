@@ -137,7 +137,11 @@ def servers(m):
     connections = sorted({c for load in m.servers.values() for c in load})
 
     def cell(point):
-        return f"{point['requests_per_s']:.1f}, {point['p50_ms']:,.0f}, {point['p99_ms']:,.0f}" if point else "–"
+        if not point:
+            return "–"
+        if point["failed"]:
+            return f"{point['requests_per_s']:.1f} ({point['failed']} refused)"
+        return f"{point['requests_per_s']:.1f}, {point['p50_ms']:,.0f}, {point['p99_ms']:,.0f}"
 
     return table(["requests/s, p50 ms, p99 ms", *(f"{c} connection{'s' * (c > 1)}" for c in connections)],
                  [[NAMES[name], *(cell(load.get(c)) for c in connections)] for name, load in m.servers.items()])
