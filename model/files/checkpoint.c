@@ -136,26 +136,6 @@ const struct tensor *checkpoint_find(const struct checkpoint *checkpoint, const 
                       strcmp(dot, ".weight") == 0 ? ".gamma" : ".beta");
 }
 
-enum err_code checkpoint_check_tensor(const struct checkpoint *checkpoint,
-                                      const struct tensor *tensor, unsigned rank,
-                                      const size_t *shape, struct err *err)
-{
-    const char *label = weights_label(checkpoint->weights);
-    if (tensor->rank != rank || memcmp(tensor->shape, shape, rank * sizeof *shape) != 0) {
-        char found[TENSOR_SHAPE_TEXT_SIZE];
-        char expected[TENSOR_SHAPE_TEXT_SIZE];
-        tensor_shape_text(tensor, found);
-        shape_text(shape, rank, expected);
-        return err_set(err, ERR_MISMATCH, "%s: tensor %s is %s, by config.json it must be %s",
-                       label, tensor->name, found, expected);
-    }
-    if (!dtype_is_float(tensor->dtype)) {
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 can be read",
-                       label, tensor->name, dtype_name(tensor->dtype));
-    }
-    return ERR_OK;
-}
-
 /* What may stand before the encoder's names: nothing, or the architecture's own prefix, both
  * perhaps under one that sentence-transformers' or a trainer's wrapper adds; the project's own for
  * its multi-task BERT. Another architecture's prefix is another computation. */
@@ -214,7 +194,8 @@ static enum err_code bind_param(struct checkpoint *checkpoint, size_t index, str
                        weights_label(checkpoint->weights), checkpoint->prefix, param.name,
                        expected);
     }
-    enum err_code code = checkpoint_check_tensor(checkpoint, tensor, param.rank, param.shape, err);
+    enum err_code code = tensor_check(tensor, weights_label(checkpoint->weights), param.rank,
+                                      param.shape, err);
     if (code == ERR_OK) {
         char *holder = layer == SIZE_MAX ? (char *)checkpoint : (char *)&checkpoint->layers[layer];
         memcpy(holder + offset, &tensor, sizeof(struct tensor *));

@@ -11,10 +11,6 @@ enum { CHECKPOINT_FULL_NAME_SIZE = CHECKPOINT_PREFIX_SIZE + CHECKPOINT_NAME_SIZE
 /* The tensor under prefix + name, LayerNorm's gamma and beta standing for weight and bias. */
 const struct tensor *checkpoint_find(const struct checkpoint *checkpoint, const char *prefix,
                                      const char *name);
-/* Refuses another shape and another dtype than the three floats. */
-CHECK_RESULT enum err_code checkpoint_check_tensor(const struct checkpoint *checkpoint,
-                                                   const struct tensor *tensor, unsigned rank,
-                                                   const size_t *shape, struct err *err);
 
 /* Binds the folder's own head and settles config.folder. Errors: ERR_NOT_FOUND where only a part of
  * it is there, ERR_MISMATCH, ERR_UNSUPPORTED. */

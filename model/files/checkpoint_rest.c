@@ -22,16 +22,17 @@ static enum err_code bind_linear(const struct checkpoint *checkpoint, const char
     const struct tensor *weight = find_part(checkpoint, name, "weight");
     const struct tensor *bias = find_part(checkpoint, name, "bias");
     const size_t shape[2] = {rows, checkpoint->config.hidden};
+    const char *label = weights_label(checkpoint->weights);
     if (!weight && !bias) {
         return ERR_OK;
     }
     if (!weight || !bias) {
-        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s.%s is missing",
-                       weights_label(checkpoint->weights), name, weight ? "bias" : "weight");
+        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s.%s is missing", label, name,
+                       weight ? "bias" : "weight");
     }
-    enum err_code code = checkpoint_check_tensor(checkpoint, weight, 2, shape, err);
+    enum err_code code = tensor_check(weight, label, 2, shape, err);
     if (code == ERR_OK) {
-        code = checkpoint_check_tensor(checkpoint, bias, 1, shape, err);
+        code = tensor_check(bias, label, 1, shape, err);
     }
     if (code == ERR_OK) {
         *ret_weight = weight;

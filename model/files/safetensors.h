@@ -91,6 +91,13 @@ size_t dtype_size(enum dtype dtype);
 bool dtype_parse(const char *word, enum dtype *ret_dtype);
 bool dtype_is_float(enum dtype dtype); /* F32, F16 or BF16 */
 
+/* ERR_UNSUPPORTED where the tensor is no float that can be read. label: the file's, for errors. */
+CHECK_RESULT enum err_code tensor_check_float(const struct tensor *tensor, const char *label,
+                                              struct err *err);
+/* The same, and ERR_MISMATCH where it does not have the shape that config.json gives. */
+CHECK_RESULT enum err_code tensor_check(const struct tensor *tensor, const char *label,
+                                        unsigned rank, const size_t *shape, struct err *err);
+
 /* An F32 tensor over floats [rows,columns] in memory; borrows them. */
 struct tensor tensor_of_floats(const float *data, size_t rows, size_t columns);
 

@@ -196,6 +196,29 @@ void tensor_shape_text(const struct tensor *tensor, char out[TENSOR_SHAPE_TEXT_S
     shape_text(tensor->shape, tensor->rank, out);
 }
 
+enum err_code tensor_check_float(const struct tensor *tensor, const char *label, struct err *err)
+{
+    if (!dtype_is_float(tensor->dtype)) {
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 can be read",
+                       label, tensor->name, dtype_name(tensor->dtype));
+    }
+    return ERR_OK;
+}
+
+enum err_code tensor_check(const struct tensor *tensor, const char *label, unsigned rank,
+                           const size_t *shape, struct err *err)
+{
+    if (tensor->rank != rank || memcmp(tensor->shape, shape, rank * sizeof *shape) != 0) {
+        char found[TENSOR_SHAPE_TEXT_SIZE];
+        char expected[TENSOR_SHAPE_TEXT_SIZE];
+        tensor_shape_text(tensor, found);
+        shape_text(shape, rank, expected);
+        return err_set(err, ERR_MISMATCH, "%s: tensor %s is %s, by config.json it must be %s",
+                       label, tensor->name, found, expected);
+    }
+    return tensor_check_float(tensor, label, err);
+}
+
 const char *tensor_shown_name(const char *name)
 {
     enum { SHOWN_MAX = 96 };

@@ -178,10 +178,9 @@ static enum err_code read_thresholds(struct reading *reading)
 static enum err_code check_shape(const struct heads_source *source, const struct tensor *tensor,
                                  unsigned rank, const size_t shape[2], const char *otherwise)
 {
-    if (!dtype_is_float(tensor->dtype)) {
-        return err_set(source->err, ERR_UNSUPPORTED,
-                       "%s: tensor %s is %s; F32, F16 or BF16 can be read", source->label,
-                       tensor->name, dtype_name(tensor->dtype));
+    enum err_code code = tensor_check_float(tensor, source->label, source->err);
+    if (code != ERR_OK) {
+        return code;
     }
     if (tensor->rank == rank && memcmp(tensor->shape, shape, rank * sizeof *shape) == 0) {
         return ERR_OK;

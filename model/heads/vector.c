@@ -35,17 +35,9 @@ static enum err_code load_tensor(const struct weights *weights, const char *name
     if (!tensor) {
         return err_set(err, ERR_NOT_FOUND, "%s: tensor %s is missing", label, name);
     }
-    if (tensor->rank != rank || memcmp(tensor->shape, shape, rank * sizeof *shape) != 0) {
-        char found[TENSOR_SHAPE_TEXT_SIZE];
-        char expected[TENSOR_SHAPE_TEXT_SIZE];
-        tensor_shape_text(tensor, found);
-        shape_text(shape, rank, expected);
-        return err_set(err, ERR_MISMATCH, "%s: tensor %s is %s, by config.json it must be %s",
-                       label, name, found, expected);
-    }
-    if (!dtype_is_float(tensor->dtype)) {
-        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 can be read",
-                       label, name, dtype_name(tensor->dtype));
+    enum err_code code = tensor_check(tensor, label, rank, shape, err);
+    if (code != ERR_OK) {
+        return code;
     }
     float *values = calloc(tensor->count, sizeof *values);
     if (!values) {
