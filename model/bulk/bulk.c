@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/bulk/cut.h"
 #include "model/files/safetensors.h"
 
 /* Windows on their way: one computed, one written, one filled; more where many threads would
@@ -345,44 +346,6 @@ enum err_code bulk_add_text(struct bulk_window *window, const struct tokenizer *
     return code;
 }
 
-static int longer_first(const void *a, const void *b, void *context)
-{
-    const size_t *starts = context;
-    size_t x = *(const size_t *)a;
-    size_t y = *(const size_t *)b;
-    size_t length_x = starts[x + 1] - starts[x];
-    size_t length_y = starts[y + 1] - starts[y];
-    if (length_x != length_y) {
-        return length_x < length_y ? 1 : -1;
-    }
-    return x < y ? -1 : x > y;
-}
-
-/* Sorted by length so that a batch holds texts of one kind; cut by the token budget. */
-static void cut_batches(struct bulk_window *window)
-{
-    size_t tokens = 0;
-    size_t texts = 0;
-    for (size_t i = 0; i < window->n; i++) {
-        window->order[i] = i;
-    }
-    qsort_r(window->order, window->n, sizeof *window->order, longer_first, window->starts);
-    window->n_batches = 0;
-    window->batches[0] = 0;
-    for (size_t i = 0; i < window->n; i++) {
-        size_t text = window->order[i];
-        size_t length = window->starts[text + 1] - window->starts[text];
-        if (texts == BULK_BATCH_TEXTS ||
-            (texts && tokens + length > window->bulk->options.batch_tokens)) {
-            window->batches[++window->n_batches] = i;
-            tokens = texts = 0;
-        }
-        tokens += length;
-        texts++;
-    }
-    window->batches[++window->n_batches] = window->n;
-}
-
 static void clear_window(struct bulk_window *window, uint64_t first)
 {
     window->first = first;
@@ -394,9 +357,16 @@ static void clear_window(struct bulk_window *window, uint64_t first)
 
 /* ---- a stream ---- */
 
-static void submit(struct bulk *bulk, struct bulk_window *window)
+static void submit(struct bulk *bulk, struct bulk_window *window, bool last)
 {
-    cut_batches(window);
+    const struct cut cut = {
+        .batch_tokens = bulk->options.batch_tokens,
+        .batch_texts = BULK_BATCH_TEXTS,
+        .threads = bulk->options.threads,
+        .last = last,
+    };
+    window->n_batches = cut_batches(&cut, window->starts, window->n, window->order,
+                                    window->batches);
     (void)pthread_mutex_lock(&bulk->lock);
     window->next = 0;
     window->left = window->n_batches;
@@ -464,7 +434,7 @@ enum err_code bulk_run(struct bulk *bulk, const struct bulk_stream *stream, stru
             filled = code == ERR_OK && window->n > 0;
             if (filled) {
                 texts += window->n;
-                submit(bulk, window);
+                submit(bulk, window, end);
                 on_way++;
             }
         }
