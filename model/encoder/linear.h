@@ -15,6 +15,9 @@
 #include "model/encoder/team.h"
 #include "model/files/safetensors.h"
 
+/* Columns of a panel with OpenBLAS: a member's share is a multiple of it. */
+enum { LINEAR_BLAS_COLUMNS = 64 };
+
 struct linear {
     const struct kernels *ops;
     const struct tile_kernel *kernel; /* NULL: OpenBLAS */

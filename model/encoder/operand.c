@@ -42,7 +42,12 @@ size_t operand_bytes(const struct linear *linear, size_t rows)
 struct operand operand_of(const struct linear *linear, size_t rows, void *memory)
 {
     struct operand operand = {
-        .linear = linear, .rows = rows, .blocks = operand_blocks(linear, rows), .memory = memory};
+        .linear = linear,
+        .rows = rows,
+        .blocks = operand_blocks(linear, rows),
+        .block_bytes = block_bytes(linear),
+        .memory = memory,
+    };
     if (operand.blocks > 0) { /* as even as can be, so that none is left with a single row */
         size_t units = size_div_up(rows, row_unit(linear));
         operand.block_rows = units / operand.blocks * row_unit(linear);
@@ -74,7 +79,7 @@ const void *operand_block(const struct operand *operand, size_t block)
         return operand->memory +
                operand_start(operand, block) * operand->linear->in * sizeof(float);
     }
-    return operand->memory + block * block_bytes(operand->linear);
+    return operand->memory + block * operand->block_bytes;
 }
 
 size_t operand_unit(const struct linear *linear)

@@ -24,8 +24,9 @@ struct operand {
     const struct linear *linear; /* whose inputs they are */
     size_t rows;                 /* T */
     size_t blocks;
-    size_t block_rows;     /* of each block; … */
-    size_t longer;         /* … the first so many have a kernel->row_unit more */
+    size_t block_rows; /* of each block; … */
+    size_t longer;     /* … the first so many have a kernel->row_unit more */
+    size_t block_bytes;
     unsigned char *memory; /* operand_bytes, aligned to 64 */
     float *largest;        /* NULL; calibrating, [K]: raised to the magnitudes that are packed */
 };
