@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "model/encoder/choice.h"
 #include "model/model.h"
@@ -90,9 +91,10 @@ unsigned command_default_threads(void)
 enum err_code command_choose(const char *isa, const char *precision, unsigned threads,
                              struct encoder_options *ret_options, struct err *err)
 {
+    const struct machine machine = machine_here(clock_now_ns);
     struct choice choice;
-    enum err_code code = choice_make(&this_machine, isa ? isa : "auto",
-                                     precision ? precision : "auto", &choice, err);
+    enum err_code code = choice_make(&machine, isa ? isa : "auto", precision ? precision : "auto",
+                                     &choice, err);
     if (code != ERR_OK) {
         return code;
     }
@@ -100,7 +102,11 @@ enum err_code command_choose(const char *isa, const char *precision, unsigned th
         (void)fprintf(stderr, "orthrus: %s\n", choice.warning.text);
     }
     *ret_options = (struct encoder_options){
-        .isa = choice.isa, .precision = choice.precision, .threads = threads};
+        .isa = choice.isa,
+        .precision = choice.precision,
+        .attention = choice.attention,
+        .threads = threads,
+    };
     return ERR_OK;
 }
 

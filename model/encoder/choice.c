@@ -2,10 +2,15 @@
 
 #include <string.h>
 
+#include "base/size.h"
 #include "model/encoder/dispatch.h"
+#include "model/encoder/pages.h"
 #include "model/encoder/selfcheck.h"
 
-const struct machine this_machine = {.has = cpu_has, .tile = dispatch_tile};
+struct machine machine_here(uint64_t (*now_ns)(void))
+{
+    return (struct machine){.has = cpu_has, .tile = dispatch_tile, .now_ns = now_ns};
+}
 
 /* OpenBLAS (no tile) is the one that the others are measured by. */
 static enum err_code try_kernel(const struct machine *machine, enum isa isa,
@@ -88,6 +93,62 @@ static void note_faster(const struct machine *machine, struct choice *choice)
     }
 }
 
+/* Attention's products are timed on so many inputs; the best run counts, the others were
+ * disturbed. bf16 has to be faster by a quarter: where it is, it is so by much more. */
+enum { TIMED_INPUTS = 64, TIMED_RUNS = 20, TIMED_CALLS = 16 };
+
+/* Of TIMED_CALLS tiles of zeros; UINT64_MAX where there is no memory. */
+static uint64_t time_tile(const struct machine *machine, const struct tile_kernel *tile)
+{
+    struct multiply_args args = {
+        .rows = tile->rows_max,
+        .words = TIMED_INPUTS / tile->word_inputs,
+        .panels = tile->panels,
+        .panel_bytes = TIMED_INPUTS / tile->word_inputs * tile->columns * sizeof(uint32_t),
+        .ld = (size_t)tile->panels * tile->columns,
+    };
+    size_t rows_bytes = size_round_up(args.rows * args.words * sizeof(uint32_t), PAGES_ALIGN);
+    size_t b_bytes = args.panels * args.panel_bytes;
+    size_t bytes = rows_bytes + b_bytes + args.rows * args.ld * sizeof(float);
+    unsigned char *memory = pages_alloc(bytes);
+    if (!memory) {
+        return UINT64_MAX;
+    }
+    args.a = memory;
+    args.b = args.next = memory + rows_bytes;
+    args.tile = (float *)(memory + rows_bytes + b_bytes);
+    uint64_t best_ns = UINT64_MAX;
+    for (int run = 0; run < TIMED_RUNS; run++) {
+        uint64_t start_ns = machine->now_ns();
+        for (int call = 0; call < TIMED_CALLS; call++) {
+            tile->multiply(&args);
+        }
+        uint64_t took_ns = machine->now_ns() - start_ns;
+        best_ns = took_ns < best_ns ? took_ns : best_ns;
+    }
+    pages_free(memory, bytes);
+    return best_ns;
+}
+
+/* int8 rounds far more coarsely than bf16, so attention may be rounded to that; bf16 itself has no
+ * such room (docs/BENCHMARKS.md has the errors). */
+static enum precision choose_attention(const struct machine *machine, const struct choice *choice)
+{
+    const struct kernels *ops = dispatch_kernels(choice->isa);
+    const struct tile_kernel *bf16 = machine->tile(choice->isa, PRECISION_BF16);
+    const struct tile_kernel *f32 = machine->tile(choice->isa, PRECISION_FP32);
+    struct err wrong = ERR_INIT;
+    if (choice->precision != PRECISION_INT8 || !machine->now_ns || !f32 || !bf16 ||
+        !bf16->pack_pairs || selfcheck_tile(ops, bf16, &wrong) != ERR_OK) {
+        return PRECISION_FP32;
+    }
+    size_t bf16_products = (size_t)bf16->rows_max * bf16->panels * bf16->columns;
+    size_t f32_products = (size_t)f32->rows_max * f32->panels * f32->columns;
+    double bf16_ns = (double)time_tile(machine, bf16) / (double)bf16_products;
+    double f32_ns = (double)time_tile(machine, f32) / (double)f32_products;
+    return bf16_ns < 0.8 * f32_ns ? PRECISION_BF16 : PRECISION_FP32;
+}
+
 enum err_code choice_make(const struct machine *machine, const char *isa, const char *precision,
                           struct choice *ret_choice, struct err *err)
 {
@@ -97,6 +158,7 @@ enum err_code choice_make(const struct machine *machine, const char *isa, const 
                              : choose_named(machine, isa, precision, &choice, err);
     if (code == ERR_OK) {
         note_faster(machine, &choice);
+        choice.attention = choose_attention(machine, &choice);
         *ret_choice = choice;
     }
     return code;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/encoder/attention.h"
 #include "model/encoder/blas.h"
 #include "model/encoder/dispatch.h"
 #include "model/encoder/encoder_private.h"
@@ -15,25 +16,30 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
-    INT8_WIDE = 12,
     NARROW = 512, /* hidden states up to it make a narrow model */
 };
 
-/* int8: inputs that share a scale. A group costs as much as 12 inputs of it, so groups are as
- * coarse as accuracy allows; the attention's output has the fewest products to gain on. A narrow
- * model averages fewer roundings, two thirds of them in its feed-forward matrices
- * (docs/BENCHMARKS.md has the errors). */
-static const size_t int8_group[MATRIX_COUNT] = {
-    [MATRIX_QKV] = 128,
-    [MATRIX_ATTENTION_OUT] = 64,
-    [MATRIX_FFN_IN] = 128,
-    [MATRIX_FFN_OUT] = 128,
+/* int8: inputs that share a scale, and inputs that stay in fp32. A group costs as much as 12 inputs
+ * of it, so groups are as coarse as accuracy allows; the attention's output has the fewest products
+ * to gain on. A wide input costs as much as four others. A narrow model averages fewer roundings,
+ * two thirds of them in its feed-forward matrices (docs/BENCHMARKS.md has the errors). */
+struct int8_shape {
+    size_t group[MATRIX_COUNT];
+    size_t wide;
 };
-static const size_t int8_group_narrow[MATRIX_COUNT] = {
-    [MATRIX_QKV] = 64,
-    [MATRIX_ATTENTION_OUT] = 32,
-    [MATRIX_FFN_IN] = 32,
-    [MATRIX_FFN_OUT] = 32,
+static const struct int8_shape int8_shape = {
+    .group = {[MATRIX_QKV] = 128,
+              [MATRIX_ATTENTION_OUT] = 64,
+              [MATRIX_FFN_IN] = 128,
+              [MATRIX_FFN_OUT] = 128},
+    .wide = 12,
+};
+static const struct int8_shape int8_shape_narrow = {
+    .group = {[MATRIX_QKV] = 64,
+              [MATRIX_ATTENTION_OUT] = 32,
+              [MATRIX_FFN_IN] = 32,
+              [MATRIX_FFN_OUT] = 32},
+    .wide = 12,
 };
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
@@ -47,7 +53,7 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
     bool int8 = encoder->precision == PRECISION_INT8;
-    const size_t *groups = config->hidden <= NARROW ? int8_group_narrow : int8_group;
+    const struct int8_shape *shape8 = config->hidden <= NARROW ? &int8_shape_narrow : &int8_shape;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
@@ -56,8 +62,8 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
         const struct linear_shape shape = {
             .in = in[m],
             .out = out[m],
-            .wide = int8 ? size_min(INT8_WIDE, in[m] / 4) : 0,
-            .group = groups[m],
+            .wide = int8 ? size_min(shape8->wide, in[m] / 4) : 0,
+            .group = shape8->group[m],
             .l2 = encoder->l2,
         };
         linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
@@ -319,6 +325,7 @@ enum err_code encoder_create(const struct checkpoint *checkpoint,
     encoder->isa = options->isa;
     encoder->l2 = cpu_l2_bytes();
     encoder->ops = dispatch_kernels(options->isa);
+    encoder->attention = attention_tile(options->isa, options->attention);
     if (!dispatch_tile(options->isa, options->precision)) {
         code = blas_open(err);
     }

@@ -18,8 +18,9 @@
 
 struct encoder_options {
     enum precision precision;
-    enum isa isa;     /* the highest level to use; cpu_detect() as a rule */
-    unsigned threads; /* for packing the weights at load */
+    enum isa isa;             /* the highest level to use; cpu_detect() as a rule */
+    enum precision attention; /* of its products: fp32, or bf16 where isa has a kernel for it */
+    unsigned threads;         /* for packing the weights at load */
 };
 
 /* Process lifetime, immutable once made; shared by every thread. Holds its own packed copy of the

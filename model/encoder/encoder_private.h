@@ -34,7 +34,8 @@ struct encoder {
     enum isa isa;
     size_t l2; /* see struct linear_shape */
     const struct kernels *ops;
-    void *memory; /* everything below points into it; owned */
+    const struct tile_kernel *attention; /* multiplies in attention */
+    void *memory;                        /* everything below points into it; owned */
     size_t memory_bytes;
     float *word;     /* [V,H] */
     float *position; /* [position_rows,H], the vector of token type 0 added */

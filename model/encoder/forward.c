@@ -390,6 +390,7 @@ static void attend(struct pass *pass, size_t layer)
     struct completion completion = completion_of(&packing);
     const struct attention_call call = {
         .ops = pass->encoder->ops,
+        .tile = pass->encoder->attention,
         .qkv = pass->workspace->qkv,
         .batch = pass->batch,
         .heads = config->heads,

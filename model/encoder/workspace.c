@@ -11,7 +11,8 @@ static size_t scratch_bytes(const struct encoder *encoder, size_t max_tokens)
     const struct config *config = &encoder->config;
     const struct layer *layer = &encoder->layers[0];
     size_t longest = size_min(max_tokens, config->positions);
-    size_t bytes = attention_scratch_bytes(encoder->ops, longest, config->hidden / config->heads);
+    size_t bytes = attention_scratch_bytes(encoder->attention, longest,
+                                           config->hidden / config->heads);
     for (enum matrix m = 0; m < MATRIX_COUNT; m++) {
         const struct linear *next = m == MATRIX_FFN_IN ? &layer->linear[MATRIX_FFN_OUT] : NULL;
         bytes = size_max(bytes, linear_scratch_bytes(&layer->linear[m], next));

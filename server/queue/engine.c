@@ -36,8 +36,9 @@ static enum err_code choose_isa(struct engine *engine, struct encoder_options *o
                                 struct err *err)
 {
     const struct settings *settings = engine->settings;
+    const struct machine machine = machine_here(clock_now_ns);
     struct choice choice;
-    enum err_code code = choice_make(&this_machine, settings->isa ? settings->isa : "auto",
+    enum err_code code = choice_make(&machine, settings->isa ? settings->isa : "auto",
                                      settings->precision ? settings->precision : "auto", &choice,
                                      err);
     if (code != ERR_OK) {
@@ -46,6 +47,7 @@ static enum err_code choose_isa(struct engine *engine, struct encoder_options *o
     engine->isa_warning = choice.warning;
     options->isa = choice.isa;
     options->precision = choice.precision;
+    options->attention = choice.attention;
     return ERR_OK;
 }
 

@@ -20,14 +20,15 @@ static void fill_batch(struct batch *batch, size_t first, size_t n)
     }
 }
 
-static void run(enum isa isa, const float *qkv, const struct batch *batch, struct shape shape,
-                unsigned width, float *out)
+static void run(enum isa isa, enum precision precision, const float *qkv, const struct batch *batch,
+                struct shape shape, unsigned width, float *out)
 {
-    const struct kernels *ops = dispatch_kernels(isa);
-    size_t bytes = attention_scratch_bytes(ops, 130, shape.width);
+    const struct tile_kernel *tile = attention_tile(isa, precision);
+    size_t bytes = attention_scratch_bytes(tile, 130, shape.width);
     void *scratch = pages_alloc(bytes);
     assert_non_null(scratch);
-    const struct attention_call call = {.ops = ops,
+    const struct attention_call call = {.ops = dispatch_kernels(isa),
+                                        .tile = tile,
                                         .qkv = qkv,
                                         .batch = batch,
                                         .heads = shape.heads,
@@ -42,7 +43,8 @@ static void run(enum isa isa, const float *qkv, const struct batch *batch, struc
 }
 
 /* Token t of a text whose rows start at qkv. */
-static void check_token(const float *qkv, size_t n, size_t t, struct shape shape, const float *out)
+static void check_token(const float *qkv, size_t n, size_t t, struct shape shape, const float *out,
+                        double tolerance)
 {
     size_t hidden = shape.heads * shape.width;
     double weights[256];
@@ -62,35 +64,38 @@ static void check_token(const float *qkv, size_t n, size_t t, struct shape shape
             for (size_t s = 0; s < n; s++) {
                 expected += weights[s] / sum * (double)base[s * 3 * hidden + 2 * hidden + d];
             }
-            assert_true(fabs((double)out[head * shape.width + d] - expected) <= 3e-6);
+            assert_true(fabs((double)out[head * shape.width + d] - expected) <= tolerance);
         }
     }
 }
 
-static void try_shape(enum isa isa, struct shape shape)
+/* bf16: four roundings of 2^-9 each, of numbers below 1, the scores' multiplied by √D. */
+static void try_shape(enum isa isa, enum precision precision, struct shape shape)
 {
+    double tolerance = precision == PRECISION_BF16 ? 0.02 : 3e-6;
     size_t hidden = shape.heads * shape.width;
     uint32_t seed = 21;
     struct batch batch;
     fill_batch(&batch, 0, N_LENGTHS);
     float *qkv = test_floats(batch.total * 3 * hidden, &seed);
     float *out = test_floats(batch.total * hidden, &seed);
-    run(isa, qkv, &batch, shape, 1, out);
+    run(isa, precision, qkv, &batch, shape, 1, out);
     for (size_t i = 0; i < batch.n; i++) {
         size_t start = batch.starts[i];
         for (size_t t = 0; t < lengths[i]; t++) {
-            check_token(qkv + start * 3 * hidden, lengths[i], t, shape, out + (start + t) * hidden);
+            check_token(qkv + start * 3 * hidden, lengths[i], t, shape, out + (start + t) * hidden,
+                        tolerance);
         }
     }
     float *other = test_floats(batch.total * hidden, &seed);
     for (unsigned width = 2; width <= 3; width++) {
-        run(isa, qkv, &batch, shape, width, other);
+        run(isa, precision, qkv, &batch, shape, width, other);
         assert_true(same_bits(other, out, batch.total * hidden));
     }
     for (size_t i = 0; i < batch.n; i++) {
         struct batch alone;
         fill_batch(&alone, i, 1);
-        run(isa, qkv + batch.starts[i] * 3 * hidden, &alone, shape, 1, other);
+        run(isa, precision, qkv + batch.starts[i] * 3 * hidden, &alone, shape, 1, other);
         assert_true(same_bits(other, out + batch.starts[i] * hidden, alone.total * hidden));
         batch_done(&alone);
     }
@@ -103,7 +108,10 @@ static void try_shape(enum isa isa, struct shape shape)
 static void try_isa(enum isa isa)
 {
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        try_shape(isa, shapes[s]);
+        try_shape(isa, PRECISION_FP32, shapes[s]);
+        if (attention_tile(isa, PRECISION_BF16) != attention_tile(isa, PRECISION_FP32)) {
+            try_shape(isa, PRECISION_BF16, shapes[s]);
+        }
     }
 }
 

@@ -25,9 +25,10 @@ static void test_every_kernel_passes_its_check(void **state)
 static void test_this_machine_needs_no_warning(void **state)
 {
     (void)state;
+    const struct machine machine = machine_here(NULL);
     struct choice choice;
     struct err err = ERR_INIT;
-    assert_int_equal(choice_make(&this_machine, "auto", "auto", &choice, &err), ERR_OK);
+    assert_int_equal(choice_make(&machine, "auto", "auto", &choice, &err), ERR_OK);
     assert_int_equal(choice.isa, cpu_detect());
     assert_int_equal(choice.warning.code, ERR_OK);
 }
@@ -201,6 +202,79 @@ static void test_what_can_not_be_is_an_error(void **state)
                  WORDS("--precision", "bf16"));
 }
 
+/* A clock that only the kernels move: a call of each takes so long. */
+static struct {
+    uint64_t now_ns;
+    uint64_t bf16_ns;
+    enum isa isa; /* whose kernels they are */
+    struct tile_kernel f32;
+    struct tile_kernel bf16;
+} timed;
+
+static uint64_t timed_now_ns(void)
+{
+    return timed.now_ns;
+}
+
+static void multiply_f32_timed(const struct multiply_args *args)
+{
+    timed.now_ns += 1000;
+    dispatch_tile(timed.isa, PRECISION_FP32)->multiply(args);
+}
+
+static void multiply_bf16_timed(const struct multiply_args *args)
+{
+    timed.now_ns += timed.bf16_ns;
+    dispatch_tile(timed.isa, PRECISION_BF16)->multiply(args);
+}
+
+static const struct tile_kernel *timed_tile(enum isa isa, enum precision precision)
+{
+    if (isa != timed.isa || precision == PRECISION_INT8) {
+        return dispatch_tile(isa, precision);
+    }
+    return precision == PRECISION_FP32 ? &timed.f32 : &timed.bf16;
+}
+
+static enum precision attention_of(const struct machine *machine, const char *precision)
+{
+    struct choice choice;
+    struct err err = ERR_INIT;
+    assert_int_equal(choice_make(machine, isa_name(timed.isa), precision, &choice, &err), ERR_OK);
+    return choice.attention;
+}
+
+static void attention_by_time(enum isa isa)
+{
+    const struct tile_kernel *bf16 = dispatch_tile(isa, PRECISION_BF16);
+    if (!bf16 || !bf16->pack_pairs) {
+        return;
+    }
+    timed.isa = isa;
+    timed.f32 = *dispatch_tile(isa, PRECISION_FP32);
+    timed.f32.multiply = multiply_f32_timed;
+    timed.bf16 = *bf16;
+    timed.bf16.multiply = multiply_bf16_timed;
+    struct machine machine = {.has = cpu_has, .tile = timed_tile, .now_ns = timed_now_ns};
+    timed.bf16_ns = 500; /* as on Zen 4 */
+    assert_int_equal(attention_of(&machine, "int8"), PRECISION_BF16);
+    assert_int_equal(attention_of(&machine, "bf16"), PRECISION_FP32);
+    assert_int_equal(attention_of(&machine, "fp32"), PRECISION_FP32);
+    timed.bf16_ns = 1000;
+    assert_int_equal(attention_of(&machine, "int8"), PRECISION_FP32);
+    timed.bf16_ns = 2000; /* as on Sapphire Rapids */
+    assert_int_equal(attention_of(&machine, "int8"), PRECISION_FP32);
+    timed.bf16_ns = 500;
+    machine.now_ns = NULL;
+    assert_int_equal(attention_of(&machine, "int8"), PRECISION_FP32);
+}
+
+static void test_attention_is_rounded_where_that_is_faster(void **state)
+{
+    (void)state;
+    for_each_isa(attention_by_time);
+}
+
 int main(void)
 {
     struct err err = ERR_INIT;
@@ -210,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kernel_passes_its_check),
         cmocka_unit_test(test_this_machine_needs_no_warning),
+        cmocka_unit_test(test_attention_is_rounded_where_that_is_faster),
         cmocka_unit_test(test_faults_are_caught),
         cmocka_unit_test(test_a_wrong_kernel_is_passed_over),
         cmocka_unit_test(test_a_wrong_kernel_asked_for_by_name_is_an_error),

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/size.h"
+#include "model/encoder/attention.h"
 #include "model/encoder/dispatch.h"
 #include "model/encoder/encoder.h"
 #include "tests/support/kernels_testing.h"
@@ -216,10 +217,11 @@ static void compare(struct pass *pass, enum isa isa, const struct texts *texts, 
 
 /* What decides an encoder's bits are its tables, and sets share some: the first that has them
  * stands for the others. */
-static bool is_tried(enum isa isa, enum precision precision)
+static bool is_tried(enum isa isa, enum precision precision, enum precision attention)
 {
     for (enum isa before = ISA_GENERIC; before < isa; before++) {
         if (cpu_has(before) && dispatch_kernels(before) == dispatch_kernels(isa) &&
+            attention_tile(before, attention) == attention_tile(isa, attention) &&
             dispatch_tile(before, precision) == dispatch_tile(isa, precision)) {
             return true;
         }
@@ -229,11 +231,12 @@ static bool is_tried(enum isa isa, enum precision precision)
 
 /* False where the set can't multiply the precision. */
 static bool try_model(const struct model *model, size_t number, enum isa isa,
-                      enum precision precision)
+                      enum precision precision, enum precision attention)
 {
     struct pass pass;
     struct err err = ERR_INIT;
-    const struct encoder_options options = {.isa = isa, .precision = precision, .threads = 2};
+    const struct encoder_options options = {
+        .isa = isa, .precision = precision, .attention = attention, .threads = 2};
     enum err_code code = encoder_create(&model->checkpoint, &options, &pass.encoder, &err);
     if (code == ERR_UNSUPPORTED) {
         return false;
@@ -249,6 +252,19 @@ static bool try_model(const struct model *model, size_t number, enum isa isa,
     workspace_destroy(pass.workspace);
     encoder_destroy(pass.encoder);
     return true;
+}
+
+static size_t try_isa(const struct model *model, size_t number, enum isa isa)
+{
+    size_t tried = 0;
+    for (enum precision p = PRECISION_FP32; cpu_has(isa) && p <= PRECISION_INT8; p++) {
+        tried += !is_tried(isa, p, PRECISION_FP32) &&
+                 try_model(model, number, isa, p, PRECISION_FP32);
+    }
+    bool rounds = attention_tile(isa, PRECISION_BF16) != attention_tile(isa, PRECISION_FP32);
+    tried += cpu_has(isa) && rounds && !is_tried(isa, PRECISION_INT8, PRECISION_BF16) &&
+             try_model(model, number, isa, PRECISION_INT8, PRECISION_BF16);
+    return tried;
 }
 
 static void numbers_of_models(size_t *ret_from, size_t *ret_to)
@@ -277,9 +293,7 @@ static void test_same_bits_whatever_the_shape(void **state)
         struct model model;
         make_model(&model, number);
         for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
-            for (enum precision p = PRECISION_FP32; cpu_has(isa) && p <= PRECISION_INT8; p++) {
-                tried += !is_tried(isa, p) && try_model(&model, number, isa, p);
-            }
+            tried += try_isa(&model, number, isa);
         }
         drop_model(&model);
     }

@@ -146,12 +146,13 @@ static enum err_code embed(struct run *run, const struct encoder *encoder,
  * cache has its vectors. */
 static enum err_code embed_all(struct run *run, struct err *err)
 {
+    const struct machine machine = machine_here(NULL);
     struct choice choice;
     char pooling[POOLING_TEXT_SIZE];
     const struct dataset *const sets[2] = {&run->data, &run->eval_data};
     float **const rows[2] = {&run->embeddings, &run->eval_embeddings};
     bool found[2] = {false, run->eval_data.n == 0};
-    enum err_code code = choice_make(&this_machine, "auto", "fp32", &choice, err);
+    enum err_code code = choice_make(&machine, "auto", "fp32", &choice, err);
     struct embedding_cache cache = {.dir = run->options->embedding_cache,
                                     .encoder_sha256 = run->encoder_sha256,
                                     .pooling = pooling_name(run->config.pooling, pooling),

@@ -44,6 +44,20 @@ INLINE void multiply_rows(const size_t rows, const size_t panels, const struct m
     }
 }
 
+static void pack_pairs(const float *x, size_t ld, size_t in, size_t n, uint32_t *words)
+{
+    const __m512i pairs = _mm512_setr_epi32(
+        16 << 16 | 0, 17 << 16 | 1, 18 << 16 | 2, 19 << 16 | 3, 20 << 16 | 4, 21 << 16 | 5,
+        22 << 16 | 6, 23 << 16 | 7, 24 << 16 | 8, 25 << 16 | 9, 26 << 16 | 10, 27 << 16 | 11,
+        28 << 16 | 12, 29 << 16 | 13, 30 << 16 | 14, 31 << 16 | 15);
+    for (size_t k = 0; k < in; k += 2, words += TILE_LANES) {
+        vf first = vf_load_n(x + k * ld, n);
+        vf second = k + 1 < in ? vf_load_n(x + (k + 1) * ld, n) : _mm512_setzero_ps();
+        __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+        _mm512_store_si512(words, _mm512_permutexvar_epi16(pairs, both));
+    }
+}
+
 static void multiply(const struct multiply_args *args)
 {
     TILE_DISPATCH(TILE_ROWS, multiply_rows, args)
@@ -61,6 +75,7 @@ const struct tile_kernel tile_avx512_bf16 = {
     .pack_max = TILE_PACK,
     .pack_rows = bf16_interleave,
     .pack_columns = bf16_interleave,
+    .pack_pairs = pack_pairs,
     .multiply = multiply,
 };
 #endif

@@ -28,6 +28,27 @@ static void pack_rows(const struct pack_args *args)
     }
 }
 
+/* bf16 of four columns, of n there are. */
+INLINE uint16x4_t bf16_four(const float *x, size_t n)
+{
+    return vreinterpret_u16_bf16(vcvt_bf16_f32(vf_load_n(x, n < LANES ? n : LANES)));
+}
+
+static void pack_pairs(const float *x, size_t ld, size_t in, size_t n, uint32_t *words)
+{
+    for (size_t k = 0; k < in; k += 2, words += TILE_COLUMNS) {
+        UNROLL
+        for (size_t c = 0; c < TILE_COLUMNS; c += LANES) {
+            size_t there = n > c ? n - c : 0;
+            const float *first = there ? x + k * ld + c : x;
+            uint16x4_t one = bf16_four(first, there);
+            uint16x4_t two = bf16_four(k + 1 < in ? first + ld : x, k + 1 < in ? there : 0);
+            uint16x4x2_t pairs = vzip_u16(one, two);
+            vst1q_u16((uint16_t *)(words + c), vcombine_u16(pairs.val[0], pairs.val[1]));
+        }
+    }
+}
+
 INLINE void multiply_rows(const size_t rows, const struct multiply_args *args)
 {
     const uint32_t *a = args->a;
@@ -77,6 +98,7 @@ const struct tile_kernel tile_neonbf16_bf16 = {
     .pack_max = TILE_PACK,
     .pack_rows = pack_rows,
     .pack_columns = pack_rows,
+    .pack_pairs = pack_pairs,
     .multiply = multiply,
 };
 #endif
