@@ -32,7 +32,7 @@ static const struct int8_shape int8_shape = {
               [MATRIX_ATTENTION_OUT] = 64,
               [MATRIX_FFN_IN] = 128,
               [MATRIX_FFN_OUT] = 128},
-    .wide = 12,
+    .wide = 8,
 };
 static const struct int8_shape int8_shape_narrow = {
     .group = {[MATRIX_QKV] = 64,
