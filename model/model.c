@@ -152,7 +152,11 @@ static enum err_code make_parts(struct model *model, const struct checkpoint *ch
     if (code == ERR_OK) {
         code = vector_open(model->dir, &model->config, &model->vector, err);
     }
-    return code == ERR_OK ? encoder_create(checkpoint, options, &model->encoder, err) : code;
+    struct encoder_options chosen = *options;
+    if (model->config.hidden <= ENCODER_NARROW) {
+        chosen.attention = PRECISION_FP32;
+    }
+    return code == ERR_OK ? encoder_create(checkpoint, &chosen, &model->encoder, err) : code;
 }
 
 static enum err_code load_parts(struct model *model, const struct encoder_options *options,

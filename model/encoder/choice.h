@@ -9,7 +9,7 @@
 struct choice {
     enum isa isa;
     enum precision precision;
-    enum precision attention; /* of its products: for encoder_options */
+    enum precision attention; /* of its products, for encoder_options; a narrow model has fp32 */
     /* Why a better set was passed over: its kernel computes wrongly; or which precision would be
      * faster on this machine. ERR_OK as a rule. */
     struct err warning;

@@ -16,7 +16,6 @@ enum {
     LINEARS = 4,      /* matrices of a layer */
     ROWS_A_JOB = 512, /* of the embedding tables */
     THREADS_MAX = 64,
-    NARROW = 512, /* hidden states up to it make a narrow model */
 };
 
 /* int8: inputs that share a scale, and inputs that stay in fp32. A group costs as much as 12 inputs
@@ -32,7 +31,7 @@ static const struct int8_shape int8_shape = {
               [MATRIX_ATTENTION_OUT] = 64,
               [MATRIX_FFN_IN] = 128,
               [MATRIX_FFN_OUT] = 128},
-    .wide = 8,
+    .wide = 7,
 };
 static const struct int8_shape int8_shape_narrow = {
     .group = {[MATRIX_QKV] = 64,
@@ -53,7 +52,8 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
     bool int8 = encoder->precision == PRECISION_INT8;
-    const struct int8_shape *shape8 = config->hidden <= NARROW ? &int8_shape_narrow : &int8_shape;
+    const struct int8_shape *shape8 = config->hidden <= ENCODER_NARROW ? &int8_shape_narrow
+                                                                       : &int8_shape;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,

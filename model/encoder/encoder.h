@@ -16,6 +16,10 @@
 #include "model/files/checkpoint.h"
 #include "model/files/config.h"
 
+/* Hidden states up to it make a narrow model: it averages fewer roundings, so int8 has finer groups
+ * there and more inputs in fp32, and its attention none to spare. */
+enum { ENCODER_NARROW = 512 };
+
 struct encoder_options {
     enum precision precision;
     enum isa isa;             /* the highest level to use; cpu_detect() as a rule */
