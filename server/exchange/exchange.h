@@ -116,6 +116,7 @@ struct exchange {
     bool impatient;          /* the client doesn't wait as it was told: its next refusal is late */
     bool distrusted;         /* framing is ambiguous: reply and close at once */
     bool doubtful;           /* framing can't be proved plain: close after the reply */
+    bool nul;                /* the header section holds NUL */
     uint64_t content_length; /* of the header; 0 when chunked */
     size_t body_max;         /* ceiling of the body for this route */
     struct buf body;

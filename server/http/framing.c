@@ -138,10 +138,46 @@ static enum framing_state feed(struct framing *framing, unsigned char byte)
         }
         return framing->body_left ? FRAMING_BODY : next_request(framing);
     case FRAMING_BODY:
+    case FRAMING_HEAD_DOUBT:
     case FRAMING_DOUBT:
         break;
     }
     return FRAMING_DOUBT;
+}
+
+/* Empty lines before the first one end nothing. */
+static enum framing_state feed_doubt(struct framing *framing, unsigned char byte)
+{
+    if (byte == '\0') {
+        framing->nul = true;
+        return FRAMING_DOUBT;
+    }
+    if (byte == '\n') {
+        if (!framing->at && framing->line_seen) {
+            return FRAMING_DOUBT;
+        }
+        framing->line_seen |= framing->at > 0;
+        framing->at = 0;
+    } else if (byte != '\r') {
+        framing->at++;
+    }
+    return FRAMING_HEAD_DOUBT;
+}
+
+static enum framing_state feed_head(struct framing *framing, unsigned char byte)
+{
+    enum framing_state before = framing->state;
+    if (before != FRAMING_HEAD_DOUBT) {
+        enum framing_state next = feed(framing, byte);
+        if (next != FRAMING_DOUBT) {
+            return next;
+        }
+        bool line_begins = before == FRAMING_BETWEEN || before == FRAMING_NAME_FIRST ||
+                           before == FRAMING_LAST_LF;
+        framing->at = !line_begins;
+        framing->line_seen = before >= FRAMING_NAME_FIRST;
+    }
+    return feed_doubt(framing, byte);
 }
 
 void framing_feed(struct framing *framing, const void *bytes, size_t size)
@@ -150,7 +186,7 @@ void framing_feed(struct framing *framing, const void *bytes, size_t size)
     const unsigned char *end = at + size;
     while (at < end && framing->state != FRAMING_DOUBT) {
         if (framing->state != FRAMING_BODY) {
-            framing->state = feed(framing, *at++);
+            framing->state = feed_head(framing, *at++);
             continue;
         }
         uint64_t here = (uint64_t)(end - at);
@@ -167,7 +203,12 @@ bool framing_plain(const struct framing *framing, uint64_t request)
 {
     /* Doubt ends the count: the request in which it came up is the last that was begun. */
     return request < framing->begun ||
-           (request == framing->begun && framing->state != FRAMING_DOUBT);
+           (request == framing->begun && framing->state < FRAMING_HEAD_DOUBT);
+}
+
+bool framing_nul(const struct framing *framing, uint64_t request)
+{
+    return framing->nul && !framing_plain(framing, request);
 }
 
 bool framing_begins_tls(const void *bytes, size_t size)

@@ -12,6 +12,9 @@
  * connection is closed. So does Transfer-Encoding, and a header whose name begins like one of the
  * two that frame. Grammar: RFC 9112 sections 2 to 6, RFC 9110 section 5.
  *
+ * NUL is looked for in a doubtful header section, too: the library ends a path and a value there,
+ * so what it serves would not be what was asked for (RFC 9110 section 5.5).
+ *
  * Pure: no sockets, no memory. Lives in a connection's record, one thread at a time. */
 #ifndef ORTHRUS_SERVER_FRAMING_H
 #define ORTHRUS_SERVER_FRAMING_H
@@ -33,19 +36,23 @@ enum framing_state {
     FRAMING_LINE_LF,
     FRAMING_LAST_LF,
     FRAMING_BODY,
-    FRAMING_DOUBT, /* nothing from here on is looked at */
+    FRAMING_HEAD_DOUBT, /* up to an empty line, nothing but NUL is looked for */
+    FRAMING_DOUBT,      /* nothing from here on is looked at */
 };
 
 /* Zeroed: a connection's beginning. Lifetime: the connection's. */
 struct framing {
     enum framing_state state;
     uint64_t begun;              /* requests whose first byte was seen */
-    size_t at;                   /* bytes of the method, target, version, name or value so far */
+    size_t at;                   /* bytes of the method, target, version, name or value so far; in
+                                  * doubt, of the line */
     char name[FRAMING_NAME_MAX]; /* of this header, lower case; what is longer is cut */
     bool length_here;            /* this header is Content-Length */
     bool length_seen;            /* this request has one */
     uint64_t body_left;
-    bool tls; /* the connection began with a TLS handshake */
+    bool line_seen; /* in doubt: a line that is not empty is over */
+    bool nul;       /* the doubtful header section holds NUL */
+    bool tls;       /* the connection began with a TLS handshake */
 };
 
 /* Takes the next bytes of the connection, in any pieces. */
@@ -57,5 +64,8 @@ bool framing_begins_tls(const void *bytes, size_t size);
 /* Whether the connection's request of this number (from 1), whose header section has been fed, is
  * plain. */
 bool framing_plain(const struct framing *framing, uint64_t request);
+
+/* Whether its header section holds NUL. */
+bool framing_nul(const struct framing *framing, uint64_t request);
 
 #endif

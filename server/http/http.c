@@ -328,6 +328,7 @@ static enum MHD_Result first_call(struct io *io, struct exchange *x, const char 
     x->method = parse_method(method);
     x->http_1_0 = strcmp(version, "HTTP/1.0") == 0;
     x->doubtful = !framing_plain(&x->conn->framing, x->conn->requests);
+    x->nul = framing_nul(&x->conn->framing, x->conn->requests);
     (void)MHD_get_connection_values(x->wire, MHD_HEADER_KIND, on_header, x);
     x->impatient = policy_impatient(&x->conn->patience, clock_now_ns());
     intake_check(x, x->conn->over_limit);

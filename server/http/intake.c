@@ -21,7 +21,9 @@ static void check_framing(struct exchange *x)
 {
     const struct request_headers *headers = &x->headers;
     const char *text = NULL;
-    if (headers->malformed) {
+    if (x->nul) {
+        text = "the request line or a header holds a NUL byte";
+    } else if (headers->malformed) {
         text = "a header name or value holds bytes that are not allowed there";
     } else if (!headers->host && !x->http_1_0) {
         text = "HTTP/1.1 needs a Host header";

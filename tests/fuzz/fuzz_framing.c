@@ -1,5 +1,6 @@
 /* Any bytes on a connection: the verdict is the same in whatever pieces they come, stays once it is
- * doubtful, and a plain request has no byte that a header section may not have. */
+ * doubtful, a plain request has no byte that a header section may not have, and no NUL there is
+ * missed. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,14 +18,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         enum framing_state before = pieces.state;
         uint64_t request = pieces.begun;
         framing_feed(&pieces, data + at, 1);
-        CHECK(before != FRAMING_DOUBT || pieces.state == FRAMING_DOUBT);
-        CHECK(before == FRAMING_BODY || pieces.state == FRAMING_DOUBT || data[at] >= ' ' ||
+        CHECK(before < FRAMING_HEAD_DOUBT || pieces.state >= before);
+        CHECK(before == FRAMING_BODY || pieces.state >= FRAMING_HEAD_DOUBT || data[at] >= ' ' ||
               data[at] == '\t' || data[at] == '\r' || data[at] == '\n');
+        CHECK(before == FRAMING_BODY || before == FRAMING_DOUBT || data[at] != '\0' || pieces.nul);
         CHECK(pieces.begun == request ||
               (pieces.begun == request + 1 && before == FRAMING_BETWEEN));
     }
     CHECK(whole.state == pieces.state && whole.begun == pieces.begun);
-    CHECK(framing_plain(&whole, whole.begun) == (whole.state != FRAMING_DOUBT));
+    CHECK(whole.nul == pieces.nul);
+    CHECK(framing_plain(&whole, whole.begun) == (whole.state < FRAMING_HEAD_DOUBT));
+    CHECK(framing_nul(&whole, whole.begun) == whole.nul);
     CHECK(!framing_plain(&whole, whole.begun + 1));
     return 0;
 }

@@ -233,6 +233,24 @@ def test_what_is_not_plain_is_the_last(server, section):
         assert connection.closed(5)
 
 
+@pytest.mark.parametrize("head", [
+    b"POST /embed\0x HTTP/1.1\r\nHost: x\r\n",
+    b"\r\nPOST /embed\0x HTTP/1.1\r\nHost: x\r\n",
+    b"POST  /embed\0 HTTP/1.1\r\nHost: x\r\n",
+    b"POST /embed?a=b\0c HTTP/1.1\r\nHost: x\r\n",
+    b"POST /embed HTTP/1.1\r\nHost: x\0y\r\n",
+    b"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\0b\r\n",
+    b"POST /embed HTTP/1.1\nHost: x\nX: a\0b\r\n",
+])
+def test_nul_in_a_header_section_is_refused(server, head):
+    """libmicrohttpd ends the path, or the value, there: what it served would not be what was asked for."""
+    with server.connect() as connection:
+        connection.send(head + b"Content-Type: application/json\r\nContent-Length: 14\r\n\r\n" + BODY + SMUGGLED)
+        reply = connection.read_reply()
+        assert (reply.status, reply.code) == (400, "bad_framing")
+        assert reply.header("Connection").lower() == "close" and connection.closed(5)
+
+
 def test_plain_requests_keep_their_connection(server):
     with server.connect() as connection:
         for lines in (b"Host: x\r\n", b"Host:x\r\nX-Blank:\r\nX-Wide: \t a b \t\r\n", b"Host: x\r\nContent-Length: 0\r\n"):

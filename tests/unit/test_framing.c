@@ -103,12 +103,53 @@ static void test_doubt_is_of_one_request_and_what_follows(void **state)
     assert_false(plain(body, 3));
 }
 
+/* Wherever a header section holds it, behind other doubts too; a body's is none. */
+static void test_nul(void **state)
+{
+    (void)state;
+    static const struct sent with[] = {
+        SENT("GET /embed\0x HTTP/1.1\r\n\r\n"),
+        SENT("\r\n\r\nGET /embed\0x HTTP/1.1\r\n\r\n"),
+        SENT("\n\nGET /embed\0x HTTP/1.1\r\n\r\n"),
+        SENT("GET  /embed\0x HTTP/1.1\r\n\r\n"),
+        SENT("G\tET /embed\0x HTTP/1.1\r\n\r\n"),
+        SENT("GET / HTTP/1.1\0\r\n\r\n"),
+        SENT(LINE "X: a\0b\r\n\r\n"),
+        SENT(LINE "X\0: b\r\n\r\n"),
+        SENT(LINE "Transfer-Encoding: chunked\r\nAuthorization: a\0b\r\n\r\n"),
+        SENT(LINE "X: a\nY: a\0b\r\n\r\n"),
+        SENT(LINE "X: a\r\r\nY: a\0b\r\n\r\n"),
+    };
+    static const struct sent without[] = {
+        SENT(LINE "Content-Length: 3\r\n\r\na\0b"),
+        SENT(LINE "Transfer-Encoding: chunked\r\n\r\n1\r\n\0\r\n"),
+        SENT(LINE "Transfer-Encoding: chunked\r\nX: y\r\n\r\n1\r\n\0\r\n"),
+        SENT(LINE "X: a\n\n\0"),
+        SENT("\r\n" LINE "X: a\r\n\r\n\0"),
+    };
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++) {
+        struct framing framing = {0};
+        framing_feed(&framing, PLAIN, sizeof PLAIN - 1);
+        for (size_t at = 0; at < with[i].size; at++) {
+            framing_feed(&framing, with[i].bytes + at, 1);
+        }
+        assert_true(framing_nul(&framing, 2));
+        assert_false(framing_nul(&framing, 1));
+    }
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
+        struct framing framing = {0};
+        framing_feed(&framing, without[i].bytes, without[i].size);
+        assert_false(framing_nul(&framing, 1));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_doubtful),
         cmocka_unit_test(test_doubt_is_of_one_request_and_what_follows),
+        cmocka_unit_test(test_nul),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
