@@ -288,20 +288,23 @@ static void suspend(struct exchange *x)
  * late. Probes are no part of this. */
 static uint64_t lateness_ns(struct io *io, struct exchange *x)
 {
+    struct conn *conn = x->conn;
     bool counts = x->listener == LISTENER_MAIN && x->route && !(x->route->flags & ROUTE_PROBE);
+    uint64_t now_ns = clock_now_ns();
+    uint64_t asked_ns = conn->repeat.unread_since_ns ? conn->repeat.unread_since_ns : now_ns;
+    conn->repeat.unread_since_ns = 0;
     if (!counts) {
         return 0;
     }
     if (x->problem != PROBLEM_OVERLOADED) {
-        policy_answered(&x->conn->patience);
-        x->conn->repeat.armed = false;
+        policy_answered(&conn->patience);
+        conn->repeat.armed = false;
         return 0;
     }
-    struct policy_patience *patience = x->conn->over_limit ? &io->over_limit : &x->conn->patience;
-    uint64_t now_ns = clock_now_ns();
-    uint64_t late_ns = policy_refused(patience, x->retry_after_s, now_ns);
-    x->conn->repeat.armed = policy_impatient(&x->conn->patience, now_ns);
-    return server_phase(x->server) >= SERVER_DRAINING ? 0 : late_ns;
+    struct policy_patience *patience = conn->over_limit ? &io->over_limit : &conn->patience;
+    uint64_t due_ns = asked_ns + policy_refused(patience, x->retry_after_s, asked_ns);
+    conn->repeat.armed = policy_impatient(&conn->patience, now_ns);
+    return server_phase(x->server) >= SERVER_DRAINING || due_ns < now_ns ? 0 : due_ns - now_ns;
 }
 
 /* Sends what x holds, now or later. */

@@ -112,15 +112,13 @@ enum repeat_look repeat_look(struct conn *conn, uint64_t *ret_next_ns)
     char bytes[LOOK_MAX];
     size_t length;
     uint64_t now_ns = clock_now_ns();
-    if (!undisturbed(conn, now_ns)) {
-        return REPEAT_OTHER;
-    }
-    ssize_t got = recvfrom(conn->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-    if (got <= 0 || got == sizeof bytes || !same_request(repeat, bytes, (size_t)got, &length) ||
-        length > x->body_max) {
-        return REPEAT_OTHER;
-    }
     uint64_t since_ns = x->replied_ns;
+    ssize_t got = recvfrom(conn->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+    repeat->unread_since_ns = got > 0 ? since_ns : 0;
+    if (got <= 0 || got == sizeof bytes || !undisturbed(conn, now_ns) ||
+        !same_request(repeat, bytes, (size_t)got, &length) || length > x->body_max) {
+        return REPEAT_OTHER;
+    }
     exchange_again(x);
     x->arrived_ns = since_ns;
     x->content_length = length;
@@ -129,6 +127,7 @@ enum repeat_look repeat_look(struct conn *conn, uint64_t *ret_next_ns)
     if (x->problem != PROBLEM_OVERLOADED) {
         return REPEAT_ROOM;
     }
+    repeat->unread_since_ns = 0;
     intake_common_headers(x);
     /* Nobody else reads here: what was seen is there. */
     (void)recvfrom(conn->fd, bytes, (size_t)got, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);

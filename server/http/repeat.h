@@ -11,7 +11,8 @@
  * mark is set back, and the connection is awake. So it is at the end of the stream, which wakes the
  * I/O thread whatever the mark, and after so many refusals in a row.
  *
- * When a request came that lay unread is not known: its time counts from the refusal before it.
+ * When a request came that lay unread is not known: its time counts from the refusal before it, and
+ * how late it is refused, too, where the library does it.
  *
  * In a connection's record: its I/O thread's, and the reaper's, under its lock, while it sleeps;
  * zeroed at its birth. */
@@ -30,6 +31,8 @@ struct repeat {
     bool armed;   /* the next refusal comes late: heads are kept */
     bool sleeps;  /* it was put to sleep; the I/O thread's */
     unsigned row; /* refused so in a row */
+    /* It was woken for what lay unread, since this at the earliest; 0: not, or refused by now. */
+    uint64_t unread_since_ns;
     /* Of the request with this number on the connection. */
     uint64_t number;
     char *head; /* [head_size]; NULL: none */

@@ -118,6 +118,24 @@ def test_repeated_requests_are_refused_in_the_same_words(full):
         assert connection.request("GET", "/livez").status == 200
 
 
+def test_another_request_is_refused_no_later_than_a_repeated_one(full):
+    """It lay unread as long as the refusal of a repeated one would have taken, and is not kept back anew."""
+    headers = [(), [("X-Other", "1")]]
+
+    def median(heads):
+        with full.connect() as connection:
+            impatient(connection)
+            row = [refused(connection, headers=heads[i % len(heads)]) for i in range(10)]
+            return statistics.median(took for _, took in row) if all(row) else 0
+
+    end = time.monotonic() + 60
+    same = other = 0
+    while not (same and other) and time.monotonic() < end:
+        same, other = same or median(headers[:1]), other or median(headers)
+    assert same and other, "the queue was never full for long enough"
+    assert other < 1.5 * same
+
+
 def test_what_comes_beside_a_repeated_request_is_answered_in_order(full):
     body = b'{"inputs": "a"}'
     request = render("POST", "/embed", body, JSON)
