@@ -55,9 +55,9 @@ static enum err_code check_words(const struct settings *settings, struct err *er
     if (strcmp(settings->isa, "auto") != 0 && isa_parse(settings->isa, &isa, &found) != ERR_OK) {
         return err_set(err, ERR_USAGE, "--isa: %s", found.text);
     }
-    if (settings->pooling && strcmp(settings->pooling, "mean") != 0 &&
-        strcmp(settings->pooling, "cls") != 0) {
-        return err_set(err, ERR_USAGE, "--pooling: mean or cls is allowed");
+    enum pooling pooling;
+    if (settings->pooling && settings_pooling(settings->pooling, &pooling, err) != ERR_OK) {
+        return ERR_USAGE;
     }
     if (precision_parse(settings->precision, ISA_GENERIC, &precision, &found) == ERR_USAGE) {
         return err_set(err, ERR_USAGE, "--precision: %s", found.text);

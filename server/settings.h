@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "model/files/config.h"
 
 struct settings {
@@ -47,5 +48,10 @@ struct settings {
     const char *revision;             /* of its source; NULL: not known */
     const char *docker_label;         /* of the image it runs in; NULL: none */
 };
+
+/* What the word of `pooling` means: mean and cls alone may be asked for. Errors: ERR_USAGE, naming
+ * the flag. */
+CHECK_RESULT enum err_code settings_pooling(const char *word, enum pooling *ret_pooling,
+                                            struct err *err);
 
 #endif

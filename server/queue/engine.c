@@ -82,16 +82,13 @@ static enum err_code choose_lengths(struct engine *engine, struct err *err)
     const struct config *config = &engine->model->config;
     engine->pooling = config->pooling;
     if (settings->pooling) {
-        enum err_code code = pooling_parse(settings->pooling, &engine->pooling, NULL);
-        if (code != ERR_OK || (engine->pooling != POOLING_MEAN && engine->pooling != POOLING_CLS)) {
-            code = err_set(err, ERR_USAGE, "mean or cls is allowed");
-        }
+        enum err_code code = settings_pooling(settings->pooling, &engine->pooling, err);
         if (code == ERR_OK && pooling_count(config->pooling) != 1) {
-            code = err_set(err, ERR_USAGE, "this folder pools in %zu ways side by side",
+            code = err_set(err, ERR_USAGE, "--pooling: this folder pools in %zu ways side by side",
                            pooling_count(config->pooling));
         }
         if (code != ERR_OK) {
-            return err_prefix(err, "--pooling");
+            return code;
         }
     }
     engine->max_length = settings->max_length ? settings->max_length : config->max_length;
