@@ -141,13 +141,20 @@ static void declare_labels(struct headstore *store, const struct heads *heads)
     }
 }
 
+enum err_code headstore_read(const struct headstore *store, const void *data, size_t size,
+                             const char *label, const struct heads *base, struct heads **ret_heads,
+                             struct err *err)
+{
+    struct heads_fit fit = model_heads_fit(store->model, store->pooling);
+    return heads_create(data, size, label, &fit, true, base, ret_heads, err);
+}
+
 enum swap_result headstore_stage(struct headstore *store, const void *data, size_t size,
                                  const char *label, const struct heads *base,
                                  struct heads **ret_heads, struct err *err)
 {
-    struct heads_fit fit = model_heads_fit(store->model, store->pooling);
     struct heads *heads = NULL;
-    enum err_code code = heads_create(data, size, label, &fit, true, base, &heads, err);
+    enum err_code code = headstore_read(store, data, size, label, base, &heads, err);
     if (code == ERR_OK) {
         code = probes_try(&store->probes, heads, err);
     }

@@ -81,7 +81,12 @@ void watch_destroy(struct watch *watch);
 /* False with err set where If-Match (NULL: none) does not name the active set. */
 bool headstore_expected(const struct heads_version *active, const char *if_match, struct err *err);
 
-/* Checks and probes a heads file's bytes. Any thread. */
+/* Checks a heads file's bytes. Errors: those of heads_create, whose texts begin with label; out of
+ * memory may be said without it. Any thread. */
+CHECK_RESULT enum err_code headstore_read(const struct headstore *store, const void *data,
+                                          size_t size, const char *label, const struct heads *base,
+                                          struct heads **ret_heads, struct err *err);
+/* The same, and probes them. Any thread. */
 enum swap_result headstore_stage(struct headstore *store, const void *data, size_t size,
                                  const char *label, const struct heads *base,
                                  struct heads **ret_heads, struct err *err);

@@ -172,43 +172,74 @@ enum tried {
     TRIED_IN_VAIN, /* not its fault: an older file must not take its place */
 };
 
+/* What became of one file. */
+struct attempt {
+    char sha256[SHA256_HEX_SIZE + 1]; /* "" where it could not be read */
+    struct heads *heads;              /* one reference; NULL: it serves already, or is refused */
+    bool named;                       /* an error's text begins with the file's name or path */
+};
+
+/* Reads a file and checks what it holds. */
+static enum swap_result load_file(const struct watch *watch, const char *path, const char *name,
+                                  struct attempt *attempt, struct err *err)
+{
+    struct headstore *store = watch->store;
+    char *data = NULL;
+    size_t size = 0;
+    enum err_code code = file_read_regular(path, HEADS_FILE_MAX, &data, &size, err);
+    if (code != ERR_OK) {
+        attempt->named = strlen(path) < ERR_TEXT_MAX; /* a longer one was cut before the name */
+        return SWAP_FAILED;
+    }
+    sha256_of(data, size, attempt->sha256);
+    struct heads *heads = NULL;
+    if (!is_active(store, attempt->sha256)) {
+        code = headstore_read(store, data, size, name, NULL, &heads, err);
+        attempt->named = code != ERR_OK;
+    }
+    free(data);
+    if (heads) {
+        code = probes_try(&store->probes, heads, err);
+    }
+    if (code != ERR_OK) {
+        heads_release(heads);
+        return code == ERR_NOMEM ? SWAP_FAILED : SWAP_INVALID;
+    }
+    attempt->heads = heads;
+    return SWAP_OK;
+}
+
 static enum tried try_file(struct watch *watch, const char *name, struct err *refusal)
 {
     struct headstore *store = watch->store;
     uint64_t begin_ns = clock_now_ns();
     char *path = file_join(watch->dir, name);
-    char *data = NULL;
-    size_t size = 0;
     struct err err = ERR_INIT;
+    struct attempt attempt = {.heads = NULL};
     enum swap_result result = SWAP_FAILED;
-    char sha256[SHA256_HEX_SIZE + 1] = "";
-    if (!path) {
+    if (path) {
+        result = load_file(watch, path, name, &attempt, &err);
+    } else {
         err_nomem(&err, strlen(name));
-    } else if (file_read_regular(path, HEADS_FILE_MAX, &data, &size, &err) == ERR_OK) {
-        sha256_of(data, size, sha256);
-        if (is_active(store, sha256)) {
-            free(data);
-            free(path);
-            return TRIED_SERVES;
-        }
-        struct heads *heads = NULL;
-        result = headstore_stage(store, data, size, name, NULL, &heads, &err);
-        if (result == SWAP_OK) {
-            /* Refused so far are the files with greater names. */
-            result = headstore_commit(store, heads, path, sha256, refusal->text, NULL, &err);
-        }
     }
-    headstore_audit(store, "heads-dir", name, sha256[0] ? sha256 : NULL,
-                    result == SWAP_OK || result == SWAP_FAILED ? result : SWAP_INVALID, false,
-                    begin_ns, &err);
+    if (result == SWAP_OK && !attempt.heads) {
+        free(path);
+        return TRIED_SERVES;
+    }
+    if (result == SWAP_OK) {
+        /* Refused so far are the files with greater names. */
+        result = headstore_commit(store, attempt.heads, path, attempt.sha256, refusal->text, NULL,
+                                  &err);
+    }
+    headstore_audit(store, "heads-dir", name, attempt.sha256[0] ? attempt.sha256 : NULL, result,
+                    false, begin_ns, &err);
     if (result != SWAP_OK) {
-        if (!strstr(err.text, name)) {
+        if (!attempt.named) {
             err_prefix(&err, "%s", name);
         }
         err_set(refusal, err.code, "%s", err.text);
     }
     bool passing = result != SWAP_OK && is_passing(path, err.code);
-    free(data);
     free(path);
     return result == SWAP_OK ? TRIED_SERVES : passing ? TRIED_IN_VAIN : TRIED_REFUSED;
 }

@@ -702,6 +702,28 @@ static void test_a_fifo_in_the_folder(void **state)
     assert_true(comes_to(fixture, 3));
 }
 
+/* Whatever is wrong, its file is named once: also where the name has what a text never shows. */
+static void test_a_refusal_names_its_file_once(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.heads_dir = fixture->dir;
+    scratch_mkdir(&fixture->scratch, "d");
+    scratch_text(&fixture->scratch, "d/a\tb.safetensors", "not heads");
+    open_store(fixture);
+    char refusal[ERR_TEXT_MAX];
+    take_refusal(fixture, refusal);
+    assert_ptr_equal(strstr(refusal, "a?b.safetensors: "), refusal);
+    assert_null(strstr(refusal + 1, "a?b.safetensors"));
+    write_heads(fixture, "d/c.safetensors", usual_file(3e38f));
+    for (int i = 0; i < 500 && refusal[0] != 'c'; i++) {
+        (void)usleep(10 * 1000);
+        take_refusal(fixture, refusal);
+    }
+    assert_ptr_equal(strstr(refusal, "c.safetensors: "), refusal);
+    assert_non_null(strstr(refusal, "a probe text gets"));
+    assert_null(strstr(refusal + 1, "c.safetensors"));
+}
+
 /* What was refused while the folder was away is not refused for ever. */
 static void test_the_folder_comes_back(void **state)
 {
@@ -904,6 +926,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_config_map, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_folder_of_thousands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fifo_in_the_folder, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_refusal_names_its_file_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_folder_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heads_and_refusal_change_together, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state_that_cant_be_read_ends_the_start, setup,
