@@ -493,6 +493,7 @@ static void run_layers(struct pass *pass)
 {
     const struct batch *batch = pass->batch;
     CHECK(batch->n <= pass->workspace->max_texts && batch->total <= pass->workspace->max_tokens);
+    CHECK(batch->total > 0); /* its row blocks are divided among the members */
     if (pass->observer && pass->observer->now_ns) {
         pass->since_ns = pass->observer->now_ns();
     }

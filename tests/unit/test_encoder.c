@@ -1,12 +1,18 @@
 /* The encoder as a whole on tiny-bert: what it promises beyond agreeing with PyTorch, which
  * tests/golden holds. */
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "base/check.h"
 #include "base/size.h"
 #include "model/encoder/encoder.h"
 #include "tests/support/kernels_testing.h"
 
 enum { TEXTS = 40, LENGTH_MAX = 64, TOKENS_MAX = TEXTS * LENGTH_MAX, WIDTH_MAX = 3 };
+/* From here on members share a row block's columns. */
+enum { WIDE_TEAM = 4 };
 
 static struct checkpoint *checkpoint; /* of the group: opened once */
 
@@ -108,6 +114,31 @@ static void test_outputs_beside_the_pooled(void **state)
     }
     free(cls);
     free(tokens);
+    close_fixture(&fixture);
+}
+
+/* Nobody makes one; who did would be told so, not divide by its row blocks. */
+static void test_an_empty_batch_is_our_own_bug(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    if (!open_fixture(&fixture, ISA_GENERIC, PRECISION_FP32)) {
+        return;
+    }
+    batch_clear(&fixture.batch);
+    pid_t child = fork();
+    if (child == 0) {
+        struct team team;
+        team_init(&team, WIDE_TEAM);
+        (void)signal(SIGFPE, SIG_DFL); /* cmocka's would go on as a second test */
+        encoder_forward(fixture.encoder, fixture.workspace, &fixture.batch, POOLING_MEAN, &team,
+                        &(struct outputs){.cls = NULL});
+        _exit(0);
+    }
+    int status = 0;
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
     close_fixture(&fixture);
 }
 
@@ -327,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_every_path_near_fp32),
         cmocka_unit_test(test_cls_pooling_is_the_first_token),
         cmocka_unit_test(test_outputs_beside_the_pooled),
+        cmocka_unit_test(test_an_empty_batch_is_our_own_bug),
         cmocka_unit_test(test_observer_sees_phases_and_layers),
         cmocka_unit_test(test_unsupported_options_are_errors),
         cmocka_unit_test(test_workspace_has_limits),
