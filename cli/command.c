@@ -69,8 +69,13 @@ char *command_shipped_heads(void)
         return NULL;
     }
     *slash = '\0';
-    static const char *const places[] = {"../share/orthrus/heads/default.safetensors",
-                                         "../heads/default.safetensors"};
+    /* Beside the binary's folder; "" is the root. The kernel's path has no links and no "..". */
+    slash = strrchr(binary, '/');
+    if (slash) {
+        *slash = '\0';
+    }
+    static const char *const places[] = {"share/orthrus/heads/default.safetensors",
+                                         "heads/default.safetensors"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         char *path = file_join(binary, places[i]);
         if (path && file_exists(path)) {

@@ -208,6 +208,14 @@ def test_embed_normalize_gives_unit_vectors():
     assert all(abs(sum(x * x for x in v) - 1) < 1e-5 for v in vectors)
 
 
+def test_the_shipped_heads_are_named_by_a_plain_path(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("heads.safetensors"))
+    done = run("predict", "--model", folder, input=b"a\n")
+    told = one_line(done.stderr)
+    assert "heads/default.safetensors: " in told and "/../" not in told
+
+
 def test_embed_of_nothing_is_nothing():
     done = run("embed", "--model", TINY, input=b"")
     assert done.returncode == 0 and done.stdout == b""
