@@ -13,6 +13,7 @@
 
 /* PATIENCE_MS: a writer that only just was woken up gets this long to go on. */
 enum { PIECE = 256 * 1024, PATIENCE_MS = 3 };
+enum { MARK = 3 }; /* bytes of a byte order mark */
 
 enum err_code reader_open(const char *path, struct reader *ret_reader, struct err *err)
 {
@@ -131,10 +132,17 @@ static enum err_code read_more(struct reader *reader, bool wait, bool *ret_nothi
     return code;
 }
 
+/* Excel's and Notepad's files begin so. */
+static bool has_mark(const struct reader *reader, const char *text, size_t size)
+{
+    return reader->line == 0 && size >= MARK && memcmp(text, "\xef\xbb\xbf", MARK) == 0;
+}
+
 static enum err_code give(struct reader *reader, size_t size, size_t step, struct line *ret_line,
                           struct err *err)
 {
     const char *text = reader->data + reader->from;
+    bool marked = has_mark(reader, text, size);
     reader->line++;
     reader->from += step;
     if (size > 0 && text[size - 1] == '\r' && step > size) {
@@ -148,9 +156,9 @@ static enum err_code give(struct reader *reader, size_t size, size_t step, struc
         return err_set(err, ERR_INVALID, "%s:%llu: not valid UTF-8", reader->label,
                        (unsigned long long)reader->line);
     }
-    if (reader->line == 1 && size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
-        text += 3; /* Excel's and Notepad's files begin so */
-        size -= 3;
+    if (marked) {
+        text += MARK;
+        size -= MARK;
     }
     *ret_line = (struct line){text, size};
     return ERR_OK;
@@ -165,6 +173,10 @@ enum err_code reader_next(struct reader *reader, bool wait, enum reader_state *r
         const char *at = there > 0 ? reader->data + reader->from : NULL;
         const char *newline = there > searched ? memchr(at + searched, '\n', there - searched)
                                                : NULL;
+        if (reader->end && there == MARK && !newline && has_mark(reader, at, there)) {
+            reader->from = reader->size; /* and nothing behind it: no line */
+            there = 0;
+        }
         if (newline || (reader->end && there > 0)) {
             size_t size = newline ? (size_t)(newline - at) : there;
             *ret_state = READER_LINE;

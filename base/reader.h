@@ -3,7 +3,8 @@
  *
  * Standard input is read from descriptor 0, from where it stands: a shell's `read` before, a socket
  * and sudo all work. A last line without a newline counts; a carriage return before a newline is
- * no part of the line, nor is a byte order mark (U+FEFF) before the first. */
+ * no part of the line, nor is a byte order mark (U+FEFF) before the first; one with nothing behind
+ * it is no line. */
 #ifndef ORTHRUS_BASE_READER_H
 #define ORTHRUS_BASE_READER_H
 

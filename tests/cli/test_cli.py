@@ -217,8 +217,11 @@ def test_the_shipped_heads_are_named_by_a_plain_path(tmp_path):
 
 
 def test_embed_of_nothing_is_nothing():
-    done = run("embed", "--model", TINY, input=b"")
-    assert done.returncode == 0 and done.stdout == b""
+    for nothing in (b"", b"\xef\xbb\xbf"):
+        done = run("embed", "--model", TINY, input=nothing)
+        assert done.returncode == 0 and done.stdout == b"", nothing
+    done = run("embed", "--model", TINY, input=b"\xef\xbb\xbf\n")
+    assert done.returncode == 0 and done.stdout.count(b"\n") == 1
 
 
 def test_embed_refuses_invalid_utf8_with_its_line():
