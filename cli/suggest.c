@@ -1,5 +1,6 @@
 #include "cli/suggest.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -40,7 +41,8 @@ void suggest(struct suggestion *suggestion, const char *word, size_t size, const
         return;
     }
     size_t d = distance(word, size, candidate, length);
-    if (d <= size_max(size / 3, 1) && (!suggestion->best || d < suggestion->distance)) {
+    bool begins = size < length && memcmp(word, candidate, size) == 0;
+    if ((begins || d <= size_max(size / 3, 1)) && (!suggestion->best || d < suggestion->distance)) {
         *suggestion = (struct suggestion){candidate, d};
     }
 }

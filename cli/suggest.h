@@ -11,7 +11,7 @@ struct suggestion {
 };
 
 /* Counts letters that are added, left out, changed or swapped with their neighbour (Damerau 1964,
- * restricted); at most a third of the word may differ. */
+ * restricted); at most a third of the word may differ, unless the candidate begins with it. */
 void suggest(struct suggestion *suggestion, const char *word, size_t size, const char *candidate);
 
 #endif

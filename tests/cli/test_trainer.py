@@ -436,6 +436,9 @@ def test_mistyped_words_are_answered_with_the_likely_one():
     done = subprocess.run([BIN, "trian"], capture_output=True)
     assert done.returncode == 2 and b"did you mean train" in done.stderr
     assert "did you mean --epochs" in failed(2, "train", "--epoch", "3")
+    assert "did you mean --max-wait-us" in failed(2, "serve", "--max-wait", "3")
+    assert "did you mean --max-wait-us" in failed(2, "serve", "--max-wait=3")
+    assert "did you mean" not in failed(2, "serve", "--waiting", "3")
 
 
 @pytest.mark.parametrize("columns", [80, 30])
