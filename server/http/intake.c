@@ -84,6 +84,14 @@ static void allow_headers(struct exchange *x)
                           "X-Request-Timeout-Ms, traceparent");
 }
 
+/* The contract, which anyone may read, says as much; its address is nobody's business here. */
+static bool belongs_to_admin(const struct exchange *x)
+{
+    const struct route *any;
+    return strcmp(x->server->settings->admin_listen, "off") != 0 &&
+           (routes_find(LISTENER_ADMIN, x->path, x->method, &any) || any);
+}
+
 static void find_route(struct exchange *x)
 {
     char allow[64];
@@ -105,9 +113,10 @@ static void find_route(struct exchange *x)
         return;
     }
     if (!x->path_route) {
-        exchange_fail(x, PROBLEM_ROUTE_UNKNOWN, NULL,
+        exchange_fail(x, PROBLEM_ROUTE_UNKNOWN, NULL, "%s",
                       x->listener == LISTENER_ADMIN ? "no such route on the admin listener"
-                                                    : "no such route; GET /docs lists them");
+                      : belongs_to_admin(x) ? "this route is on the admin listener (--admin-listen)"
+                                            : "no such route; GET /docs lists them");
         return;
     }
     routes_allow(x->listener, x->path, preflights, allow, sizeof allow);

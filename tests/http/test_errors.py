@@ -64,6 +64,18 @@ def test_unknown_routes(server, path):
     check(server.get(path), 404, "route_unknown")
 
 
+def test_an_admin_route_on_the_main_listener(server, start):
+    for path in ("/admin/heads", "/admin/heads/rollback", "/admin/shadow"):
+        reply = server.get(path)
+        check(reply, 404, "route_unknown")
+        assert "--admin-listen" in reply.json()["error"], path
+        assert server.admin not in reply.json()["error"]
+    assert "--admin-listen" not in server.get("/admin").json()["error"]
+    alone = start("--admin-listen", "off")
+    check(alone.get("/admin/heads"), 404, "route_unknown")
+    assert "--admin-listen" not in alone.get("/admin/heads").json()["error"]
+
+
 @pytest.mark.parametrize("method, path, allow", [
     ("GET", "/embed", "POST"),
     ("DELETE", "/embed", "POST"),
