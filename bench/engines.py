@@ -4,10 +4,13 @@ single-threaded stream a CPU where it has streams, all CPUs on one text for late
 An engine has `batch`, its best number of sentences, and two calls: many(batches of token ids) → mean-pooled vectors in
 order, and one(ids) → one vector."""
 import concurrent.futures
+import os
 import pathlib
 import queue
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is loaded: ONNX Runtime reports its use otherwise
 
 NAMES = ["torch", "torch-bf16", "ort", "ort-int8", "openvino", "openvino-bf16", "ctranslate2", "ctranslate2-int8"]
 
