@@ -52,7 +52,7 @@ def parts(args):
     peers = [word for peer in args.peer for word in ("--peer", peer)]
     return {
         "speed": (270, script(args, "peers.py", "speed", orthrus, args.model, args.work, args.results, "--engines", *ENGINES,
-                              "--max", 4 if tiny else 64, "--passes", 1, "--rounds", 1 if tiny else 2)),
+                              "--max", 4 if tiny else 128, "--passes", 1, "--rounds", 1 if tiny else 2)),
         "lengths": (100, script(args, "sweeps.py", orthrus, args.model, args.results, "--tokens", 64 if tiny else 2048,
                                 *(["--lengths", 8, 16, "--batches", 32, 64] if tiny else
                                   ["--batches", 32, 128, 512, 2048]))),
