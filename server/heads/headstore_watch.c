@@ -188,14 +188,15 @@ static enum swap_result load_file(const struct watch *watch, const char *path, c
     size_t size = 0;
     enum err_code code = file_read_regular(path, HEADS_FILE_MAX, &data, &size, err);
     if (code != ERR_OK) {
-        attempt->named = strlen(path) < ERR_TEXT_MAX; /* a longer one was cut before the name */
+        /* A longer one was cut before the name. */
+        attempt->named = code != ERR_NOMEM && strlen(path) < ERR_TEXT_MAX;
         return SWAP_FAILED;
     }
     sha256_of(data, size, attempt->sha256);
     struct heads *heads = NULL;
     if (!is_active(store, attempt->sha256)) {
         code = headstore_read(store, data, size, name, NULL, &heads, err);
-        attempt->named = code != ERR_OK;
+        attempt->named = code != ERR_OK && code != ERR_NOMEM;
     }
     free(data);
     if (heads) {
