@@ -15,7 +15,7 @@
 #include "model/encoder/linear.h"
 #include "model/encoder/operand.h"
 
-enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 12 };
+enum { SAMPLES = 7, SAMPLE_MS = 12, INT8_WIDE = 7 };
 
 struct shape {
     const char *name;

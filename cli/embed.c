@@ -206,6 +206,7 @@ static enum err_code make_facts(struct embed *embed, struct err *err)
     facts_add(facts, "--normalize", embed->normalize ? "on" : "off");
     facts_add(facts, "--precision", precision_name(encoder_precision(encoder)));
     facts_add(facts, "--isa", isa_name(encoder_isa(encoder)));
+    facts_add(facts, "attention", precision_name(encoder_attention(encoder)));
     char pooling[POOLING_TEXT_SIZE];
     facts_add(facts, "the embedding space", embed->space.id);
     facts_add(facts, "--prompt-name", embed->prompt ? embed->prompt : "(none)");

@@ -5,7 +5,7 @@
 
 #include "base/size.h"
 
-/* Of the smallest batches: less than that to wait for at the end is lost between two texts. */
+/* Of the smallest batches: to wait for fewer at the end costs less than one more batch. */
 enum { TAIL_TOKENS = 64 };
 
 static size_t length_of(const size_t *starts, size_t text)
@@ -29,8 +29,8 @@ static int longer_first(const void *a, const void *b, void *context)
 static size_t budget_of(const struct cut *cut, size_t left)
 {
     size_t share = size_div_up(left, (size_t)2 * cut->threads);
-    return cut->last ? size_min(cut->batch_tokens, size_max(share, TAIL_TOKENS))
-                     : cut->batch_tokens;
+    return cut->last && cut->threads > 1 ? size_min(cut->batch_tokens, size_max(share, TAIL_TOKENS))
+                                         : cut->batch_tokens;
 }
 
 size_t cut_batches(const struct cut *cut, const size_t *starts, size_t n, size_t *order,

@@ -97,8 +97,16 @@ static void note_faster(const struct machine *machine, struct choice *choice)
  * disturbed. bf16 has to be faster by a quarter: where it is, it is so by much more. */
 enum { TIMED_INPUTS = 64, TIMED_RUNS = 20, TIMED_CALLS = 16 };
 
-/* Of TIMED_CALLS tiles of zeros; UINT64_MAX where there is no memory. */
-static uint64_t time_tile(const struct machine *machine, const struct tile_kernel *tile)
+/* A kernel on a tile of zeros. */
+struct timed {
+    const struct tile_kernel *tile;
+    struct multiply_args args;
+    unsigned char *memory; /* NULL: none to be had */
+    size_t bytes;
+    uint64_t best_ns; /* of TIMED_CALLS */
+};
+
+static struct timed timed_begin(const struct tile_kernel *tile)
 {
     struct multiply_args args = {
         .rows = tile->rows_max,
@@ -111,23 +119,45 @@ static uint64_t time_tile(const struct machine *machine, const struct tile_kerne
     size_t b_bytes = args.panels * args.panel_bytes;
     size_t bytes = rows_bytes + b_bytes + args.rows * args.ld * sizeof(float);
     unsigned char *memory = pages_alloc(bytes);
-    if (!memory) {
-        return UINT64_MAX;
+    if (memory) {
+        args.a = memory;
+        args.b = args.next = memory + rows_bytes;
+        args.tile = (float *)(memory + rows_bytes + b_bytes);
     }
-    args.a = memory;
-    args.b = args.next = memory + rows_bytes;
-    args.tile = (float *)(memory + rows_bytes + b_bytes);
-    uint64_t best_ns = UINT64_MAX;
-    for (int run = 0; run < TIMED_RUNS; run++) {
-        uint64_t start_ns = machine->now_ns();
-        for (int call = 0; call < TIMED_CALLS; call++) {
-            tile->multiply(&args);
-        }
-        uint64_t took_ns = machine->now_ns() - start_ns;
-        best_ns = took_ns < best_ns ? took_ns : best_ns;
+    return (struct timed){tile, args, memory, bytes, UINT64_MAX};
+}
+
+static void timed_run(struct timed *timed, uint64_t (*now_ns)(void))
+{
+    uint64_t start_ns = now_ns();
+    for (int call = 0; call < TIMED_CALLS; call++) {
+        timed->tile->multiply(&timed->args);
     }
-    pages_free(memory, bytes);
-    return best_ns;
+    uint64_t took_ns = now_ns() - start_ns;
+    timed->best_ns = took_ns < timed->best_ns ? took_ns : timed->best_ns;
+}
+
+/* For a product of TIMED_INPUTS. */
+static double timed_each_ns(const struct timed *timed)
+{
+    return (double)timed->best_ns / (double)(timed->args.rows * timed->args.ld);
+}
+
+/* In turns, since a CPU that wakes up becomes faster. */
+static bool is_faster(const struct tile_kernel *tile, const struct tile_kernel *other,
+                      uint64_t (*now_ns)(void))
+{
+    struct timed one = timed_begin(tile);
+    struct timed two = timed_begin(other);
+    bool faster = one.memory && two.memory;
+    for (int run = 0; faster && run < TIMED_RUNS; run++) {
+        timed_run(&one, now_ns);
+        timed_run(&two, now_ns);
+    }
+    faster = faster && timed_each_ns(&one) < 0.8 * timed_each_ns(&two);
+    pages_free(one.memory, one.bytes);
+    pages_free(two.memory, two.bytes);
+    return faster;
 }
 
 /* int8 rounds far more coarsely than bf16, so attention may be rounded to that; bf16 itself has no
@@ -142,11 +172,7 @@ static enum precision choose_attention(const struct machine *machine, const stru
         !bf16->pack_pairs || selfcheck_tile(ops, bf16, &wrong) != ERR_OK) {
         return PRECISION_FP32;
     }
-    size_t bf16_products = (size_t)bf16->rows_max * bf16->panels * bf16->columns;
-    size_t f32_products = (size_t)f32->rows_max * f32->panels * f32->columns;
-    double bf16_ns = (double)time_tile(machine, bf16) / (double)bf16_products;
-    double f32_ns = (double)time_tile(machine, f32) / (double)f32_products;
-    return bf16_ns < 0.8 * f32_ns ? PRECISION_BF16 : PRECISION_FP32;
+    return is_faster(bf16, f32, machine->now_ns) ? PRECISION_BF16 : PRECISION_FP32;
 }
 
 enum err_code choice_make(const struct machine *machine, const char *isa, const char *precision,

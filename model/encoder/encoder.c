@@ -18,28 +18,27 @@ enum {
     THREADS_MAX = 64,
 };
 
-/* int8: inputs that share a scale, and inputs that stay in fp32. A group costs as much as 12 inputs
- * of it, so groups are as coarse as accuracy allows; the attention's output has the fewest products
- * to gain on. A wide input costs as much as four others. A narrow model averages fewer roundings,
- * two thirds of them in its feed-forward matrices (docs/BENCHMARKS.md has the errors). */
-struct int8_shape {
-    size_t group[MATRIX_COUNT];
-    size_t wide;
+/* int8: inputs that share a scale. A group costs as much as 12 inputs of it, so groups are as
+ * coarse as accuracy allows; the attention's output has the fewest products to gain on. A narrow
+ * model averages fewer roundings, two thirds of them in its feed-forward matrices
+ * (docs/BENCHMARKS.md has the errors). */
+static const size_t int8_group[MATRIX_COUNT] = {
+    [MATRIX_QKV] = 128,
+    [MATRIX_ATTENTION_OUT] = 64,
+    [MATRIX_FFN_IN] = 128,
+    [MATRIX_FFN_OUT] = 128,
 };
-static const struct int8_shape int8_shape = {
-    .group = {[MATRIX_QKV] = 128,
-              [MATRIX_ATTENTION_OUT] = 64,
-              [MATRIX_FFN_IN] = 128,
-              [MATRIX_FFN_OUT] = 128},
-    .wide = 7,
+static const size_t int8_group_narrow[MATRIX_COUNT] = {
+    [MATRIX_QKV] = 64,
+    [MATRIX_ATTENTION_OUT] = 32,
+    [MATRIX_FFN_IN] = 32,
+    [MATRIX_FFN_OUT] = 32,
 };
-static const struct int8_shape int8_shape_narrow = {
-    .group = {[MATRIX_QKV] = 64,
-              [MATRIX_ATTENTION_OUT] = 32,
-              [MATRIX_FFN_IN] = 32,
-              [MATRIX_FFN_OUT] = 32},
-    .wide = 12,
-};
+
+/* int8: inputs that stay in fp32; one costs as much as four others. Fewer keep what is promised
+ * where attention is rounded to bf16, by measurement: which near ties change their label is luck.
+ */
+enum { INT8_WIDE = 12, INT8_WIDE_ROUNDED = 7 };
 
 static void norm_layout(struct norm *norm, size_t hidden, struct region *region)
 {
@@ -52,8 +51,9 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
     const struct config *config = &encoder->config;
     const struct tile_kernel *tile = dispatch_tile(encoder->isa, encoder->precision);
     bool int8 = encoder->precision == PRECISION_INT8;
-    const struct int8_shape *shape8 = config->hidden <= ENCODER_NARROW ? &int8_shape_narrow
-                                                                       : &int8_shape;
+    const size_t *groups = config->hidden <= ENCODER_NARROW ? int8_group_narrow : int8_group;
+    bool rounded = encoder->attention->precision == PRECISION_BF16;
+    size_t wide = !int8 ? 0 : rounded ? INT8_WIDE_ROUNDED : INT8_WIDE;
     const size_t in[MATRIX_COUNT] = {config->hidden, config->hidden, config->hidden,
                                      config->intermediate};
     const size_t out[MATRIX_COUNT] = {3 * config->hidden, config->hidden, config->intermediate,
@@ -62,8 +62,8 @@ static void layer_layout(const struct encoder *encoder, struct layer *layer, str
         const struct linear_shape shape = {
             .in = in[m],
             .out = out[m],
-            .wide = int8 ? size_min(shape8->wide, in[m] / 4) : 0,
-            .group = shape8->group[m],
+            .wide = size_min(wide, in[m] / 4),
+            .group = groups[m],
             .l2 = encoder->l2,
         };
         linear_layout(&layer->linear[m], encoder->ops, tile, &shape, region);
@@ -382,6 +382,11 @@ double encoder_flops(const struct encoder *encoder, size_t n)
     double linears = 2.0 * tokens * hidden * (4.0 * hidden + 2.0 * inner);
     double attention = 4.0 * tokens * tokens * hidden;
     return (double)encoder->config.layers * (linears + attention);
+}
+
+enum precision encoder_attention(const struct encoder *encoder)
+{
+    return encoder->attention->precision;
 }
 
 size_t encoder_bytes(const struct encoder *encoder)

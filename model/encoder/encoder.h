@@ -42,6 +42,8 @@ void encoder_destroy(struct encoder *encoder);
 const struct config *encoder_config(const struct encoder *encoder);
 enum precision encoder_precision(const struct encoder *encoder);
 enum isa encoder_isa(const struct encoder *encoder);
+/* Of attention's products: fp32 or bf16. */
+enum precision encoder_attention(const struct encoder *encoder);
 /* Floating-point operations of one text of n tokens (multiply and add count two). */
 double encoder_flops(const struct encoder *encoder, size_t n);
 /* Bytes of packed weights. */

@@ -145,11 +145,11 @@ static void prefetch_tile(const struct share *share, const struct rows *rows,
     size_t columns = tile_columns(share->linear, tile);
     size_t first = tile->panel * share->linear->kernel->columns;
     for (size_t row = 0; row < rows->n; row++) {
-        const float *residual = call->residual + (rows->first + row) * call->residual_ld + first;
+        size_t at = (rows->first + row) * call->residual_ld + first;
         for (size_t c = 0; c < columns; c += FLOATS_A_LINE) {
             __builtin_prefetch(place->out + row * place->ld + c, 1);
             if (call->finish == FINISH_ADD) {
-                __builtin_prefetch(residual + c, 0);
+                __builtin_prefetch(call->residual + at + c, 0);
             }
         }
     }

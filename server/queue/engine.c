@@ -290,6 +290,7 @@ enum err_code engine_create(const struct settings *settings, const struct engine
         LOG_S("architecture", config->architecture->model_type),
         LOG_S("folder", folder_name(config->folder)),
         LOG_S("isa", isa_name(encoder_isa(engine->model->encoder))),
+        LOG_S("attention", precision_name(encoder_attention(engine->model->encoder))),
         LOG_U("packed_bytes", encoder_bytes(engine->model->encoder)),
         LOG_U("threads", engine->threads), LOG_U("max_length", engine->max_length),
         LOG_S("pooling", pooling_name(engine->pooling, (char[POOLING_TEXT_SIZE]){0})),

@@ -223,12 +223,31 @@ static void test_heads_inside_with_pooling(void **state)
     model_destroy(model);
 }
 
+/* A narrow model has no accuracy to spare in int8: its attention is fp32 whatever is asked for. */
+static void test_a_narrow_model_attends_in_fp32(void **state)
+{
+    const struct scratch *scratch = *state;
+    for (enum isa isa = ISA_GENERIC; isa < ISA_COUNT; isa++) {
+        if (!cpu_has(isa) || !isa_multiplies(isa, PRECISION_INT8)) {
+            continue;
+        }
+        const struct encoder_options rounded = {
+            .precision = PRECISION_INT8, .attention = PRECISION_BF16, .isa = isa, .threads = 1};
+        struct model *model = NULL;
+        struct err err = ERR_INIT;
+        assert_int_equal(model_load(scratch->dir, &rounded, &model, &err), ERR_OK);
+        assert_int_equal(encoder_attention(model->encoder), PRECISION_FP32);
+        model_destroy(model);
+    }
+}
+
 #define FOLDER_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FOLDER_TEST(test_loads),
+        FOLDER_TEST(test_a_narrow_model_attends_in_fp32),
         FOLDER_TEST(test_name),
         FOLDER_TEST(test_vocabulary_too_large),
         FOLDER_TEST(test_missing_files),

@@ -89,7 +89,8 @@ struct tile_kernel {
     /* b: pack_max columns, stride `columns`; int8 writes nothing for those that are not there */
     void (*pack_columns)(const struct pack_args *args);
     /* b of one panel from what stands transposed, as attention's values do: x [in,n], n ≤ columns,
-     * all columns written. NULL where a word is one input, or where attention is not multiplied. */
+     * words [⌈in/2⌉][columns], aligned to 64, the half behind an odd last input zero. NULL where a
+     * word is one input, or where attention is not multiplied. */
     void (*pack_pairs)(const float *x, size_t ld, size_t in, size_t n, uint32_t *words);
     void (*multiply)(const struct multiply_args *args);
     /* Around a thread's calls of multiply; NULL where there is nothing to set up. */
