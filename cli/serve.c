@@ -75,9 +75,8 @@ static int serve(struct settings *settings, const struct log_choice *choice, str
     settings->shipped_heads = shipped;
     if (!settings->model_dir) {
         err_set(err, ERR_USAGE, "--model: no folder given and no home folder known");
-    } else if (settings->heads_dir && settings->state_dir) {
-        err_set(err, ERR_USAGE, "--heads-dir and --state-dir exclude each other");
-    } else if (check_words(settings, err) == ERR_OK && set_up_log(choice, err) == ERR_OK) {
+    } else if (settings_check(settings, err) == ERR_OK && check_words(settings, err) == ERR_OK &&
+               set_up_log(choice, err) == ERR_OK) {
         (void)!server_run(settings, err);
     }
     free(default_model);

@@ -1,5 +1,13 @@
 #include "server/settings.h"
 
+enum err_code settings_check(const struct settings *settings, struct err *err)
+{
+    if (settings->heads_dir && settings->state_dir) {
+        return err_set(err, ERR_USAGE, "--heads-dir and --state-dir exclude each other");
+    }
+    return ERR_OK;
+}
+
 enum err_code settings_pooling(const char *word, enum pooling *ret_pooling, struct err *err)
 {
     enum pooling pooling;

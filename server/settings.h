@@ -49,6 +49,9 @@ struct settings {
     const char *docker_label;         /* of the image it runs in; NULL: none */
 };
 
+/* What may not stand side by side. Errors: ERR_USAGE, naming the flags. */
+CHECK_RESULT enum err_code settings_check(const struct settings *settings, struct err *err);
+
 /* What the word of `pooling` means: mean and cls alone may be asked for. Errors: ERR_USAGE, naming
  * the flag. */
 CHECK_RESULT enum err_code settings_pooling(const char *word, enum pooling *ret_pooling,

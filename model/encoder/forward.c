@@ -474,7 +474,7 @@ static void leave(struct pass *pass, enum pooling pooling, const struct outputs 
 {
     size_t width = pass->encoder->config.hidden;
     size_t units = size_div_up(width, COLUMNS_LEAST);
-    size_t parts = size_min(size_max(pass->team->width / size_max(pass->batch->n, 1), 1), units);
+    size_t parts = size_min(size_max(pass->team->width / pass->batch->n, 1), units);
     size_t from;
     size_t to;
     team_share(pass->team, pass->member, pass->batch->n * parts, 1, &from, &to);

@@ -192,6 +192,12 @@ static size_t span_end(const struct share *share, size_t panel, size_t end)
     return span > 0 ? size_min(panel - panel % span + span, end) : end;
 }
 
+/* Whether blocks are counted, and may be complete, behind the tile. */
+static bool completes(const struct share *share, const struct tile *tile)
+{
+    return share->call->completion && tile->parts > 0;
+}
+
 /* One block against the panels of a tile. */
 static void run_tile(const struct share *share, const struct tile *tile, const struct rows *rows,
                      struct multiply_args *args)
@@ -203,7 +209,7 @@ static void run_tile(const struct share *share, const struct tile *tile, const s
     args->a = operand_block(call->x, rows->block);
     share->linear->kernel->multiply(args);
     finish_tile(share, rows, tile, &place);
-    if (call->completion && tile->parts > 0) {
+    if (completes(share, tile)) {
         size_t span = call_span(share);
         completion_add(call->completion, rows->block, span > 0 ? tile->panel / span : 0,
                        (unsigned)tile->parts);
@@ -243,8 +249,7 @@ static void run_panels(const struct share *share, const struct tile *tile, size_
     };
     /* Members begin with different blocks where they complete them, or the slowest would complete
      * all. */
-    bool completes = share->call->completion && tile->parts > 0;
-    size_t turn = completes ? n * share->member / share->width : 0;
+    size_t turn = completes(share, tile) ? n * share->member / share->width : 0;
     for (size_t nth = 0; nth < n; nth++) {
         size_t at = nth + turn < n ? nth + turn : nth + turn - n;
         size_t first = operand_start(x, from + at);

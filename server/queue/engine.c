@@ -24,14 +24,6 @@ enum { ADMIT_INLINE_TEXTS = 16 };
 /* Of one preparing thread that counts, writes out or decodes tokens. */
 #define TOKENIZE_TOKENS_PER_S 1e6
 
-static enum err_code check_settings(const struct settings *settings, struct err *err)
-{
-    if (settings->heads_dir && settings->state_dir) {
-        return err_set(err, ERR_USAGE, "--heads-dir and --state-dir exclude each other");
-    }
-    return ERR_OK;
-}
-
 static enum err_code choose_isa(struct engine *engine, struct encoder_options *options,
                                 struct err *err)
 {
@@ -241,7 +233,7 @@ static enum err_code fill_engine(struct engine *engine, struct err *err)
     cpuset_read("", &cpus);
     engine->threads = settings->threads ? settings->threads : cpuset_threads(&cpus);
     struct encoder_options options = {.threads = engine->threads};
-    enum err_code code = check_settings(settings, err);
+    enum err_code code = settings_check(settings, err);
     if (code == ERR_OK) {
         code = choose_isa(engine, &options, err);
     }
